@@ -1,0 +1,144 @@
+// Package engine is ordered bytes on a disk: batches that are atomic, views
+// that do not move, and spans that are swapped in at one blow.
+//
+// There are two engines. OpenPebble is the real one. NewMem is its twin for the
+// simulator: one sorted tree in memory that forgets, at a crash, a random
+// suffix of the writes that were not synced. Package enginetest is the contract
+// that both must pass.
+//
+// Every key is an engine key: a prefix, a zero byte, and either nothing or a
+// version suffix of twelve bytes and its length (package keys draws it). Within
+// one prefix, the key without a version sorts first, then versions from the
+// newest to the oldest.
+//
+// Durability is by order: all writes of an engine share one log, so a sync of a
+// later batch makes every earlier one durable too. A batch committed without
+// sync may be lost by a crash, but never alone: what is lost is a suffix.
+package engine
+
+import (
+	"context"
+	"io"
+)
+
+// Reader reads engine keys.
+type Reader interface {
+	// Get returns the value of a key, valid until closer is closed, or
+	// ErrNotFound. A damaged block is a *CorruptionError naming the file.
+	Get(key []byte) (value []byte, closer io.Closer, err error)
+	// NewIter returns an iterator over the state of this moment.
+	// Iterators are closed by their user.
+	NewIter(opts IterOptions) (Iterator, error)
+}
+
+// IterOptions bound and tune an iterator.
+type IterOptions struct {
+	// Lower (inclusive) and Upper (exclusive) are engine keys. Nil is unbounded.
+	Lower, Upper []byte
+	// MinRevision and MaxRevision, if not both zero, let the iterator skip
+	// blocks that hold no version in [MinRevision, MaxRevision]. It is a hint:
+	// rows outside of it may still come and must be dropped by the caller.
+	MinRevision, MaxRevision int64
+	// Point says that the iterator will be used with SeekPrefixGE, so that
+	// bloom filters are worth their loading.
+	Point bool
+}
+
+// Iterator walks engine keys in order. Key and Value are valid until the next
+// positioning. After a false return, Error tells the end from a failure.
+type Iterator interface {
+	First() bool
+	Last() bool
+	SeekGE(key []byte) bool
+	SeekLT(key []byte) bool
+	// SeekPrefixGE is SeekGE that may stop as soon as the key's prefix is past.
+	SeekPrefixGE(key []byte) bool
+	Next() bool
+	Prev() bool
+	// NextPrefix goes to the first key with another prefix.
+	NextPrefix() bool
+	Valid() bool
+	Key() []byte
+	Value() ([]byte, error)
+	Error() error
+	Close() error
+}
+
+// View is a Reader that shows the state of one moment until it is closed. It
+// survives an excise (it is not a plain Pebble snapshot).
+type View interface {
+	Reader
+	Close() error
+}
+
+// Batch collects writes. It is not safe for concurrent use and is not readable.
+type Batch interface {
+	Set(key, value []byte)
+	// SetDeferred gives room for a key and a value to be filled in place
+	// before the next call on the batch: one copy fewer on the hot path.
+	SetDeferred(keyLen, valueLen int) (key, value []byte)
+	// Delete removes one key.
+	Delete(key []byte)
+	// DeleteRange removes [start, end), bare keys (no version) both.
+	DeleteRange(start, end []byte)
+	Empty() bool
+	// Len is the size in bytes of what was collected.
+	Len() int
+	Count() int
+	Reset()
+	// Close gives the batch back; it is not used afterwards.
+	Close() error
+}
+
+// Engine is a Reader that can be written.
+type Engine interface {
+	Reader
+	NewBatch() Batch
+	// Commit applies a batch atomically. With sync it returns when the batch,
+	// and so every earlier one, is durable. The batch stays its caller's.
+	Commit(b Batch, sync bool) error
+	// CommitAsync applies a batch, visible at return, and calls done on a
+	// goroutine of the engine when it is durable, in order of the calls. The
+	// batch belongs to the engine until then and is closed by it.
+	CommitAsync(b Batch, done func(error)) error
+	// NewView returns a view of one or all spans (nil: all) of engine keys.
+	NewView(spans []Span) View
+	// IngestAndExcise replaces everything in span by the tables' rows, atomically
+	// and durably. Tables were written by NewTableWriter.
+	IngestAndExcise(ctx context.Context, tables []string, span Span) error
+	// NewTableWriter begins a table file that can be ingested.
+	NewTableWriter(path string) (TableWriter, error)
+	// DiskUsage estimates the bytes on disk of a span of engine keys.
+	DiskUsage(span Span) (uint64, error)
+	// Flush writes what is in memory to tables (for tests and orderly stops).
+	Flush() error
+	// Compact rewrites a span so that deleted rows give their space back now.
+	Compact(ctx context.Context, span Span) error
+	Stats() Stats
+	Close() error
+}
+
+// TableWriter writes a table in key order.
+type TableWriter interface {
+	Set(key, value []byte) error
+	DeleteRange(start, end []byte) error
+	Finish() error
+}
+
+// Span is the half-open set of engine keys [Start, End); a nil End is the end.
+type Span struct {
+	Start, End []byte
+}
+
+// Stats are figures for metrics and for back-pressure.
+type Stats struct {
+	DiskBytes      uint64 // bytes on disk, log included
+	LogicalBytes   uint64 // bytes of live tables
+	DiskFreeBytes  uint64 // free on the file system, 0 if unknown
+	L0Sublevels    int    // read amplification of level 0; near WriteStall: slow down
+	MemtableBytes  uint64
+	CacheBytes     int64
+	WriteStalls    int64 // since open
+	CompactionDebt uint64
+	DiskFull       bool // a write failed for want of space and the ballast was released
+}

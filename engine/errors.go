@@ -1,0 +1,33 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrNotFound says that a key is not there.
+	ErrNotFound = errors.New("engine: not found")
+	// ErrLocked says that another process has the folder open.
+	ErrLocked = errors.New("engine: folder is in use by another process")
+	// ErrDiskFull says that a write failed for want of space. Nothing of it is
+	// visible; reads go on.
+	ErrDiskFull = errors.New("engine: disk is full")
+	// ErrNewerFormat says that the folder was written by a newer version.
+	ErrNewerFormat = errors.New("engine: folder was written by a newer version")
+	// ErrClosed says that the engine was closed.
+	ErrClosed = errors.New("engine: closed")
+)
+
+// CorruptionError says that bytes on disk are not what was written. The engine
+// refuses to serve them.
+type CorruptionError struct {
+	Path string // file, if known
+	Err  error
+}
+
+func (e *CorruptionError) Error() string {
+	return fmt.Sprintf("engine: corrupt data in %s: %v", e.Path, e.Err)
+}
+
+func (e *CorruptionError) Unwrap() error { return e.Err }
