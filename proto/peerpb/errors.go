@@ -1,0 +1,63 @@
+package peerpb
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// What a range's leader (or its absence) says to a router. Those marked
+// *retry* were certainly not proposed and may be sent again.
+var (
+	// ErrNotLeader (retry): the replica does not lead its range.
+	ErrNotLeader = errors.New("range: not the leader")
+	// ErrRangeNotFound (retry after a look at the directory): no such replica here.
+	ErrRangeNotFound = errors.New("range: not on this store")
+	// ErrRefused (retry): the request was dropped before it was proposed.
+	ErrRefused = errors.New("range: refused before it was proposed")
+	// ErrOverloaded (retry, later): the range's queue is full.
+	ErrOverloaded = errors.New("range: too many requests wait")
+	// ErrUnknown: the request was proposed and its outcome is not known. It must
+	// not be sent again.
+	ErrUnknown = errors.New("range: the outcome of the request is unknown")
+	// ErrMoved (retry): the range does not hold all the keys; see *MovedError.
+	ErrMoved = errors.New("range: keys moved")
+	// ErrLockLost: a prepared transaction's locks are gone; it starts over.
+	ErrLockLost = errors.New("range: the transaction's locks are gone")
+	// ErrTxnAborted: somebody aborted the transaction first; it starts over.
+	ErrTxnAborted = errors.New("range: the transaction was aborted")
+	// ErrRevisionRefused: see *RefusedRevisionError.
+	ErrRevisionRefused = errors.New("range: closed above the transaction's revision")
+	// ErrDiskFull: the store takes no writes that need space.
+	ErrDiskFull = errors.New("range: the store's disk is full")
+	// ErrStopping (retry elsewhere): the store stops.
+	ErrStopping = errors.New("range: the store stops")
+)
+
+// MovedError says that the range does not hold all the keys of a request, or
+// that the request named another generation. Newer has the descriptors that the
+// store knows for the keys and may be empty.
+type MovedError struct {
+	Range metapb.RangeID
+	Newer []*metapb.Descriptor
+}
+
+func (e *MovedError) Error() string { return fmt.Sprintf("range %d: keys moved", e.Range) }
+
+// Is makes errors.Is(err, ErrMoved) true.
+func (e *MovedError) Is(target error) bool { return target == ErrMoved }
+
+// RefusedRevisionError says that a prepared transaction's revision came too
+// late: the range has closed at Closed. The locks are kept; a higher revision
+// may be offered.
+type RefusedRevisionError struct {
+	Closed metapb.Revision
+}
+
+func (e *RefusedRevisionError) Error() string {
+	return fmt.Sprintf("range: closed at %d, above the transaction's revision", e.Closed)
+}
+
+// Is makes errors.Is(err, ErrRevisionRefused) true.
+func (e *RefusedRevisionError) Is(target error) bool { return target == ErrRevisionRefused }
