@@ -1,0 +1,2 @@
+// Package router cuts clients' requests at range borders.
+package router

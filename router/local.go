@@ -1,0 +1,70 @@
+package router
+
+import (
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// Call is one request on its way through the node's core. The client waits on
+// Done; Resp and Err are valid after it was signalled.
+type Call struct {
+	// Req is an etcd request (*PutRequest, *DeleteRangeRequest, *TxnRequest,
+	// *CompactionRequest) or one of this package's (*CloseTicket, *SplitRequest,
+	// *SystemRequest).
+	Req  any
+	Resp any
+	Err  error
+	// Done has room for one, so that the node's loop never waits for a client
+	// that left.
+	Done chan struct{}
+}
+
+// CloseTicket asks that every range over the span is closed at S for its
+// addresses, so that a read at S may begin. Its response is nil.
+type CloseTicket struct {
+	S    metapb.Revision
+	Span metapb.Span // addresses
+}
+
+// SplitRequest cuts the range that holds a user key just before the key. Its
+// response is a *peerpb.SplitDone.
+type SplitRequest struct {
+	Key []byte
+}
+
+// SystemRequest is an operation of package placement for the system range.
+type SystemRequest struct {
+	Op any
+}
+
+// Piece is the part of a span that lies in one range, as the node last
+// published it.
+type Piece struct {
+	Range      metapb.RangeID
+	Generation uint64
+	Span       metapb.Span // addresses, inside the range
+	// Ready says that a read at the asked revision may begin at once.
+	Ready bool
+}
+
+// Local is the node that a Client runs on, as the client sees it. It is safe
+// for concurrent use.
+type Local interface {
+	// Submit queues a call for the node's core and returns at once. An error
+	// (queue full, node stopping) means that the call was not taken.
+	Submit(c *Call) error
+	// Current returns the revision at which a linearizable read that begins now
+	// reads, and the compacted revision.
+	Current() (current, compacted metapb.Revision)
+	// Pieces appends the published pieces of a span of addresses, in key order,
+	// each with its readiness for a read at s.
+	Pieces(dst []Piece, span metapb.Span, s metapb.Revision) []Piece
+	// Valid reports whether what was read at rev from a piece may be used: its
+	// range still has the piece's generation, and nothing at or above rev was
+	// removed meanwhile.
+	Valid(p Piece, rev metapb.Revision) bool
+	// Reader is the store's engine.
+	Reader() engine.Reader
+	// Count returns the exact number of live user keys in [start, end) at rev.
+	Count(start, end []byte, rev metapb.Revision) (int64, error)
+}
