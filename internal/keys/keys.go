@@ -25,5 +25,30 @@
 // length, as Pebble's cockroachkvs comparer has it: a suffix is the revision (8
 // bytes, big endian), the sub-revision (4 bytes, big endian) and the length
 // byte 13. Revisions have this fixed width everywhere, so that they can be
-// filled in.
+// filled in. Read back from a table, a suffix whose sub-revision is zero may be
+// the short form of nine bytes; both are the same key to the engine.
+//
+// Functions named Append write behind dst and allocate only when dst is too
+// small; their namesakes without Append allocate. What a Decode function
+// returns points into its argument.
 package keys
+
+// Tables, by their first byte. They are part of the disk format.
+const (
+	tableLocal   byte = 0x01
+	tableStore   byte = 0x02
+	tableRow     byte = 0x10
+	tableIntent  byte = 0x11
+	tableRecord  byte = 0x12
+	tableLeased  byte = 0x13
+	tableVersion byte = 0x20
+)
+
+// sentinel ends the part of an engine key that has no version in it.
+const sentinel byte = 0x00
+
+// Span is the half-open set of engine keys [Start, End), bare keys (no version)
+// both. A nil End is the end of the engine.
+type Span struct {
+	Start, End []byte
+}
