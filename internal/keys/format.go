@@ -81,6 +81,8 @@ func (k LocalKind) String() string {
 		return "tombstone"
 	case LocalRemovalMark:
 		return "removalmark"
+	case LocalConfState:
+		return "confstate"
 	case LocalLog:
 		return "log"
 	}

@@ -18,6 +18,7 @@ const (
 	LocalDescriptor  LocalKind = 0x04 // the range's descriptor as this replica knows it
 	LocalTombstone   LocalKind = 0x05 // the lowest replica id that may come back
 	LocalRemovalMark LocalKind = 0x06 // below it, old versions may be gone (or half gone)
+	LocalConfState   LocalKind = 0x07 // raft's voters and learners, as applied
 	LocalLog         LocalKind = 0x10 // one entry of the log; has an index
 )
 
@@ -53,6 +54,9 @@ func Tombstone(id metapb.RangeID) []byte { return local(id, LocalTombstone) }
 // RemovalMark is the key of the revision below which a replica's old versions
 // may be removed.
 func RemovalMark(id metapb.RangeID) []byte { return local(id, LocalRemovalMark) }
+
+// RaftConfState is the key of raft's voters and learners as of the applied index.
+func RaftConfState(id metapb.RangeID) []byte { return local(id, LocalConfState) }
 
 // RaftLog is the key of a log entry.
 func RaftLog(id metapb.RangeID, index uint64) []byte {
