@@ -1,0 +1,55 @@
+package router
+
+import (
+	"errors"
+	"time"
+
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// Config sets a Router up.
+type Config struct {
+	// Store and StoreStart name this router as a coordinator: its transactions'
+	// ids and its asks to the sequencer carry them. StoreStart is different in
+	// each start of the store.
+	Store      metapb.StoreID
+	StoreStart uint64
+	// OpsMax bounds the requests under way. 0: 65,536.
+	OpsMax int
+	// RequestTimeout is when a client is told that its request's outcome is not
+	// known. 0: 7 s, as etcd with its default election timeout.
+	RequestTimeout time.Duration
+	// RetryDelayMin and RetryDelayMax bound the wait before a request is sent
+	// again; it doubles in between. 0: 2 ms and 200 ms.
+	RetryDelayMin, RetryDelayMax time.Duration
+	// HoldMin and HoldMax bound how long a cross-range transaction without a
+	// revision may hold back closing; it doubles at each new attempt. 0: 50 ms
+	// and 1 s.
+	HoldMin, HoldMax time.Duration
+}
+
+// Validate fills in the defaults and reports what cannot work.
+func (c *Config) Validate() error {
+	setDefault(&c.OpsMax, 1<<16)
+	setDefault(&c.RequestTimeout, 7*time.Second)
+	setDefault(&c.RetryDelayMin, 2*time.Millisecond)
+	setDefault(&c.RetryDelayMax, 200*time.Millisecond)
+	setDefault(&c.HoldMin, 50*time.Millisecond)
+	setDefault(&c.HoldMax, time.Second)
+	switch {
+	case c.Store == 0:
+		return errors.New("router config: no store")
+	case c.OpsMax < 0 || c.RequestTimeout < 0:
+		return errors.New("router config: negative bound")
+	case c.RetryDelayMin > c.RetryDelayMax || c.HoldMin > c.HoldMax:
+		return errors.New("router config: a minimum above its maximum")
+	}
+	return nil
+}
+
+func setDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}

@@ -1,0 +1,191 @@
+package router
+
+import (
+	"bytes"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+)
+
+// AddressRequest asks whichever range holds an address. Its response is the body
+// of the range's reply. The body must do no harm when it is asked twice.
+type AddressRequest struct {
+	Address []byte
+	Body    peerpb.Body
+}
+
+// addressOp carries an AddressRequest.
+type addressOp struct {
+	opBase
+	req *AddressRequest
+}
+
+func (o *addressOp) start(r *Router) {
+	d := r.cache.Lookup(o.req.Address)
+	if d == nil {
+		o.reply(r, 0, nil, ErrNoRange)
+		return
+	}
+	r.send(o, 0, d.ID(), d.Generation, o.req.Body)
+}
+
+func (o *addressOp) reply(r *Router, _ int, body any, err error) {
+	if err == nil || o.answered || !r.retry(o, err) {
+		r.finish(o, body, err)
+	}
+}
+
+func (o *addressOp) tick(r *Router) {
+	if o.answered {
+		r.end(o)
+		return
+	}
+	o.start(r)
+}
+
+func (*addressOp) granted(*Router, placement.Answer) {}
+
+// systemOp carries an operation of package placement to the system range.
+type systemOp struct {
+	opBase
+	op any
+}
+
+func (o *systemOp) start(r *Router) { r.sendSystem(o, o.op) }
+
+func (o *systemOp) reply(r *Router, _ int, body any, err error) {
+	if err == nil || o.answered || !r.retry(o, err) {
+		r.finish(o, body, err)
+	}
+}
+
+func (o *systemOp) tick(r *Router) {
+	if o.answered {
+		r.end(o)
+		return
+	}
+	o.start(r)
+}
+
+func (*systemOp) granted(*Router, placement.Answer) {}
+
+// sendSystem sends an operation to the range that holds the system rows, and
+// has the op try later if that is not known.
+func (r *Router) sendSystem(o op, what any) {
+	d := r.cache.Lookup([]byte{byte(keys.KindSystem)})
+	if d == nil {
+		o.reply(r, 0, nil, ErrNoRange)
+		return
+	}
+	r.send(o, 0, d.ID(), d.Generation, &peerpb.System{Op: what})
+}
+
+// compactOp takes Current, since only what exists can be compacted, and then
+// has the system range agree.
+type compactOp struct {
+	opBase
+	req     *pb.CompactionRequest
+	current metapb.Revision // 0: not yet known
+}
+
+func newCompactOp(req *pb.CompactionRequest) *compactOp { return &compactOp{req: req} }
+
+func (o *compactOp) start(r *Router) {
+	if o.current == 0 {
+		r.ask(o, 0)
+		return
+	}
+	r.sendSystem(o, &placement.CompactOp{Revision: metapb.Revision(o.req.Revision), Current: o.current})
+}
+
+func (o *compactOp) granted(r *Router, a placement.Answer) {
+	if a.Err != nil {
+		r.finish(o, nil, a.Err)
+		return
+	}
+	o.current = a.First
+	o.start(r)
+}
+
+func (o *compactOp) reply(r *Router, _ int, _ any, err error) {
+	if err != nil {
+		if o.answered || !r.retry(o, err) {
+			r.finish(o, nil, err)
+		}
+		return
+	}
+	header := &pb.ResponseHeader{Revision: int64(o.current)}
+	r.finish(o, &pb.CompactionResponse{Header: header}, nil)
+}
+
+func (o *compactOp) tick(r *Router) {
+	if o.answered {
+		r.end(o)
+		return
+	}
+	o.start(r)
+}
+
+// splitOp gets an id for the right side, then has the range cut.
+type splitOp struct {
+	opBase
+	at    []byte // address
+	right metapb.RangeID
+}
+
+func newSplitOp(q *SplitRequest) (op, error) {
+	if len(q.Key) == 0 {
+		return nil, ErrBadSplitKey
+	}
+	return &splitOp{at: keys.User(q.Key)}, nil
+}
+
+func (o *splitOp) start(r *Router) {
+	if o.right == 0 {
+		r.sendSystem(o, &placement.AllocIDsOp{Kind: placement.RangeIDs, N: 1})
+		return
+	}
+	d := r.cache.Lookup(o.at)
+	if d == nil {
+		o.reply(r, 0, nil, ErrNoRange)
+		return
+	}
+	r.send(o, 0, d.ID(), d.Generation, &peerpb.Split{At: bytes.Clone(o.at), RightID: o.right})
+}
+
+func (o *splitOp) reply(r *Router, _ int, body any, err error) {
+	if err != nil {
+		if o.answered || !r.retry(o, err) {
+			r.finish(o, nil, err)
+		}
+		return
+	}
+	switch b := body.(type) {
+	case *placement.AllocIDsReply:
+		o.right = metapb.RangeID(b.First)
+		o.start(r)
+	case *peerpb.SplitDone:
+		for _, d := range []*metapb.Descriptor{b.Left, b.Right} {
+			if d != nil {
+				r.cache.Insert(d)
+			}
+		}
+		r.finish(o, b, nil)
+	default:
+		r.finish(o, nil, ErrBadRequest)
+	}
+}
+
+func (o *splitOp) tick(r *Router) {
+	if o.answered {
+		r.end(o)
+		return
+	}
+	o.start(r)
+}
+
+func (*splitOp) granted(*Router, placement.Answer) {}
