@@ -1,0 +1,193 @@
+package mvcc
+
+import (
+	"bytes"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flotilladb/flotilla/proto/txnpb"
+)
+
+// Env is what an evaluation knows besides the state.
+type Env struct {
+	// Revision is what a change gets, known or open. The state is that of
+	// Revision-1.
+	Revision Revision
+	// Known is the highest revision that is known to be issued. With a known
+	// Revision it is Revision-1.
+	Known Revision
+	// Compacted is the compacted revision, -1 if there never was a compaction.
+	Compacted Revision
+	// LeaseExists reports whether a put may name a lease. It is not called for
+	// lease 0. Nil: no lease exists.
+	LeaseExists func(id int64) bool
+}
+
+// Result is the outcome of a request.
+type Result struct {
+	// Mutations are the new versions, Sub counting from 0. They share keys and
+	// values with the request.
+	Mutations []*txnpb.Mutation
+	// Response is complete but for the header's ids: the header's revision is
+	// Env.Revision if something changed, else the one before.
+	Response proto.Message
+	// Changed says that the request takes its revision.
+	Changed bool
+}
+
+// Evaluate runs a *PutRequest, *DeleteRangeRequest or *TxnRequest of valid
+// shape against a state, in etcd's order of checks. An error means that nothing
+// changed: one of this package's, or one of the state's. ErrWait asks for
+// another evaluation with a known revision.
+func Evaluate(st State, env Env, req proto.Message) (Result, error) {
+	switch r := req.(type) {
+	case *pb.PutRequest:
+		return evaluatePut(st, &env, r)
+	case *pb.DeleteRangeRequest:
+		return evaluateDelete(st, &env, r)
+	case *pb.TxnRequest:
+		return evaluateTxn(st, &env, r)
+	}
+	return Result{}, ErrUnknownRequest
+}
+
+// putBlock is what a put leaves, in one allocation.
+type putBlock struct {
+	resp   pb.PutResponse
+	header pb.ResponseHeader
+	mut    txnpb.Mutation
+	muts   [1]*txnpb.Mutation
+}
+
+func evaluatePut(st State, env *Env, r *pb.PutRequest) (Result, error) {
+	if err := checkLease(env, r); err != nil {
+		return Result{}, err
+	}
+	b := &putBlock{}
+	if err := put(st, env, r, b, 0); err != nil {
+		return Result{}, err
+	}
+	return Result{Mutations: b.muts[:], Response: &b.resp, Changed: true}, nil
+}
+
+func checkLease(env *Env, r *pb.PutRequest) error {
+	if r.Lease != 0 && (env.LeaseExists == nil || !env.LeaseExists(r.Lease)) {
+		return ErrLeaseNotFound
+	}
+	return nil
+}
+
+// put fills b with what a put does to a state.
+func put(st State, env *Env, r *pb.PutRequest, b *putBlock, sub int) error {
+	row, ok, err := st.Get(r.Key, Latest)
+	if err != nil {
+		return err
+	}
+	if !ok && (r.IgnoreValue || r.IgnoreLease) {
+		return ErrKeyNotFound
+	}
+	m := &b.mut
+	m.Key, m.Value, m.Lease, m.Sub = r.Key, r.Value, r.Lease, uint32(sub)
+	m.CreateRevision, m.Version, m.Existed = int64(env.Revision), 1, ok
+	if ok {
+		m.CreateRevision, m.Version = row.CreateRevision, row.Version+1
+		if r.IgnoreValue {
+			m.Value = bytes.Clone(row.Value)
+		}
+		if r.IgnoreLease {
+			m.Lease = row.Lease
+		}
+		if r.PrevKv {
+			b.resp.PrevKv = rowKV(&row)
+		}
+	}
+	b.header.Revision = int64(env.Revision)
+	b.resp.Header = &b.header
+	b.muts[0] = m
+	return nil
+}
+
+func evaluateDelete(st State, env *Env, r *pb.DeleteRangeRequest) (Result, error) {
+	muts, resp, err := deleteRange(st, r, nil)
+	if err != nil {
+		return Result{}, err
+	}
+	resp.Header = headerAt(env, len(muts) != 0)
+	return Result{Mutations: muts, Response: resp, Changed: len(muts) != 0}, nil
+}
+
+// deleteRange appends a tombstone for each live key of a request's span to
+// muts. The response has no header yet.
+func deleteRange(st State, r *pb.DeleteRangeRequest, muts []*txnpb.Mutation) ([]*txnpb.Mutation, *pb.DeleteRangeResponse, error) {
+	resp := &pb.DeleteRangeResponse{}
+	sub := len(muts)
+	var tombs []*txnpb.Mutation
+	err := scanOp(st, r.Key, r.RangeEnd, Latest, func(row *Row) bool {
+		tombs = append(tombs, &txnpb.Mutation{Key: bytes.Clone(row.Key), Sub: uint32(sub), Tombstone: true, Existed: true})
+		sub++
+		if r.PrevKv {
+			resp.PrevKvs = append(resp.PrevKvs, rowKV(row))
+		}
+		return true
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	resp.Deleted = int64(len(tombs))
+	if len(muts) == 0 {
+		return tombs, resp, nil
+	}
+	return append(muts, tombs...), resp, nil
+}
+
+// scanOp calls fn for the live keys that an operation names with key and
+// range_end, in key order.
+func scanOp(st State, key, rangeEnd []byte, at Revision, fn func(row *Row) bool) error {
+	if len(rangeEnd) == 0 {
+		row, ok, err := st.Get(key, at)
+		if err == nil && ok {
+			fn(&row)
+		}
+		return err
+	}
+	start, end := opSpan(key, rangeEnd)
+	return st.Scan(start, end, at, fn)
+}
+
+// opSpan returns the span of user keys that an operation names: range_end empty
+// is the one key, a zero byte is the end of the keyspace (an empty end here).
+func opSpan(key, rangeEnd []byte) (start, end []byte) {
+	switch {
+	case len(rangeEnd) == 0:
+		return key, append(append(make([]byte, 0, len(key)+1), key...), 0)
+	case len(rangeEnd) == 1 && rangeEnd[0] == 0:
+		return key, nil
+	}
+	return key, rangeEnd
+}
+
+// headerAt is the header of a request that changed something, or not.
+func headerAt(env *Env, changed bool) *pb.ResponseHeader {
+	rev := env.Revision
+	if !changed {
+		rev--
+	}
+	return &pb.ResponseHeader{Revision: int64(rev)}
+}
+
+// rowKV copies a row.
+func rowKV(row *Row) *mvccpb.KeyValue {
+	kv := &mvccpb.KeyValue{
+		CreateRevision: row.CreateRevision, ModRevision: row.ModRevision,
+		Version: row.Version, Lease: row.Lease,
+	}
+	both := make([]byte, 0, len(row.Key)+len(row.Value))
+	both = append(append(both, row.Key...), row.Value...)
+	kv.Key = both[:len(row.Key):len(row.Key)]
+	if len(row.Value) != 0 {
+		kv.Value = both[len(row.Key):]
+	}
+	return kv
+}
