@@ -1,0 +1,115 @@
+package mvcc
+
+import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flotilladb/flotilla/proto/peerpb"
+)
+
+// Access is a span of user keys that a request may touch.
+type Access = peerpb.Access
+
+// Footprint lists what a request may touch, in the order of the request: its
+// compares and the operations of both branches, nested ones too. It is what a
+// request is routed by, what a cross-range transaction locks, and what
+// CollectRows reads for it. It shares keys with the request.
+func Footprint(req proto.Message) []Access {
+	switch r := req.(type) {
+	case *pb.PutRequest:
+		return []Access{putAccess(r)}
+	case *pb.DeleteRangeRequest:
+		return []Access{deleteAccess(r)}
+	case *pb.RangeRequest:
+		return []Access{rangeAccess(r)}
+	case *pb.TxnRequest:
+		return txnAccesses(r, make([]Access, 0, len(r.Compare)+len(r.Success)+len(r.Failure)))
+	}
+	return nil
+}
+
+func access(key, rangeEnd []byte) Access {
+	start, end := opSpan(key, rangeEnd)
+	return Access{Start: start, End: end}
+}
+
+func putAccess(r *pb.PutRequest) Access {
+	a := access(r.Key, nil)
+	a.Write, a.NeedValues = true, r.PrevKv || r.IgnoreValue
+	return a
+}
+
+func deleteAccess(r *pb.DeleteRangeRequest) Access {
+	a := access(r.Key, r.RangeEnd)
+	a.Write, a.NeedValues = true, r.PrevKv
+	return a
+}
+
+func rangeAccess(r *pb.RangeRequest) Access {
+	a := access(r.Key, r.RangeEnd)
+	plan := PlanRange(r)
+	a.NeedValues = !plan.KeysOnly && !plan.CountOnly
+	a.Revision = max(Revision(r.Revision), 0)
+	return a
+}
+
+func compareAccess(c *pb.Compare) Access {
+	a := access(c.Key, c.RangeEnd)
+	a.NeedValues = c.Target == pb.Compare_VALUE
+	return a
+}
+
+func txnAccesses(r *pb.TxnRequest, dst []Access) []Access {
+	for _, c := range r.Compare {
+		dst = append(dst, compareAccess(c))
+	}
+	for _, branch := range [][]*pb.RequestOp{r.Success, r.Failure} {
+		for _, op := range branch {
+			switch o := op.Request.(type) {
+			case *pb.RequestOp_RequestRange:
+				dst = append(dst, rangeAccess(o.RequestRange))
+			case *pb.RequestOp_RequestPut:
+				dst = append(dst, putAccess(o.RequestPut))
+			case *pb.RequestOp_RequestDeleteRange:
+				dst = append(dst, deleteAccess(o.RequestDeleteRange))
+			case *pb.RequestOp_RequestTxn:
+				dst = txnAccesses(o.RequestTxn, dst)
+			}
+		}
+	}
+	return dst
+}
+
+// IsReadOnly reports whether a transaction has no put or delete in any branch:
+// then it is a read at one revision. (etcd counts a nested transaction as a
+// write here; what a client sees is the same.)
+func IsReadOnly(r *pb.TxnRequest) bool {
+	for _, branch := range [][]*pb.RequestOp{r.Success, r.Failure} {
+		for _, op := range branch {
+			switch o := op.Request.(type) {
+			case *pb.RequestOp_RequestRange:
+			case *pb.RequestOp_RequestTxn:
+				if !IsReadOnly(o.RequestTxn) {
+					return false
+				}
+			default:
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// IsSerializable reports whether a read-only transaction may be answered from a
+// state that is not the newest: whether all its operations say so. One with a
+// nested transaction may not.
+func IsSerializable(r *pb.TxnRequest) bool {
+	for _, branch := range [][]*pb.RequestOp{r.Success, r.Failure} {
+		for _, op := range branch {
+			if rr := op.GetRequestRange(); rr == nil || !rr.Serializable {
+				return false
+			}
+		}
+	}
+	return true
+}
