@@ -1,0 +1,233 @@
+package raftgroup
+
+import (
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/invariant"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// Token names what one Ready wrote. Tokens of a group grow.
+type Token uint64
+
+// Ready is work for the owner. Its slices are valid until the group's next
+// Ready; messages and entries are never changed.
+type Ready struct {
+	// Messages go to peers, at once: what they promise is durable. They may be
+	// lost, doubled or overtake each other.
+	Messages []*Message
+	// Committed are entries to apply, in order; then comes Applied. They are
+	// durable here, and so precede their effects in the engine's log.
+	Committed []Entry
+	// Token is not zero if rows were written into the batch: Synced(Token) is
+	// due when the batch is durable.
+	Token Token
+	// Changed says that term or leader are not those of the last Ready.
+	Changed bool
+	Term    uint64
+	Leader  metapb.ReplicaID // 0 if unknown
+}
+
+// pendingAppend is what waits for rows to become durable.
+type pendingAppend struct {
+	token     Token
+	last      uint64     // last entry in the rows; 0 if there was none
+	responses []*Message // to this replica and to others
+}
+
+// pendingApply is a run of entries handed out and not reported as applied.
+type pendingApply struct {
+	last     uint64
+	response *Message
+}
+
+// HasReady reports whether Ready has something to do.
+func (g *Group) HasReady() bool {
+	if !g.maybeReady || g.log.failed != nil {
+		return false
+	}
+	g.maybeReady = len(g.outbox) > 0 || g.rn.HasReady()
+	return g.maybeReady
+}
+
+// Ready hands out what is to do, and writes what must become durable into b,
+// which the owner then commits, in the order of the calls. After it HasReady is
+// false but for answers to the group's own vote; the owner asks again.
+func (g *Group) Ready(b engine.Batch) (rd Ready, err error) {
+	defer g.guard(&err)
+	if g.log.failed != nil {
+		return Ready{}, g.log.failed
+	}
+	g.maybeReady = false
+	out := g.rn.Ready()
+	g.messages = append(g.messages[:0], g.outbox...)
+	clear(g.outbox)
+	g.outbox = g.outbox[:0]
+	clear(g.entries)
+	g.entries = g.entries[:0]
+
+	if out.HardState != nil {
+		g.committed = max(g.committed, out.HardState.GetCommit())
+	}
+	for _, m := range out.Messages {
+		switch m.GetType() {
+		case raftpb.MsgStorageAppend:
+			if rd.Token, err = g.acceptAppend(b, m); err != nil {
+				return Ready{}, err
+			}
+		case raftpb.MsgStorageApply:
+			if err := g.acceptApply(m); err != nil {
+				return Ready{}, err
+			}
+		default:
+			g.messages = append(g.messages, m)
+		}
+	}
+	rd.Messages, rd.Committed = g.messages, g.entries
+	rd.Term, rd.Leader = g.term, g.leader
+	if now := (softState{g.term, g.leader}); now != g.reported {
+		g.reported, rd.Changed = now, true
+	}
+	return rd, nil
+}
+
+// acceptAppend writes what m asks for and keeps its responses until that is
+// durable. Where m asks for nothing that must be, its responses wait for the
+// writes before it, and if there are none, are due at once.
+func (g *Group) acceptAppend(b engine.Batch, m *Message) (Token, error) {
+	invariant.Must(raft.IsEmptySnap(m.GetSnapshot()), "range %d: raft wants a snapshot applied", g.cfg.RangeID)
+	written := false
+	if m.Term != nil {
+		written = g.log.setHard(b, hardState{term: m.GetTerm(), vote: m.GetVote(), commit: m.GetCommit()})
+	}
+	last := uint64(0)
+	if n := len(m.Entries); n > 0 {
+		first := m.Entries[0].GetIndex()
+		last = m.Entries[n-1].GetIndex()
+		invariant.Must(!g.isLeader || last == g.lastIndex,
+			"range %d: log ends at %d, proposals were told %d", g.cfg.RangeID, last, g.lastIndex)
+		if err := g.log.append(b, m.Entries); err != nil {
+			return 0, err
+		}
+		g.lastIndex = last
+		// An append under way may hold entries that were replaced here; its end
+		// does not make the new ones durable.
+		for i := range g.appends {
+			g.appends[i].last = min(g.appends[i].last, first-1)
+		}
+		written = true
+	}
+	if !written {
+		if n := len(g.appends); n > 0 {
+			p := &g.appends[n-1]
+			p.responses = append(p.responses, m.Responses...)
+			return 0, nil
+		}
+		return 0, g.release(m.Responses)
+	}
+	g.token++
+	g.appends = append(g.appends, pendingAppend{token: g.token, last: last, responses: m.Responses})
+	return g.token, nil
+}
+
+// acceptApply hands out committed entries.
+func (g *Group) acceptApply(m *Message) error {
+	for _, e := range m.Entries {
+		if e.GetType() != raftpb.EntryNormal {
+			return g.log.fail(fmt.Errorf("raftgroup: range %d: entry %d is of an unknown type, %s",
+				g.cfg.RangeID, e.GetIndex(), e.GetType()))
+		}
+		g.entries = append(g.entries, exportEntry(e))
+	}
+	last := m.Entries[len(m.Entries)-1].GetIndex()
+	g.applies = append(g.applies, pendingApply{last: last, response: m.Responses[0]})
+	return nil
+}
+
+// Synced says that everything written up to and including token is durable and
+// can be read from the engine. It releases what waited for that.
+func (g *Group) Synced(token Token) (err error) {
+	defer g.guard(&err)
+	if g.log.failed != nil {
+		return g.log.failed
+	}
+	n := 0
+	for n < len(g.appends) && g.appends[n].token <= token {
+		p := g.appends[n]
+		g.log.setSynced(p.last)
+		if err := g.release(p.responses); err != nil {
+			return err
+		}
+		n++
+	}
+	g.appends = popFront(g.appends, n)
+	return nil
+}
+
+// release delivers messages whose promises are durable: to this replica at
+// once, to others with the next Ready.
+func (g *Group) release(responses []*Message) error {
+	for _, m := range responses {
+		g.maybeReady = true
+		if m.GetTo() != uint64(g.cfg.ReplicaID) {
+			g.outbox = append(g.outbox, m)
+			continue
+		}
+		if err := g.rn.Step(m); err != nil && err != raft.ErrStepPeerNotFound {
+			return err
+		}
+		switch m.GetType() {
+		case raftpb.MsgVoteResp, raftpb.MsgPreVoteResp:
+			g.refresh()
+		}
+	}
+	return nil
+}
+
+// Applied says that the effects of the committed entries up to index are in the
+// engine, together with index as the new Config.AppliedIndex; they need not be
+// durable.
+// REQUIRES: Ready handed out index.
+func (g *Group) Applied(index uint64) (err error) {
+	defer g.guard(&err)
+	if g.log.failed != nil {
+		return g.log.failed
+	}
+	invariant.Must(index >= g.applied && index <= g.committed,
+		"range %d: applied %d after %d, committed %d", g.cfg.RangeID, index, g.applied, g.committed)
+	g.applied = index
+	n := 0
+	for n < len(g.applies) && g.applies[n].last <= index {
+		if err := g.rn.Step(g.applies[n].response); err != nil {
+			return err
+		}
+		g.maybeReady = true
+		n++
+	}
+	g.applies = popFront(g.applies, n)
+	if g.alone() {
+		// Nobody will ask for it again.
+		g.log.cache.dropTo(min(index, g.log.synced))
+	}
+	return nil
+}
+
+// alone reports whether this replica is the only one.
+func (g *Group) alone() bool {
+	cs := g.log.conf
+	return len(cs.Voters) == 1 && len(cs.Learners)+len(cs.VotersOutgoing)+len(cs.LearnersNext) == 0
+}
+
+// popFront removes the first n and keeps the array for reuse.
+func popFront[T any](s []T, n int) []T {
+	if n == 0 {
+		return s
+	}
+	rest := copy(s, s[n:])
+	clear(s[rest:])
+	return s[:rest]
+}
