@@ -21,6 +21,8 @@ type Ask struct {
 	// one. Zero is for a store that shares its loop with the sequencer: such an
 	// answer cannot be lost, so it is not kept to be repeated.
 	Seq uint64
+	// Epoch is the newest that the asker has seen.
+	Epoch uint64
 }
 
 // Answer is the sequencer's word on one ask. It counts only if the sequencer's

@@ -1,6 +1,10 @@
 package placement
 
-import "github.com/flotilladb/flotilla/proto/metapb"
+import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
 
 // Operations on the system range. Each goes there in a peerpb.System request
 // and is answered by what its comment says, or by an error.
@@ -37,4 +41,45 @@ type AllocIDsOp struct {
 // AllocIDsReply answers AllocIDsOp with the first of N consecutive ids.
 type AllocIDsReply struct {
 	First uint64
+}
+
+// AlarmOp activates or deactivates an alarm of a member. Answered by
+// *AlarmReply.
+type AlarmOp struct {
+	Activate bool
+	Alarm    Alarm
+}
+
+// Alarm is one alarm of one member (a node, in etcd's Cluster API).
+type Alarm struct {
+	Type   pb.AlarmType
+	Member metapb.NodeID
+}
+
+// AlarmReply answers AlarmOp with the alarm that was meant, or with none if
+// there was none to deactivate.
+type AlarmReply struct {
+	Alarms []Alarm
+}
+
+// DirectoryOp tells the directory of ranges as they are now. What it knows
+// newer is kept. Answered by *peerpb.Done.
+type DirectoryOp struct {
+	Descriptors []*metapb.Descriptor
+}
+
+// CeilingOp persists the sequencer's ceiling. Answered by *peerpb.Done.
+type CeilingOp struct {
+	Ceiling metapb.Revision
+	// Exact says that the sequencer stopped there: this may be lower than the
+	// ceiling before it.
+	Exact bool
+	// EndOneStore also ends the fact that the cluster has one store.
+	EndOneStore bool
+}
+
+// ClusterVersionOp sets the version that all nodes have at least. Answered by
+// *peerpb.Done.
+type ClusterVersionOp struct {
+	Version string
 }

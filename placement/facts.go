@@ -1,0 +1,122 @@
+package placement
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+	"strings"
+
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// facts are the system rows, decoded.
+type facts struct {
+	clusterID uint64
+	next      map[string]uint64 // next id by the name of its row
+	compacted metapb.Revision   // -1: never compacted
+	ceiling   metapb.Revision   // 0: none was ever persisted
+	oneStore  bool
+	version   string
+	alarms    []Alarm // by type, then member
+	dir       *Directory
+}
+
+func newFacts() *facts {
+	return &facts{next: make(map[string]uint64), compacted: -1, dir: NewDirectory()}
+}
+
+func (f *facts) clone() *facts {
+	c := *f
+	c.next = make(map[string]uint64, len(f.next))
+	for name, n := range f.next {
+		c.next[name] = n
+	}
+	c.alarms = slices.Clone(f.alarms)
+	c.dir = f.dir.Clone()
+	return &c
+}
+
+// set takes in a row. Rows of unknown names are of a newer version, which all
+// that needs them will know; they are passed over.
+func (f *facts) set(name string, value []byte, deleted bool) error {
+	switch {
+	case name == rowOneStore:
+		f.oneStore = !deleted
+		return nil
+	case name == rowVersion:
+		f.version = string(value)
+		return nil
+	case strings.HasPrefix(name, prefixAlarm):
+		return f.setAlarm(name, deleted)
+	case strings.HasPrefix(name, prefixDir):
+		return f.setDescriptor(name, value, deleted)
+	}
+	return f.setNumber(name, value, deleted)
+}
+
+func (f *facts) setNumber(name string, value []byte, deleted bool) error {
+	switch name {
+	case rowCluster, rowCeiling, rowCompacted, rowNodeID, rowRangeID, rowStoreID:
+	default:
+		return nil
+	}
+	if deleted || len(value) != 8 {
+		return badRow(name)
+	}
+	n := binary.BigEndian.Uint64(value)
+	switch name {
+	case rowCluster:
+		f.clusterID = n
+	case rowCeiling:
+		f.ceiling = metapb.Revision(n)
+	case rowCompacted:
+		f.compacted = metapb.Revision(n)
+	default:
+		f.next[name] = n
+	}
+	return nil
+}
+
+func (f *facts) setAlarm(name string, deleted bool) error {
+	a, err := decodeAlarmName(name)
+	if err != nil {
+		return err
+	}
+	i, ok := slices.BinarySearchFunc(f.alarms, a, compareAlarms)
+	switch {
+	case deleted && ok:
+		f.alarms = slices.Delete(f.alarms, i, i+1)
+	case !deleted && !ok:
+		f.alarms = slices.Insert(f.alarms, i, a)
+	}
+	return nil
+}
+
+func compareAlarms(a, b Alarm) int {
+	return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Member, b.Member))
+}
+
+func (f *facts) hasAlarm(a Alarm) bool {
+	_, ok := slices.BinarySearchFunc(f.alarms, a, compareAlarms)
+	return ok
+}
+
+func (f *facts) setDescriptor(name string, value []byte, deleted bool) error {
+	end, err := decodeDirName(name)
+	if err != nil {
+		return err
+	}
+	if deleted {
+		f.dir.remove(end)
+		return nil
+	}
+	d := &metapb.Descriptor{}
+	if err := d.UnmarshalVT(value); err != nil {
+		return badRow(name)
+	}
+	if d.Validate() != nil || string(d.End) != string(end) {
+		return badRow(name)
+	}
+	f.dir.put(d)
+	return nil
+}

@@ -1,0 +1,144 @@
+package placement
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/proto/cmdpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// The system rows, by name. They are part of the disk format.
+//
+//	ceiling            8 bytes: the sequencer's
+//	cluster            8 bytes: the cluster's id
+//	compacted          8 bytes: the compacted revision; no row: never compacted
+//	id/node …          8 bytes: the next id of the kind
+//	one-store          empty: the cluster has one store
+//	version            text: the cluster version
+//	alarm/ type (4) member (8)    empty: the alarm is active
+//	dir/ 1 end address            a descriptor, by the end of its span
+//	dir/ 2                        the descriptor that ends with the keyspace
+//
+// All numbers are big endian.
+const (
+	rowCeiling   = "ceiling"
+	rowCluster   = "cluster"
+	rowCompacted = "compacted"
+	rowNodeID    = "id/node"
+	rowRangeID   = "id/range"
+	rowStoreID   = "id/store"
+	rowOneStore  = "one-store"
+	rowVersion   = "version"
+	prefixAlarm  = "alarm/"
+	prefixDir    = "dir/"
+
+	dirEnd  = "\x01"
+	dirLast = "\x02"
+)
+
+// idRow is the name of the row that counts a kind of id.
+func idRow(kind IDKind) (string, bool) {
+	switch kind {
+	case RangeIDs:
+		return rowRangeID, true
+	case NodeIDs:
+		return rowNodeID, true
+	case StoreIDs:
+		return rowStoreID, true
+	}
+	return "", false
+}
+
+func setRow(name string, value []byte) *cmdpb.Row {
+	return &cmdpb.Row{Address: keys.System(name), Value: value}
+}
+
+func deleteRow(name string) *cmdpb.Row {
+	return &cmdpb.Row{Address: keys.System(name), Deleted: true}
+}
+
+func numberRow(name string, n uint64) *cmdpb.Row {
+	return setRow(name, binary.BigEndian.AppendUint64(nil, n))
+}
+
+func alarmName(a Alarm) string {
+	b := []byte(prefixAlarm)
+	b = binary.BigEndian.AppendUint32(b, uint32(a.Type))
+	return string(binary.BigEndian.AppendUint64(b, uint64(a.Member)))
+}
+
+func decodeAlarmName(name string) (Alarm, error) {
+	rest := []byte(strings.TrimPrefix(name, prefixAlarm))
+	if len(rest) != 12 {
+		return Alarm{}, badRow(name)
+	}
+	return Alarm{
+		Type:   pb.AlarmType(binary.BigEndian.Uint32(rest)),
+		Member: metapb.NodeID(binary.BigEndian.Uint64(rest[4:])),
+	}, nil
+}
+
+func dirName(end []byte) string {
+	if len(end) == 0 {
+		return prefixDir + dirLast
+	}
+	return prefixDir + dirEnd + string(end)
+}
+
+func decodeDirName(name string) (end []byte, err error) {
+	rest := strings.TrimPrefix(name, prefixDir)
+	switch {
+	case rest == dirLast:
+		return nil, nil
+	case len(rest) > 1 && rest[:1] == dirEnd:
+		return []byte(rest[1:]), nil
+	}
+	return nil, badRow(name)
+}
+
+func descriptorRow(d *metapb.Descriptor) (*cmdpb.Row, error) {
+	value, err := d.MarshalVT()
+	if err != nil {
+		return nil, fmt.Errorf("directory row of range %d: %w", d.RangeId, err)
+	}
+	return setRow(dirName(d.End), value), nil
+}
+
+func badRow(name string) error { return fmt.Errorf("%w: %q", ErrBadRow, name) }
+
+// InitialFacts are what a fresh cluster begins with.
+type InitialFacts struct {
+	ClusterID uint64
+	// NextRange, NextNode and NextStore are the first ids that are free.
+	NextRange metapb.RangeID
+	NextNode  metapb.NodeID
+	NextStore metapb.StoreID
+	Version   string
+	// Descriptors are the first ranges.
+	Descriptors []*metapb.Descriptor
+}
+
+// InitialRows returns the system rows of a fresh cluster of one store.
+func InitialRows(f InitialFacts) ([]*cmdpb.Row, error) {
+	rows := []*cmdpb.Row{
+		numberRow(rowCluster, f.ClusterID),
+		numberRow(rowNodeID, uint64(f.NextNode)),
+		numberRow(rowRangeID, uint64(f.NextRange)),
+		numberRow(rowStoreID, uint64(f.NextStore)),
+		setRow(rowOneStore, nil),
+		setRow(rowVersion, []byte(f.Version)),
+	}
+	for _, d := range f.Descriptors {
+		row, err := descriptorRow(d)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}

@@ -1,0 +1,214 @@
+package placement
+
+import (
+	"slices"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/invariant"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/cmdpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+)
+
+// System is what a replica of the system range knows: the global facts as rows
+// say them, and, at the leader, as they will be when everything evaluated is
+// applied. It is a core; not safe for concurrent use.
+//
+//	Evaluate ──rows──> the range's log ──> Apply, on every replica
+//
+// The leader evaluates one operation after the other, each against the effects
+// of those before it, applied or not.
+type System struct {
+	applied *facts
+	// proposed is applied plus what is evaluated and not yet applied; nil if
+	// nothing was evaluated since the last Reset.
+	proposed *facts
+}
+
+// NewSystem returns the facts of no rows at all.
+func NewSystem() *System { return &System{applied: newFacts()} }
+
+// Load replaces everything by the rows that an engine holds.
+func (s *System) Load(r engine.Reader) error {
+	span := keys.RowSpan(keys.SystemSpan(""))
+	it, err := r.NewIter(engine.IterOptions{Lower: span.Start, Upper: span.End})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	f := newFacts()
+	for ok := it.First(); ok; ok = it.Next() {
+		addr, err := keys.DecodeRow(it.Key())
+		if err != nil {
+			return err
+		}
+		value, err := it.Value()
+		if err != nil {
+			return err
+		}
+		if err := f.set(string(addr[1:]), value, false); err != nil {
+			return err
+		}
+	}
+	if err := it.Error(); err != nil {
+		return err
+	}
+	s.applied, s.proposed = f, nil
+	return nil
+}
+
+// Apply takes in rows of the system range that were applied. Rows of other
+// addresses are passed over.
+func (s *System) Apply(rows []*cmdpb.Row) { s.applied.apply(rows) }
+
+func (f *facts) apply(rows []*cmdpb.Row) {
+	for _, row := range rows {
+		if len(row.Address) == 0 || row.Address[0] != byte(keys.KindSystem) {
+			continue
+		}
+		// The entry's checksum was right, so a bad row is our own doing, and to
+		// pass over it would let replicas differ.
+		err := f.set(string(row.Address[1:]), row.Value, row.Deleted)
+		invariant.Must(err == nil, "apply of a system row: %v", err)
+	}
+}
+
+// Reset forgets what was evaluated and will not be applied, or may not be: the
+// replica lost its leadership, or a proposal was dropped. Whoever leads next
+// evaluates only after it has applied all that came before.
+func (s *System) Reset() { s.proposed = nil }
+
+// Evaluate decides an operation. The rows are to go through the system range's
+// log; the reply is given when they are applied. Without rows nothing changes.
+func (s *System) Evaluate(op any) (rows []*cmdpb.Row, reply any, err error) {
+	if s.proposed == nil {
+		s.proposed = s.applied.clone()
+	}
+	f := s.proposed
+	switch o := op.(type) {
+	case *CompactOp:
+		rows, reply, err = f.compact(o)
+	case *AllocIDsOp:
+		rows, reply, err = f.allocIDs(o)
+	case *AlarmOp:
+		rows, reply = f.alarm(o)
+	case *DirectoryOp:
+		rows, reply, err = f.report(o)
+	case *CeilingOp:
+		rows, reply, err = f.raiseCeiling(o)
+	case *ClusterVersionOp:
+		rows, reply = []*cmdpb.Row{setRow(rowVersion, []byte(o.Version))}, &peerpb.Done{}
+	default:
+		return nil, nil, ErrUnknownOp
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	f.apply(rows)
+	return rows, reply, nil
+}
+
+// compact checks in etcd's order: a revision below both bounds is compacted.
+// Nothing is compacted at -1, so a fresh cluster accepts revision 0 once.
+func (f *facts) compact(o *CompactOp) ([]*cmdpb.Row, any, error) {
+	switch {
+	case o.Revision <= f.compacted:
+		return nil, nil, mvcc.ErrCompacted
+	case o.Revision > o.Current:
+		return nil, nil, mvcc.ErrFutureRevision
+	}
+	row := numberRow(rowCompacted, uint64(o.Revision))
+	return []*cmdpb.Row{row}, &CompactReply{Compacted: o.Revision}, nil
+}
+
+// idsMax bounds one AllocIDsOp, so that a broken asker cannot use ids up.
+const idsMax = 1 << 20
+
+func (f *facts) allocIDs(o *AllocIDsOp) ([]*cmdpb.Row, any, error) {
+	name, ok := idRow(o.Kind)
+	if !ok || o.N <= 0 || o.N > idsMax {
+		return nil, nil, ErrBadOp
+	}
+	first := max(f.next[name], 1) // zero is no id
+	row := numberRow(name, first+uint64(o.N))
+	return []*cmdpb.Row{row}, &AllocIDsReply{First: first}, nil
+}
+
+// alarm answers as etcd: to activate what is active changes nothing and names
+// it; to deactivate what is not active names nothing.
+func (f *facts) alarm(o *AlarmOp) ([]*cmdpb.Row, any) {
+	active := f.hasAlarm(o.Alarm)
+	reply := &AlarmReply{Alarms: []Alarm{o.Alarm}}
+	switch {
+	case o.Alarm.Type == 0, !o.Activate && !active:
+		return nil, &AlarmReply{}
+	case o.Activate && active:
+		return nil, reply
+	case o.Activate:
+		return []*cmdpb.Row{setRow(alarmName(o.Alarm), nil)}, reply
+	}
+	return []*cmdpb.Row{deleteRow(alarmName(o.Alarm))}, reply
+}
+
+// report takes in descriptors. Those that are not newer than what is known are
+// passed over.
+func (f *facts) report(o *DirectoryOp) ([]*cmdpb.Row, any, error) {
+	dir := f.dir.Clone()
+	var rows []*cmdpb.Row
+	for _, d := range o.Descriptors {
+		if d.Validate() != nil {
+			return nil, nil, ErrBadOp
+		}
+		displaced, ok := dir.Insert(d)
+		if !ok {
+			continue
+		}
+		for _, old := range displaced {
+			if string(old.End) != string(d.End) {
+				rows = append(rows, deleteRow(dirName(old.End)))
+			}
+		}
+		row, err := descriptorRow(d)
+		if err != nil {
+			return nil, nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, &peerpb.Done{}, nil
+}
+
+// raiseCeiling persists the ceiling. Only the exact value of a stop may be below
+// the one before: the log keeps the two in order.
+func (f *facts) raiseCeiling(o *CeilingOp) ([]*cmdpb.Row, any, error) {
+	if o.Ceiling < 1 || (!o.Exact && o.Ceiling < f.ceiling) {
+		return nil, nil, ErrBadOp
+	}
+	rows := []*cmdpb.Row{numberRow(rowCeiling, uint64(o.Ceiling))}
+	if o.EndOneStore && f.oneStore {
+		rows = append(rows, deleteRow(rowOneStore))
+	}
+	return rows, &peerpb.Done{}, nil
+}
+
+// ClusterID is the cluster's id.
+func (s *System) ClusterID() uint64 { return s.applied.clusterID }
+
+// Compacted is the compacted revision, -1 if nothing was ever compacted.
+func (s *System) Compacted() metapb.Revision { return s.applied.compacted }
+
+// Ceiling is the sequencer's persisted ceiling, 0 if there never was one.
+func (s *System) Ceiling() metapb.Revision { return s.applied.ceiling }
+
+// OneStore is the fact that the cluster has one store.
+func (s *System) OneStore() bool { return s.applied.oneStore }
+
+// ClusterVersion is the version that all nodes have at least.
+func (s *System) ClusterVersion() string { return s.applied.version }
+
+// Alarms returns the active alarms by type, then member.
+func (s *System) Alarms() []Alarm { return slices.Clone(s.applied.alarms) }
+
+// Directory is the index of ranges as applied. It must not be changed.
+func (s *System) Directory() *Directory { return s.applied.dir }
