@@ -14,11 +14,25 @@
 // Durability is by order: all writes of an engine share one log, so a sync of a
 // later batch makes every earlier one durable too. A batch committed without
 // sync may be lost by a crash, but never alone: what is lost is a suffix.
+//
+// A disk that fills up goes through three states. Low (Stats.DiskLow): less is
+// free than the reserve; who takes writes from clients refuses them from here
+// on, so that deletes and compaction still have room. Full (Stats.DiskFull): a
+// write failed for want of space; the ballast file was given back to the file
+// system, and the write was made in its room. Stuck: no ballast is left either;
+// Commit returns ErrDiskFull for what it has not begun, what it has begun waits
+// for space, and reads go on. All three end by themselves when space comes back.
+//
+// Goroutines of the Pebble engine besides Pebble's own: "engine-sync" waits for
+// syncs and calls what CommitAsync was given; "engine-disk" watches free space.
+// The twin has none and is not safe for concurrent use.
 package engine
 
 import (
 	"context"
 	"io"
+
+	"github.com/flotilladb/flotilla/internal/keys"
 )
 
 // Reader reads engine keys.
@@ -36,8 +50,10 @@ type IterOptions struct {
 	// Lower (inclusive) and Upper (exclusive) are engine keys. Nil is unbounded.
 	Lower, Upper []byte
 	// MinRevision and MaxRevision, if not both zero, let the iterator skip
-	// blocks that hold no version in [MinRevision, MaxRevision]. It is a hint:
-	// rows outside of it may still come and must be dropped by the caller.
+	// blocks that hold no version in [MinRevision, MaxRevision]; a zero
+	// MaxRevision is no limit. It is a hint: rows outside of it, deleted ones
+	// among them, may still come and must be dropped by the caller. Rows
+	// without a version may be left out.
 	MinRevision, MaxRevision int64
 	// Point says that the iterator will be used with SeekPrefixGE, so that
 	// bloom filters are worth their loading.
@@ -51,7 +67,8 @@ type Iterator interface {
 	Last() bool
 	SeekGE(key []byte) bool
 	SeekLT(key []byte) bool
-	// SeekPrefixGE is SeekGE that may stop as soon as the key's prefix is past.
+	// SeekPrefixGE is SeekGE that stops where the key's prefix ends. Of the
+	// relative moves only Next may follow it.
 	SeekPrefixGE(key []byte) bool
 	Next() bool
 	Prev() bool
@@ -75,7 +92,8 @@ type View interface {
 type Batch interface {
 	Set(key, value []byte)
 	// SetDeferred gives room for a key and a value to be filled in place
-	// before the next call on the batch: one copy fewer on the hot path.
+	// before the next call on the batch: one copy fewer on the hot path. What
+	// is in them before is not defined.
 	SetDeferred(keyLen, valueLen int) (key, value []byte)
 	// Delete removes one key.
 	Delete(key []byte)
@@ -84,7 +102,9 @@ type Batch interface {
 	Empty() bool
 	// Len is the size in bytes of what was collected.
 	Len() int
+	// Count is the number of operations that were collected.
 	Count() int
+	// Reset empties the batch so that it can be used again, also after Commit.
 	Reset()
 	// Close gives the batch back; it is not used afterwards.
 	Close() error
@@ -95,16 +115,25 @@ type Engine interface {
 	Reader
 	NewBatch() Batch
 	// Commit applies a batch atomically. With sync it returns when the batch,
-	// and so every earlier one, is durable. The batch stays its caller's.
+	// and so every earlier one, is durable. The batch stays its caller's, who
+	// may only Reset or Close it then. An empty batch with sync makes everything
+	// before it durable. After ErrDiskFull nothing was applied and the same
+	// batch may be committed again.
 	Commit(b Batch, sync bool) error
 	// CommitAsync applies a batch, visible at return, and calls done on a
 	// goroutine of the engine when it is durable, in order of the calls. The
-	// batch belongs to the engine until then and is closed by it.
+	// batch belongs to the engine from then on and is closed by it, unless an
+	// error is returned: then it is its caller's and done is not called. done
+	// must not call CommitAsync, which may wait for it.
 	CommitAsync(b Batch, done func(error)) error
 	// NewView returns a view of one or all spans (nil: all) of engine keys.
 	NewView(spans []Span) View
 	// IngestAndExcise replaces everything in span by the tables' rows, atomically
-	// and durably. Tables were written by NewTableWriter.
+	// and durably. Every commit before it is made durable first, so that it is
+	// never kept without them. Tables were written by NewTableWriter and do not
+	// overlap; they may lie outside of span, where they write over what is
+	// there. On success their files are gone from where they were. The ends of
+	// span are bare keys.
 	IngestAndExcise(ctx context.Context, tables []string, span Span) error
 	// NewTableWriter begins a table file that can be ingested.
 	NewTableWriter(path string) (TableWriter, error)
@@ -121,24 +150,30 @@ type Engine interface {
 // TableWriter writes a table in key order.
 type TableWriter interface {
 	Set(key, value []byte) error
+	// DeleteRange removes [start, end) of what is there when the table is
+	// ingested, not of the table itself. The ends are bare keys; deletions come
+	// in order and do not overlap, but go their own way beside the rows.
 	DeleteRange(start, end []byte) error
+	// Finish completes the file and makes it durable.
 	Finish() error
 }
 
-// Span is the half-open set of engine keys [Start, End); a nil End is the end.
-type Span struct {
-	Start, End []byte
-}
+// Span is the half-open set of engine keys [Start, End), bare keys (no version)
+// both; a nil End is the end. No engine key begins with 0xff.
+type Span = keys.Span
 
 // Stats are figures for metrics and for back-pressure.
 type Stats struct {
 	DiskBytes      uint64 // bytes on disk, log included
 	LogicalBytes   uint64 // bytes of live tables
 	DiskFreeBytes  uint64 // free on the file system, 0 if unknown
+	DiskTotalBytes uint64 // size of the file system, 0 if unknown
 	L0Sublevels    int    // read amplification of level 0; near WriteStall: slow down
+	L0SublevelsMax int    // where writes stall
 	MemtableBytes  uint64
 	CacheBytes     int64
 	WriteStalls    int64 // since open
 	CompactionDebt uint64
+	DiskLow        bool // less is free than the reserve: take no more from clients
 	DiskFull       bool // a write failed for want of space and the ballast was released
 }

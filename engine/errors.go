@@ -17,6 +17,10 @@ var (
 	ErrNewerFormat = errors.New("engine: folder was written by a newer version")
 	// ErrClosed says that the engine was closed.
 	ErrClosed = errors.New("engine: closed")
+
+	errNoTable      = errors.New("no such table")
+	errTableOrder   = errors.New("table is not in order")
+	errPrevInPrefix = errors.New("engine: no way back after SeekPrefixGE")
 )
 
 // CorruptionError says that bytes on disk are not what was written. The engine
@@ -31,3 +35,11 @@ func (e *CorruptionError) Error() string {
 }
 
 func (e *CorruptionError) Unwrap() error { return e.Err }
+
+// wrap says what the engine was doing.
+func wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("engine: %s: %w", op, err)
+}
