@@ -15,12 +15,13 @@ const nextBeforeSeek = 4
 // liveIter walks the live keys of a span at a revision, in key order. It stands
 // on row while valid; row's bytes are valid until the next positioning.
 type liveIter struct {
-	it  engine.Iterator
-	at  Revision
-	end []byte // user key; empty: the iterator's own bound
-	row Row
-	buf []byte // for seeks
-	err error
+	it   engine.Iterator
+	at   Revision
+	end  []byte // user key; empty: the iterator's own bound
+	bare bool   // only the key of row is wanted
+	row  Row
+	buf  []byte // for seeks
+	err  error
 }
 
 // seek goes to the first live key at or after a user key.
@@ -53,6 +54,17 @@ func (l *liveIter) settle(ok bool) bool {
 			} else {
 				ok = l.it.Next()
 			}
+			continue
+		}
+		if l.bare {
+			raw, err := l.it.Value()
+			if err != nil {
+				return l.fail(err)
+			}
+			if l.row.Key = user; !IsTombstone(raw) {
+				return true
+			}
+			ok = l.it.NextPrefix()
 			continue
 		}
 		v, err := valueAt(l.it)
