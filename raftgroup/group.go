@@ -164,7 +164,7 @@ func (g *Group) checkMessage(m *Message) error {
 	case raftpb.MsgApp, raftpb.MsgAppResp,
 		raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote, raftpb.MsgPreVoteResp,
 		raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp,
-		raftpb.MsgTransferLeader, raftpb.MsgTimeoutNow:
+		raftpb.MsgTimeoutNow:
 		return nil
 	}
 	return fmt.Errorf("%w: %s", ErrBadMessage, m.GetType())
@@ -211,12 +211,15 @@ func (g *Group) ForgetLeader() (err error) {
 	return err
 }
 
-// TransferLeader asks a voter to take over; until it has, or ten ticks went by,
-// proposals are dropped. A follower passes the wish on to its leader.
+// TransferLeader asks a voter to take over from this leader; until it has, or
+// ten ticks went by, proposals are dropped.
 func (g *Group) TransferLeader(to metapb.ReplicaID) (err error) {
 	defer g.guard(&err)
 	if g.log.failed != nil {
 		return g.log.failed
+	}
+	if !g.isLeader {
+		return ErrNotLeader
 	}
 	g.rn.TransferLeader(uint64(to))
 	g.maybeReady = true
