@@ -1,0 +1,127 @@
+package ranges
+
+import (
+	"slices"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/cmdpb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+)
+
+// work is a request that waits for its turn.
+type work struct {
+	req    *peerpb.Request
+	bytes  int
+	ticket uint64 // in the lock table, if it had to wait there
+	split  bool   // counted in Replica.splits
+}
+
+// workQueue is what waits at a range, first come, first served.
+type workQueue struct {
+	items []*work
+	bytes int
+}
+
+func (q *workQueue) push(w *work) {
+	q.items = append(q.items, w)
+	q.bytes += w.bytes
+}
+
+// pushFront puts works that were waiting elsewhere before all others.
+func (q *workQueue) pushFront(ws []*work) {
+	q.items = slices.Insert(q.items, 0, ws...)
+	for _, w := range ws {
+		q.bytes += w.bytes
+	}
+}
+
+// drop removes the first n.
+func (q *workQueue) drop(n int) {
+	for _, w := range q.items[:n] {
+		q.bytes -= w.bytes
+	}
+	rest := copy(q.items, q.items[n:])
+	clear(q.items[rest:])
+	q.items = q.items[:rest]
+}
+
+// requestBytes estimates what a request costs to keep and to log.
+func requestBytes(b peerpb.Body) int {
+	const overhead = 128
+	switch b := b.(type) {
+	case *peerpb.Write:
+		switch req := b.Req.(type) {
+		case *pb.PutRequest:
+			return overhead + len(req.Key) + len(req.Value)
+		case *pb.DeleteRangeRequest:
+			return overhead + len(req.Key) + len(req.RangeEnd)
+		default:
+			return overhead + proto.Size(b.Req)
+		}
+	case *peerpb.WriteIntents:
+		n := overhead
+		for _, in := range b.Intents {
+			n += in.SizeVT()
+		}
+		return n
+	}
+	return overhead
+}
+
+// answer is what one request of a batch will be told.
+type answer struct {
+	id      uint64
+	body    any
+	err     error
+	changed bool
+	// touched is the highest batch of which the request saw effects; a request
+	// that changes nothing is answered when that batch can be read.
+	touched uint64
+}
+
+// batch is what one ask and one entry of the log carry.
+type batch struct {
+	number  uint64 // of the ask and of the overlay's layer
+	entry   cmdpb.Entry
+	answers []answer
+	changes int // updates; each takes a revision
+	bytes   int
+	splits  int  // commands that cut the range: at most one, and then alone
+	asks    bool // wants a revision, or the last one issued
+
+	// once proposed
+	index, term uint64
+	// system has rows of the system range to be told of when applied.
+	system []*cmdpb.Row
+}
+
+func (b *batch) empty() bool {
+	return len(b.answers) == 0 && len(b.entry.Updates) == 0 && len(b.entry.Commands) == 0
+}
+
+// logs reports whether the batch has something for the log.
+func (b *batch) logs() bool { return len(b.entry.Updates) > 0 || len(b.entry.Commands) > 0 }
+
+// open is the revision of the batch's next change.
+func (b *batch) open() Revision { return mvcc.OpenRevision + Revision(b.changes) }
+
+// command adds a command to the batch's entry.
+func (b *batch) command(c *cmdpb.Command) { b.entry.Commands = append(b.entry.Commands, c) }
+
+// done adds the answer of a request that will be given when the batch is
+// applied.
+func (b *batch) done(id uint64, body any) {
+	b.answers = append(b.answers, answer{id: id, body: body, changed: true})
+}
+
+func sortedTickets(m map[uint64]*work) []uint64 {
+	ts := make([]uint64, 0, len(m))
+	for t := range m {
+		ts = append(ts, t)
+	}
+	slices.Sort(ts)
+	return ts
+}

@@ -1,0 +1,89 @@
+package ranges
+
+import (
+	"errors"
+	"time"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/proto/cmdpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/raftgroup"
+)
+
+// SystemState is what is global and small, as the leader of the system range
+// sees it. Package placement has it.
+type SystemState interface {
+	// Evaluate decides an operation against what is applied or proposed before
+	// it. A decision without rows is answered when what it saw is applied.
+	Evaluate(op any) (rows []*cmdpb.Row, reply any, err error)
+	// Apply takes rows of the system range that were applied.
+	Apply(rows []*cmdpb.Row)
+	// Reset forgets what was evaluated and will not be applied.
+	Reset()
+}
+
+// Config describes a store's replicas.
+type Config struct {
+	NodeID  metapb.NodeID
+	StoreID metapb.StoreID
+	// StoreStart counts the starts of the store; transactions whose coordinator
+	// is of an earlier start of this store are abandoned.
+	StoreStart uint64
+	// Reader is the store's engine, NewBatch its batches.
+	Reader   engine.Reader
+	NewBatch func() engine.Batch
+	// System decides the system range's operations.
+	System SystemState
+	// Logger is given to raft. May be nil.
+	Logger raftgroup.Logger
+
+	// QueueBytesMax bounds the requests that wait at one range, in bytes.
+	// Default 64 MiB.
+	QueueBytesMax int
+	// BatchBytesMax bounds what one batch takes from the queue, in bytes of
+	// requests (one request always fits). Default 1 MiB.
+	BatchBytesMax int
+	// SyncsMax is how many batches of log rows may wait for the disk at once;
+	// requests pile up meanwhile and share the next. Default 1.
+	SyncsMax int
+	// ProposalsMax bounds the entries of one range that are proposed and not
+	// applied. Default 16.
+	ProposalsMax int
+	// LogBytesMax is the size of a range's log, in bytes, at which what every
+	// replica has is cut off. Default 4 MiB.
+	LogBytesMax uint64
+	// LockAgeMax is how long a lock without an intent lives. Default 2 s.
+	LockAgeMax time.Duration
+	// IntentAgeMax is how old an intent of a living coordinator may grow before
+	// its range asks the anchor. Default 1 s.
+	IntentAgeMax time.Duration
+}
+
+// Validate reports what is wrong with the configuration.
+func (c *Config) Validate() error {
+	switch {
+	case c.StoreID == 0 || c.NodeID == 0:
+		return errors.New("ranges: config without store or node id")
+	case c.Reader == nil || c.NewBatch == nil:
+		return errors.New("ranges: config without engine")
+	case c.System == nil:
+		return errors.New("ranges: config without system state")
+	}
+	return nil
+}
+
+func (c *Config) setDefaults() {
+	def(&c.QueueBytesMax, 64<<20)
+	def(&c.BatchBytesMax, 1<<20)
+	def(&c.SyncsMax, 1)
+	def(&c.ProposalsMax, 16)
+	def(&c.LogBytesMax, 4<<20)
+	def(&c.LockAgeMax, 2*time.Second)
+	def(&c.IntentAgeMax, time.Second)
+}
+
+func def[T int | uint64 | time.Duration](field *T, value T) {
+	if *field == 0 {
+		*field = value
+	}
+}

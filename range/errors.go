@@ -1,0 +1,7 @@
+package ranges
+
+import "errors"
+
+// errUnknownCommand stops a replica: the entry was written by a newer version,
+// and to go on without it would make replicas differ.
+var errUnknownCommand = errors.New("ranges: the log has a command of a newer version; start this node with that version")

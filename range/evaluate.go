@@ -1,0 +1,403 @@
+package ranges
+
+import (
+	"errors"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/cmdpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/raftgroup"
+)
+
+// verdict is what became of a request whose turn it was.
+type verdict int
+
+const (
+	taken verdict = iota // it is in the batch, or answered
+	parks                // it waits for locks, out of the queue
+	cuts                 // it and what follows wait for the next batch
+)
+
+// evaluate makes a batch of what waits, if it is time. Without a free sync it
+// waits for one, so that more requests share the next; transactions that only
+// take locks go on, since they need no disk.
+func (r *Replica) evaluate(free bool) {
+	if len(r.queue.items) == 0 || r.asked != nil || r.frozen {
+		return
+	}
+	if r.leading == 0 {
+		if !r.group.IsLeader() {
+			r.refuseQueue(peerpb.ErrNotLeader)
+		}
+		return
+	}
+	if !free && !r.hurries() {
+		r.waitForSync()
+		return
+	}
+	if len(r.inflight) >= r.store.cfg.ProposalsMax {
+		return // advance marks the replica again
+	}
+	r.batches++
+	b := &batch{number: r.batches}
+	if err := r.fillBatch(b); err != nil {
+		// The engine cannot be read: nothing of the batch may be trusted.
+		r.overlay.Drop(b.number)
+		r.refuse(b, err)
+		return
+	}
+	switch {
+	case b.empty():
+	case b.asks:
+		r.asked = b
+		r.store.asks = append(r.store.asks, Ask{Range: r.desc.ID(), Term: r.leading, Number: b.number, N: b.changes})
+	default:
+		r.finish(b)
+	}
+	if len(r.queue.items) > 0 && r.asked == nil {
+		r.store.mark(r)
+	}
+}
+
+func (r *Replica) waitForSync() {
+	if !r.waiting {
+		r.waiting = true
+		r.store.waiting = append(r.store.waiting, r)
+	}
+}
+
+// hurries reports whether something waits that needs no disk.
+func (r *Replica) hurries() bool {
+	for _, w := range r.queue.items {
+		switch w.req.Body.(type) {
+		case *peerpb.Prepare, *peerpb.Release, *peerpb.Close:
+			return true
+		}
+	}
+	return false
+}
+
+// fillBatch evaluates from the queue until the batch is full or cut. An error
+// is one of the engine's.
+func (r *Replica) fillBatch(b *batch) error {
+	start, end, _ := keys.UserBounds(r.desc.Span())
+	base := mvcc.NewEngineState(r.store.cfg.Reader, start, end)
+	defer base.Close()
+	st := r.overlay.Over(base)
+	n := 0
+	for n < len(r.queue.items) && b.bytes < r.store.cfg.BatchBytesMax && !r.frozen {
+		w := r.queue.items[n]
+		v, err := r.evaluateOne(b, st, w)
+		if err != nil {
+			r.queue.drop(n)
+			return err
+		}
+		if v == cuts {
+			break
+		}
+		if v == taken {
+			b.bytes += w.bytes
+		}
+		n++
+	}
+	r.queue.drop(n)
+	return nil
+}
+
+// evaluateOne evaluates one request. Errors of the request are its answer; an
+// error returned is one of the engine's.
+func (r *Replica) evaluateOne(b *batch, st mvcc.State, w *work) (verdict, error) {
+	switch body := w.req.Body.(type) {
+	case *peerpb.Write:
+		return r.evaluateWrite(b, st, w, body)
+	case *peerpb.Close:
+		r.close(w.req.ID, body)
+		return taken, nil
+	case *peerpb.Split:
+		return r.evaluateSplit(b, w, body), nil
+	case *peerpb.System:
+		return r.evaluateSystem(b, w, body), nil
+	case *peerpb.Prepare:
+		return r.evaluatePrepare(b, st, w, body)
+	case *peerpb.WriteIntents:
+		return r.evaluateIntents(b, w, body)
+	case *peerpb.WriteRecord:
+		return r.evaluateRecord(b, w, body)
+	case *peerpb.Push:
+		return r.evaluatePush(b, w, body)
+	case *peerpb.Resolve:
+		return r.evaluateResolve(b, w, body)
+	case *peerpb.Release:
+		return r.evaluateRelease(b, w, body)
+	case *peerpb.Forget:
+		return r.evaluateForget(b, w, body)
+	}
+	r.store.reply(w.req.ID, nil, peerpb.ErrRefused)
+	return taken, nil
+}
+
+// evaluateWrite evaluates a client's request.
+func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.Write) (verdict, error) {
+	if !r.locks.idle() && !r.admit(w, accessesOf(body.Req)) {
+		return parks, nil
+	}
+	if r.store.full && needsSpace(body.Req) {
+		r.store.reply(w.req.ID, nil, peerpb.ErrDiskFull)
+		return taken, nil
+	}
+	r.overlay.ResetTouched()
+	res, err := mvcc.Evaluate(st, mvcc.Env{
+		Revision:  b.open(),
+		Known:     r.store.known,
+		Compacted: r.store.compacted,
+	}, body.Req)
+	switch {
+	case errors.Is(err, mvcc.ErrWait):
+		// The first of a batch waits for nothing that the batch has open: it is
+		// the request itself that asks above what was issued.
+		if b.changes > 0 {
+			return cuts, nil
+		}
+		err = mvcc.ErrFutureRevision
+		fallthrough
+	case err != nil:
+		if isEngineError(err) {
+			return taken, err
+		}
+		b.answers = append(b.answers, answer{id: w.req.ID, err: err, touched: r.overlay.Touched()})
+		return taken, nil
+	}
+	b.asks = true
+	b.answers = append(b.answers, answer{
+		id: w.req.ID, body: res.Response, changed: res.Changed, touched: r.overlay.Touched(),
+	})
+	if res.Changed {
+		rev := b.open()
+		r.overlay.Add(b.number, rev, res.Mutations)
+		b.entry.Updates = append(b.entry.Updates, &cmdpb.Update{Revision: int64(rev), Mutations: res.Mutations})
+		b.changes++
+	}
+	return taken, nil
+}
+
+// isEngineError tells errors of reading from those that are a client's answer.
+func isEngineError(err error) bool {
+	for _, own := range []error{
+		mvcc.ErrLeaseNotFound, mvcc.ErrKeyNotFound, mvcc.ErrCompacted, mvcc.ErrFutureRevision,
+		mvcc.ErrEmptyKey, mvcc.ErrDuplicateKey, mvcc.ErrUnknownRequest,
+	} {
+		if errors.Is(err, own) {
+			return false
+		}
+	}
+	return true
+}
+
+// needsSpace reports whether a request may put something.
+func needsSpace(req proto.Message) bool {
+	switch req := req.(type) {
+	case *pb.PutRequest:
+		return true
+	case *pb.TxnRequest:
+		return txnPuts(req)
+	}
+	return false
+}
+
+func txnPuts(t *pb.TxnRequest) bool {
+	for _, ops := range [][]*pb.RequestOp{t.Success, t.Failure} {
+		for _, op := range ops {
+			if op.GetRequestPut() != nil || (op.GetRequestTxn() != nil && txnPuts(op.GetRequestTxn())) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// evaluateSystem evaluates an operation of the system range.
+func (r *Replica) evaluateSystem(b *batch, w *work, body *peerpb.System) verdict {
+	if r.desc.ID() != metapb.SystemRange {
+		r.store.reply(w.req.ID, nil, peerpb.ErrRefused)
+		return taken
+	}
+	rows, reply, err := r.store.cfg.System.Evaluate(body.Op)
+	if err != nil || len(rows) == 0 {
+		b.answers = append(b.answers, answer{id: w.req.ID, body: reply, err: err, touched: b.number - 1})
+		return taken
+	}
+	b.command(&cmdpb.Command{Kind: &cmdpb.Command_Rows{Rows: &cmdpb.RowsCommand{Rows: rows}}})
+	b.system = append(b.system, rows...)
+	b.done(w.req.ID, reply)
+	return taken
+}
+
+// granted takes the revisions of the batch that was asked for.
+func (r *Replica) granted(g Grant) {
+	b := r.asked
+	if b == nil || g.Term != r.leading || g.Number != b.number {
+		return // of a term or a batch that is over
+	}
+	if g.Refused || g.Epoch < r.store.epoch {
+		g.Ask.N = b.changes
+		r.store.asks = append(r.store.asks, g.Ask)
+		return
+	}
+	r.asked = nil
+	for i, u := range b.entry.Updates {
+		u.Revision = int64(g.First) + int64(i)
+	}
+	r.overlay.Fill(b.number, g.First)
+	for i := range b.answers {
+		r.fillAnswer(b, &b.answers[i], &g)
+	}
+	r.finish(b)
+	if len(r.queue.items) > 0 {
+		r.store.mark(r)
+	}
+}
+
+// fillAnswer fills revisions into a response. The header of a request that
+// changed nothing is the current revision, or that of the last change it saw if
+// that is higher: nothing at or below it is missing from what was read, and
+// nothing that is not applied yet, on any range, shows in it.
+func (r *Replica) fillAnswer(b *batch, a *answer, g *Grant) {
+	msg, ok := a.body.(proto.Message)
+	if !ok {
+		return
+	}
+	mvcc.FillResponse(msg, g.First)
+	if !a.changed {
+		setHeader(msg, max(g.Current, r.lastRevision(b, a.touched)))
+	}
+}
+
+// lastRevision returns the last revision of a batch that is under way, b or one
+// before it; 0 if it is over, or changes nothing.
+func (r *Replica) lastRevision(b *batch, number uint64) Revision {
+	if number != b.number {
+		b = nil
+		for _, p := range r.inflight {
+			if p.number == number {
+				b = p
+			}
+		}
+	}
+	if b == nil || len(b.entry.Updates) == 0 {
+		return 0
+	}
+	return Revision(b.entry.Updates[len(b.entry.Updates)-1].Revision)
+}
+
+// setHeader sets the revision of a response and of the responses inside it.
+func setHeader(msg proto.Message, rev Revision) {
+	switch m := msg.(type) {
+	case *pb.DeleteRangeResponse:
+		m.Header.Revision = int64(rev)
+	case *pb.RangeResponse:
+		m.Header.Revision = int64(rev)
+	case *pb.TxnResponse:
+		m.Header.Revision = int64(rev)
+		for _, op := range m.Responses {
+			switch o := op.Response.(type) {
+			case *pb.ResponseOp_ResponseRange:
+				setHeader(o.ResponseRange, rev)
+			case *pb.ResponseOp_ResponseDeleteRange:
+				setHeader(o.ResponseDeleteRange, rev)
+			case *pb.ResponseOp_ResponseTxn:
+				setHeader(o.ResponseTxn, rev)
+			}
+		}
+	}
+}
+
+// finish proposes a batch whose revisions are known, or answers it if it has
+// nothing for the log.
+func (r *Replica) finish(b *batch) {
+	if b.logs() && !r.propose(b) {
+		return
+	}
+	for _, a := range b.answers {
+		if a.changed {
+			continue // when the batch is applied
+		}
+		r.answerRead(a)
+	}
+}
+
+// propose hands a batch to raft; false if raft did not take it.
+func (r *Replica) propose(b *batch) bool {
+	b.entry.Term, b.entry.Generation = r.leading, r.desc.Generation
+	data, err := b.entry.MarshalVT()
+	if err == nil {
+		b.index, b.term, err = r.group.Propose(data)
+	}
+	if err != nil {
+		r.overlay.Drop(b.number)
+		if !errors.Is(err, raftgroup.ErrDropped) && !errors.Is(err, raftgroup.ErrNotLeader) {
+			r.refuse(b, err)
+			return false
+		}
+		r.refuse(b, peerpb.ErrRefused)
+		return false
+	}
+	r.inflight = append(r.inflight, b)
+	r.stats.wrote(r.store.now, len(b.entry.Updates), len(data))
+	r.store.mark(r)
+	return true
+}
+
+// answerRead answers a request that changes nothing, now or when what it saw
+// can be read.
+func (r *Replica) answerRead(a answer) {
+	switch {
+	case a.touched > r.advanced && len(r.inflight) > 0 && a.touched >= r.inflight[0].number:
+		r.reads = append(r.reads, a)
+	case !r.holdsLease():
+		r.store.reply(a.id, nil, peerpb.ErrRefused)
+	default:
+		r.store.reply(a.id, a.body, a.err)
+	}
+}
+
+// accessesOf lists what a request touches; the parts outside the range are not
+// this range's business.
+func accessesOf(req proto.Message) []peerpb.Access { return mvcc.Footprint(req) }
+
+// admit asks the lock table whether a request may go on; if not, it waits out
+// of the queue until the locks before it are gone.
+func (r *Replica) admit(w *work, accesses []peerpb.Access) bool {
+	if w.ticket == 0 {
+		r.tickets++
+		w.ticket = r.tickets
+	}
+	if r.locks.admit(w.ticket, accesses) {
+		return true
+	}
+	if r.parked == nil {
+		r.parked = make(map[uint64]*work)
+	}
+	r.parked[w.ticket] = w
+	r.store.watchClock(r)
+	return false
+}
+
+// unpark puts requests whose locks are gone back at the head of the queue.
+func (r *Replica) unpark(tickets []uint64) {
+	var ws []*work
+	for _, t := range tickets {
+		if w := r.parked[t]; w != nil {
+			delete(r.parked, t)
+			ws = append(ws, w)
+		}
+	}
+	if len(ws) > 0 {
+		r.queue.pushFront(ws)
+		r.store.mark(r)
+	}
+}

@@ -1,0 +1,232 @@
+package ranges
+
+import (
+	"github.com/flotilladb/flotilla/internal/invariant"
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/raftgroup"
+)
+
+// Replica is the core of one replica of a range. Its store drives it.
+type Replica struct {
+	store *Store
+	id    metapb.ReplicaID
+	desc  *metapb.Descriptor // replaced, never changed
+	group *raftgroup.Group
+	state appliedState
+
+	// leading is the term in which this replica leads and has applied an entry
+	// of it; 0 while it may not evaluate.
+	leading uint64
+
+	queue   workQueue
+	parked  map[uint64]*work // wait for locks, by ticket
+	tickets uint64
+	locks   *lockTable
+	overlay *mvcc.Overlay
+	batches uint64 // the number of the last batch. Invariant: grows.
+	asked   *batch // waits for its grant; the next is not begun before
+	// inflight are the batches proposed and not advanced, in order of log and
+	// revision; the first applied of them are applied.
+	inflight []*batch
+	applied  int
+	// advanced is the number of the last batch that was advanced: what it and
+	// its predecessors wrote can be read in the engine.
+	advanced uint64
+	reads    []answer // wait for a batch that they saw
+	closes   []closing
+	// closedAt is the highest revision that this leader called closed.
+	closedAt Revision
+	// splits counts the splits that wait or are under way; no transaction takes
+	// locks meanwhile. frozen: a split is proposed, and what is evaluated before
+	// it is applied would have the old generation.
+	splits int
+	frozen bool
+	held   []*work            // wait for locks to go, or for a split to be done
+	right  *metapb.Descriptor // born by an applied split, not yet loaded
+
+	stats stats
+
+	dirty, waiting, timed, advancing bool // in the store's list of that name
+}
+
+// newReplica loads a replica from the engine.
+func newReplica(s *Store, d *metapb.Descriptor) (*Replica, error) {
+	self := d.ReplicaOn(s.cfg.StoreID)
+	invariant.Must(self != nil, "range %d has no replica on store %d", d.RangeId, s.cfg.StoreID)
+	state, err := readApplied(s.cfg.Reader, d.ID())
+	if err != nil {
+		return nil, err
+	}
+	group, err := raftgroup.New(raftgroup.Config{
+		RangeID:      d.ID(),
+		ReplicaID:    metapb.ReplicaID(self.ReplicaId),
+		AppliedIndex: state.index,
+		Logger:       s.cfg.Logger,
+	}, s.cfg.Reader)
+	if err != nil {
+		return nil, err
+	}
+	r := &Replica{
+		store:   s,
+		id:      metapb.ReplicaID(self.ReplicaId),
+		desc:    d,
+		group:   group,
+		state:   state,
+		locks:   newLockTable(0, s.lockLimits()),
+		overlay: mvcc.NewOverlay(),
+	}
+	s.known = max(s.known, state.revision)
+	return r, r.loadIntents()
+}
+
+// Descriptor returns the range's descriptor; it is not changed afterwards.
+func (r *Replica) Descriptor() *metapb.Descriptor { return r.desc }
+
+// Leads reports whether the replica leads its range and may evaluate.
+func (r *Replica) Leads() bool { return r.leading != 0 }
+
+// holdsLease reports whether this leader may answer from memory at this moment.
+// Alone in its group it may always: nobody else can have been elected.
+func (r *Replica) holdsLease() bool { return r.leading != 0 && len(r.desc.Replicas) == 1 }
+
+// Revision returns the highest revision of which the replica applied an effect.
+func (r *Replica) Revision() Revision { return r.state.revision }
+
+// request takes a request into the queue.
+func (r *Replica) request(req *peerpb.Request) {
+	if req.Generation != r.desc.Generation {
+		r.store.reply(req.ID, nil, r.moved(req))
+		return
+	}
+	if r.leading == 0 && !r.group.IsLeader() {
+		r.store.reply(req.ID, nil, peerpb.ErrNotLeader)
+		return
+	}
+	w := &work{req: req, bytes: requestBytes(req.Body)}
+	if r.queue.bytes+w.bytes > r.store.cfg.QueueBytesMax {
+		r.store.reply(req.ID, nil, peerpb.ErrOverloaded)
+		return
+	}
+	if !r.holds(req.Body) {
+		r.store.reply(req.ID, nil, r.moved(req))
+		return
+	}
+	r.queue.push(w)
+	r.store.mark(r)
+}
+
+// moved answers who used another descriptor than the range's with what the store
+// knows of the ranges around it.
+func (r *Replica) moved(*peerpb.Request) error {
+	err := &peerpb.MovedError{Range: r.desc.ID(), Newer: []*metapb.Descriptor{r.desc}}
+	r.store.byStart.AscendGreaterOrEqual(r, func(next *Replica) bool {
+		if next != r {
+			err.Newer = append(err.Newer, next.desc)
+		}
+		return len(err.Newer) < 3
+	})
+	return err
+}
+
+// tick tells the replica the time, if it asked for that.
+func (r *Replica) tick() {
+	r.tickTxns(r.store.now)
+	r.releaseHeld()
+	if len(r.closes) > 0 || len(r.parked) > 0 {
+		r.store.mark(r)
+		r.store.watchClock(r)
+	}
+}
+
+// collect takes what the group has to do: rows for the log, entries to apply.
+func (r *Replica) collect() error {
+	s := r.store
+	for r.group.HasReady() {
+		if s.append == nil {
+			s.append = s.cfg.NewBatch()
+		}
+		rd, err := r.group.Ready(s.append)
+		if err != nil {
+			return err
+		}
+		if rd.Token != 0 {
+			s.tokens = append(s.tokens, groupToken{r, rd.Token})
+		}
+		for _, m := range rd.Messages {
+			s.messages = append(s.messages, Message{r.desc.ID(), m})
+		}
+		if rd.Changed && rd.Leader != r.id {
+			r.stepDown()
+		}
+		if err := r.applyEntries(rd.Committed); err != nil {
+			return err
+		}
+	}
+	r.checkCloses()
+	return nil
+}
+
+// begin is called when the first entry of the replica's own term is applied:
+// everything before it is, so it may evaluate.
+func (r *Replica) begin(term uint64) {
+	r.leading = term
+	r.overlay = mvcc.NewOverlay()
+	r.store.mark(r)
+}
+
+// stepDown ends what the replica did as leader. What was proposed may or may not
+// be applied by the next leader: its outcome is unknown.
+func (r *Replica) stepDown() {
+	if r.leading == 0 {
+		return
+	}
+	r.leading = 0
+	for _, b := range r.inflight[r.applied:] {
+		r.refuse(b, peerpb.ErrUnknown)
+	}
+	r.inflight = r.inflight[:r.applied]
+	if r.asked != nil {
+		r.refuse(r.asked, peerpb.ErrRefused)
+		r.asked = nil
+	}
+	for _, a := range r.reads {
+		r.store.reply(a.id, nil, peerpb.ErrRefused)
+	}
+	r.reads = nil
+	for _, c := range r.closes {
+		r.store.reply(c.id, nil, peerpb.ErrNotLeader)
+	}
+	r.closes = nil
+	r.refuseQueue(peerpb.ErrNotLeader)
+	r.locks = newLockTable(r.locks.nextToken, r.store.lockLimits())
+	r.overlay = mvcc.NewOverlay()
+	r.splits, r.frozen = 0, false
+	if r.desc.ID() == metapb.SystemRange {
+		r.store.cfg.System.Reset()
+	}
+}
+
+// refuse answers everybody in a batch that will not be applied, or may not be.
+func (r *Replica) refuse(b *batch, err error) {
+	for _, a := range b.answers {
+		r.store.reply(a.id, nil, err)
+	}
+	r.splits -= b.splits
+}
+
+// refuseQueue answers everything that waits.
+func (r *Replica) refuseQueue(err error) {
+	for _, w := range r.queue.items {
+		r.store.reply(w.req.ID, nil, err)
+	}
+	for _, w := range r.held {
+		r.store.reply(w.req.ID, nil, err)
+	}
+	r.queue, r.held = workQueue{}, nil
+	for _, t := range sortedTickets(r.parked) {
+		r.store.reply(r.parked[t].req.ID, nil, err)
+	}
+	r.parked = nil
+}

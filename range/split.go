@@ -1,0 +1,171 @@
+package ranges
+
+import (
+	"bytes"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/proto/cmdpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+)
+
+// A split is one entry: two descriptors, no data moved. It takes its turn in
+// the pipeline, alone in its batch. Nothing is evaluated between its proposal
+// and its application, because what is evaluated then would carry the old
+// generation and be applied as nothing.
+//
+// Transactions hold locks in memory that a split would have to hand over. It
+// waits instead until there are none; new ones wait behind it, so that it comes
+// to its turn also where transactions never cease.
+
+// evaluateSplit takes a split into the batch if it is alone there and nothing
+// is locked.
+func (r *Replica) evaluateSplit(b *batch, w *work, body *peerpb.Split) verdict {
+	if !w.split {
+		w.split = true
+		r.splits++
+	}
+	span := r.desc.Span()
+	switch {
+	case !span.Contains(body.At):
+		r.splits--
+		r.store.reply(w.req.ID, nil, r.moved(w.req))
+		return taken
+	case bytes.Equal(body.At, span.Start):
+		r.splits--
+		r.store.reply(w.req.ID, &peerpb.SplitDone{Left: r.desc}, nil)
+		return taken
+	case !r.locks.idle():
+		r.hold(w) // so that the work passes that ends the locks
+		return parks
+	case !b.empty() || r.asked != nil:
+		return cuts
+	}
+	left, right := r.divided(body)
+	b.command(&cmdpb.Command{Kind: &cmdpb.Command_Split{Split: &cmdpb.SplitCommand{Left: left, Right: right}}})
+	b.done(w.req.ID, &peerpb.SplitDone{Split: true, Left: left, Right: right})
+	b.splits = 1
+	r.frozen = true
+	return taken
+}
+
+// divided returns the descriptors of the two sides.
+func (r *Replica) divided(body *peerpb.Split) (left, right *metapb.Descriptor) {
+	left = proto.Clone(r.desc).(*metapb.Descriptor)
+	left.End = bytes.Clone(body.At)
+	left.Generation++
+	right = &metapb.Descriptor{
+		RangeId:       uint64(body.RightID),
+		Start:         bytes.Clone(body.At),
+		End:           r.desc.End,
+		NextReplicaId: 1,
+		Generation:    left.Generation,
+	}
+	for _, repl := range r.desc.Replicas {
+		right.Replicas = append(right.Replicas, &metapb.Replica{
+			ReplicaId: right.NextReplicaId,
+			StoreId:   repl.StoreId,
+			NodeId:    repl.NodeId,
+			Kind:      repl.Kind,
+		})
+		right.NextReplicaId++
+	}
+	return left, right
+}
+
+// applySplit writes both descriptors and the right side's first state. The
+// right side begins with the left's revision: none up to it is issued again.
+func (r *Replica) applySplit(b engine.Batch, c *cmdpb.SplitCommand) error {
+	if err := c.Left.Validate(); err != nil {
+		return err
+	}
+	if err := Bootstrap(b, c.Right, r.state.revision); err != nil {
+		return err
+	}
+	mark, err := ReadRemovalMark(r.store.cfg.Reader, r.desc.ID())
+	if err != nil {
+		return err
+	}
+	if mark >= 0 {
+		WriteRemovalMark(b, c.Right.ID(), mark)
+	}
+	r.desc = c.Left // the span's start stays, so its place in the store does
+	r.right = c.Right
+	r.advanceLater()
+	return writeDescriptor(b, c.Left)
+}
+
+// finishSplit brings the right side to life when its rows can be read, and sends
+// away who waits here for keys that went there.
+func (r *Replica) finishSplit() {
+	s := r.store
+	right := r.right
+	r.right = nil
+	leads := r.frozen || len(right.Replicas) == 1
+	r.frozen = false
+	if err := s.load(right); err != nil {
+		// Its rows were committed a moment ago: the engine cannot be read.
+		s.fail(err)
+		return
+	}
+	if leads {
+		s.campaign(s.replicas[right.ID()])
+	}
+	s.out.Descriptors = append(s.out.Descriptors, r.desc, right)
+	items := append(r.queue.items, r.held...)
+	r.queue, r.held = workQueue{}, nil
+	for _, w := range items {
+		s.reply(w.req.ID, nil, r.moved(w.req))
+	}
+	r.splits = 0
+}
+
+// hold keeps a request out of the queue until locks go or a split is done.
+func (r *Replica) hold(w *work) {
+	r.held = append(r.held, w)
+	r.store.watchClock(r)
+}
+
+// releaseHeld lets what was held take its turn again, behind what waits.
+func (r *Replica) releaseHeld() {
+	if len(r.held) == 0 {
+		return
+	}
+	for _, w := range r.held {
+		r.queue.push(w)
+	}
+	r.held = nil
+	r.store.mark(r)
+}
+
+// holds reports whether the range holds all that a request names.
+func (r *Replica) holds(body peerpb.Body) bool {
+	switch body := body.(type) {
+	case *peerpb.Write:
+		if put, ok := body.Req.(*pb.PutRequest); ok {
+			return userIn(r.desc.Span(), put.Key)
+		}
+		for _, a := range accessesOf(body.Req) {
+			if !r.desc.Span().ContainsSpan(keys.UserSpan(a.Start, a.End)) {
+				return false
+			}
+		}
+	case *peerpb.WriteRecord:
+		return r.desc.Contains(body.Anchor)
+	case *peerpb.Push:
+		return r.desc.Contains(body.Anchor)
+	case *peerpb.Forget:
+		return r.desc.Contains(body.Anchor)
+	}
+	return true
+}
+
+// userIn reports whether a span of addresses holds a user key.
+func userIn(sp metapb.Span, key []byte) bool {
+	start, end, ok := keys.UserBounds(sp)
+	return ok && bytes.Compare(key, start) >= 0 && (len(end) == 0 || bytes.Compare(key, end) < 0)
+}

@@ -1,0 +1,82 @@
+package ranges
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// appliedState is how far a replica has applied its log. It is written in the
+// batch of the effects, so that the two never differ.
+type appliedState struct {
+	index, term uint64
+	// revision is the highest of any effect applied, intents included: no
+	// revision up to it may be issued again.
+	revision Revision
+}
+
+// appliedFormat is the first byte of an applied state; another one is of a
+// newer version.
+const appliedFormat = 1
+
+var errBadApplied = errors.New("applied state is damaged or of a newer version")
+
+func writeApplied(b engine.Batch, id metapb.RangeID, st appliedState) {
+	row := make([]byte, 0, 25)
+	row = append(row, appliedFormat)
+	row = binary.BigEndian.AppendUint64(row, st.index)
+	row = binary.BigEndian.AppendUint64(row, st.term)
+	row = binary.BigEndian.AppendUint64(row, uint64(st.revision))
+	b.Set(keys.AppliedState(id), row)
+}
+
+func readApplied(r engine.Reader, id metapb.RangeID) (appliedState, error) {
+	row, closer, err := r.Get(keys.AppliedState(id))
+	if err != nil {
+		return appliedState{}, fmt.Errorf("applied state of range %d: %w", id, err)
+	}
+	defer closer.Close()
+	if len(row) != 25 || row[0] != appliedFormat {
+		return appliedState{}, fmt.Errorf("range %d: %w", id, errBadApplied)
+	}
+	return appliedState{
+		index:    binary.BigEndian.Uint64(row[1:]),
+		term:     binary.BigEndian.Uint64(row[9:]),
+		revision: Revision(binary.BigEndian.Uint64(row[17:])),
+	}, nil
+}
+
+func writeDescriptor(b engine.Batch, d *metapb.Descriptor) error {
+	row, err := d.MarshalVT()
+	if err != nil {
+		return err
+	}
+	b.Set(keys.Descriptor(d.ID()), row)
+	return nil
+}
+
+// ReadRemovalMark returns the revision below which old versions of a range's
+// keys may be gone, -1 if none.
+func ReadRemovalMark(r engine.Reader, id metapb.RangeID) (Revision, error) {
+	row, closer, err := r.Get(keys.RemovalMark(id))
+	if errors.Is(err, engine.ErrNotFound) {
+		return -1, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer closer.Close()
+	if len(row) != 8 {
+		return 0, fmt.Errorf("removal mark of range %d is damaged", id)
+	}
+	return Revision(binary.BigEndian.Uint64(row)), nil
+}
+
+// WriteRemovalMark notes that a range's garbage up to rev was removed.
+func WriteRemovalMark(b engine.Batch, id metapb.RangeID, rev Revision) {
+	b.Set(keys.RemovalMark(id), binary.BigEndian.AppendUint64(nil, uint64(rev)))
+}

@@ -1,0 +1,441 @@
+package ranges
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/google/btree"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/invariant"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/proto/cmdpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/raftgroup"
+)
+
+// Revision is the logical time of a write.
+type Revision = metapb.Revision
+
+// Ask asks the sequencer for the revisions of one batch, or, with N = 0, for
+// the last one issued. Its name is (store start, range, term, number); a grant
+// fits no other ask.
+type Ask struct {
+	Range  metapb.RangeID
+	Term   uint64
+	Number uint64
+	N      int
+}
+
+// Grant answers an Ask: First is the first of Ask.N consecutive revisions.
+type Grant struct {
+	Ask
+	First Revision
+	// Current is the revision at which a read that began before the answer may
+	// be placed. In a cluster of one store it may be well below First: what was
+	// issued and not applied is not shown to anybody.
+	Current   Revision
+	Epoch     uint64
+	Compacted Revision
+	// Refused says that the ask was not granted; the batch is asked for again.
+	Refused bool
+}
+
+// Applied is the effect of entries on client keys, in order of application.
+type Applied struct {
+	Range   metapb.RangeID
+	Updates []*cmdpb.Update
+}
+
+// Ready is what the driver must do: commit Apply without sync, then call
+// Advance, then commit Append with sync and report its Token to Synced. A nil
+// batch is nothing to do. The batches belong to the driver.
+type Ready struct {
+	Apply    engine.Batch
+	Append   engine.Batch
+	Token    uint64
+	Messages []Message
+	// Applied has the changes in Apply.
+	Applied []Applied
+}
+
+// Message is a Raft message to a replica on another store.
+type Message struct {
+	Range metapb.RangeID
+	Raft  *raftgroup.Message
+}
+
+// Output is what is for others of the node, in order.
+type Output struct {
+	Replies []peerpb.Reply
+	// Sends are requests of this store's replicas to other ranges; their
+	// replies come back through Store.Reply.
+	Sends []*peerpb.Request
+	// Descriptors changed, or are new.
+	Descriptors []*metapb.Descriptor
+}
+
+// Store is the core of all replicas of one store. It is not safe for
+// concurrent use.
+type Store struct {
+	cfg      Config
+	replicas map[metapb.RangeID]*Replica
+	byStart  *btree.BTreeG[*Replica] // the same replicas, by the start of their span
+	now      clock.Time
+
+	// dirty are the replicas with something to do, each once, in the order in
+	// which they got it.
+	dirty []*Replica
+
+	asks []Ask
+	out  Output
+
+	apply    engine.Batch // rows of applied entries since the last Ready
+	append   engine.Batch // log rows that wait for a free sync
+	tokens   []groupToken // what append makes durable
+	syncing  []syncRound  // handed out and not synced, oldest first
+	token    uint64
+	messages []Message
+	applied  []Applied
+	// advance are the replicas that wait for the apply rows to be committed.
+	advance []*Replica
+	// waiting are the replicas whose next batch waits for a free sync, timed
+	// those that want to be told the time. Both name a replica once.
+	waiting []*Replica
+	timed   []*Replica
+	sends   uint64 // the number of the last of Output.Sends
+
+	// known is the highest revision that any grant named. Invariant: grows.
+	known     Revision
+	epoch     uint64
+	compacted Revision
+	full      bool              // the disk takes no more
+	pushes    map[uint64]pushOf // unanswered Sends, by number
+	failed    error
+}
+
+// groupToken says that a sync makes what a group handed out under token durable.
+type groupToken struct {
+	repl  *Replica
+	token raftgroup.Token
+}
+
+type syncRound struct {
+	token  uint64
+	groups []groupToken
+}
+
+// NewStore loads the replicas that the engine holds.
+func NewStore(cfg Config) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.setDefaults()
+	s := &Store{
+		cfg:       cfg,
+		replicas:  make(map[metapb.RangeID]*Replica),
+		byStart:   btree.NewG(16, replicaLess),
+		compacted: -1,
+		pushes:    make(map[uint64]pushOf),
+	}
+	descs, err := LoadDescriptors(cfg.Reader)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range descs {
+		if d.ReplicaOn(cfg.StoreID) == nil {
+			continue
+		}
+		if err := s.load(d); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// LoadDescriptors reads the descriptors of all replicas that an engine holds,
+// in order of range id.
+func LoadDescriptors(r engine.Reader) ([]*metapb.Descriptor, error) {
+	table := keys.LocalTable()
+	it, err := r.NewIter(engine.IterOptions{Lower: table.Start, Upper: table.End})
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	var descs []*metapb.Descriptor
+	for ok := it.First(); ok; {
+		id, _, _, err := keys.DecodeLocal(it.Key())
+		if err != nil {
+			return nil, err
+		}
+		want := keys.Descriptor(id)
+		if ok = it.SeekGE(want); ok && string(it.Key()) == string(want) {
+			raw, err := it.Value()
+			if err != nil {
+				return nil, err
+			}
+			d := &metapb.Descriptor{}
+			if err := d.UnmarshalVT(raw); err != nil {
+				return nil, fmt.Errorf("descriptor of range %d: %w", id, err)
+			}
+			if err := d.Validate(); err != nil {
+				return nil, err
+			}
+			descs = append(descs, d)
+		}
+		ok = it.SeekGE(keys.NextReplica(id))
+	}
+	return descs, it.Error()
+}
+
+// Bootstrap writes a new range with its first replicas into a batch: its
+// descriptor, its empty log and its applied state, which begins at a revision.
+func Bootstrap(b engine.Batch, d *metapb.Descriptor, rev Revision) error {
+	if err := d.Validate(); err != nil {
+		return err
+	}
+	if err := writeDescriptor(b, d); err != nil {
+		return err
+	}
+	if err := raftgroup.Bootstrap(b, d.ID(), votersOf(d)); err != nil {
+		return err
+	}
+	writeApplied(b, d.ID(), appliedState{index: raftgroup.InitialIndex, term: raftgroup.InitialTerm, revision: rev})
+	return nil
+}
+
+func votersOf(d *metapb.Descriptor) []metapb.ReplicaID {
+	var ids []metapb.ReplicaID
+	for _, r := range d.Replicas {
+		if r.Kind == metapb.ReplicaKind_VOTER {
+			ids = append(ids, metapb.ReplicaID(r.ReplicaId))
+		}
+	}
+	return ids
+}
+
+func replicaLess(a, b *Replica) bool { return string(a.desc.Start) < string(b.desc.Start) }
+
+// load makes the replica that the engine holds for a descriptor.
+func (s *Store) load(d *metapb.Descriptor) error {
+	r, err := newReplica(s, d)
+	if err != nil {
+		return fmt.Errorf("range %d: %w", d.RangeId, err)
+	}
+	s.replicas[d.ID()] = r
+	s.byStart.ReplaceOrInsert(r)
+	s.mark(r)
+	return nil
+}
+
+// Campaign lets every replica that is alone in its group lead it. Others wait
+// for the promises of section 6 of the design to run out.
+func (s *Store) Campaign() error {
+	for _, id := range s.IDs() {
+		if r := s.replicas[id]; len(r.desc.Replicas) == 1 {
+			s.campaign(r)
+		}
+	}
+	return s.failed
+}
+
+// campaign lets a replica stand for election.
+func (s *Store) campaign(r *Replica) {
+	if r.group.IsLeader() {
+		return
+	}
+	if err := r.group.Campaign(); err != nil {
+		s.fail(fmt.Errorf("range %d: campaign: %w", r.desc.RangeId, err))
+	}
+	s.mark(r)
+}
+
+// fail stops the store: the engine cannot be read, or a log is damaged. The next
+// Collect returns the first such error.
+func (s *Store) fail(err error) {
+	if s.failed == nil {
+		s.failed = err
+	}
+}
+
+func (s *Store) lockLimits() lockLimits {
+	return lockLimits{ageMax: s.cfg.LockAgeMax, pushEvery: s.cfg.IntentAgeMax}
+}
+
+// IDs returns the ranges of the store in order of id.
+func (s *Store) IDs() []metapb.RangeID {
+	ids := make([]metapb.RangeID, 0, len(s.replicas))
+	for id := range s.replicas {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Replica returns the store's replica of a range, or nil.
+func (s *Store) Replica(id metapb.RangeID) *Replica { return s.replicas[id] }
+
+// mark notes that a replica has something to do.
+func (s *Store) mark(r *Replica) {
+	if !r.dirty {
+		r.dirty = true
+		s.dirty = append(s.dirty, r)
+	}
+}
+
+// Request takes a request for the leader of a range.
+func (s *Store) Request(req *peerpb.Request) {
+	r := s.replicas[req.Range]
+	if r == nil {
+		s.reply(req.ID, nil, peerpb.ErrRangeNotFound)
+		return
+	}
+	r.request(req)
+}
+
+func (s *Store) reply(id uint64, body any, err error) {
+	s.out.Replies = append(s.out.Replies, peerpb.Reply{ID: id, Body: body, Err: err})
+}
+
+// Step takes a Raft message for a replica.
+func (s *Store) Step(id metapb.RangeID, m *raftgroup.Message) error {
+	r := s.replicas[id]
+	if r == nil {
+		return peerpb.ErrRangeNotFound
+	}
+	s.mark(r)
+	return r.group.Step(m)
+}
+
+// Tick tells the time.
+func (s *Store) Tick(now clock.Time) {
+	s.now = now
+	timed := s.timed
+	s.timed = nil
+	for _, r := range timed {
+		r.timed = false
+		r.tick()
+	}
+}
+
+// watchClock notes that a replica wants to be told the time once.
+func (s *Store) watchClock(r *Replica) {
+	if !r.timed {
+		r.timed = true
+		s.timed = append(s.timed, r)
+	}
+}
+
+// SetFull says whether the store's disk takes writes that need space.
+func (s *Store) SetFull(full bool) { s.full = full }
+
+// Asks returns what to ask the sequencer, in order, and forgets it.
+func (s *Store) Asks() []Ask {
+	asks := s.asks
+	s.asks = nil
+	return asks
+}
+
+// Output returns what is for others of the node and forgets it.
+func (s *Store) Output() Output {
+	out := s.out
+	s.out = Output{}
+	return out
+}
+
+// HasOutput reports whether Output has something.
+func (s *Store) HasOutput() bool {
+	return len(s.out.Replies)+len(s.out.Sends)+len(s.out.Descriptors) > 0
+}
+
+// HasWork reports whether Evaluate or Collect has something to do now.
+func (s *Store) HasWork() bool {
+	return len(s.dirty) > 0 || (len(s.tokens) > 0 && s.syncFree())
+}
+
+func (s *Store) syncFree() bool { return len(s.syncing) < s.cfg.SyncsMax }
+
+// Evaluate makes batches of what waits at the replicas. Asks has what they need.
+func (s *Store) Evaluate() {
+	free := s.syncFree()
+	for _, r := range s.dirty {
+		r.evaluate(free)
+	}
+}
+
+// Granted takes the sequencer's answer to an ask.
+func (s *Store) Granted(g Grant) {
+	if !g.Refused {
+		s.known = max(s.known, g.First+Revision(g.N)-1, g.Current)
+		s.epoch = max(s.epoch, g.Epoch)
+		s.SetCompacted(g.Compacted)
+	}
+	if r := s.replicas[g.Range]; r != nil {
+		r.granted(g)
+	}
+}
+
+// SetCompacted tells the store the compacted revision.
+func (s *Store) SetCompacted(rev Revision) { s.compacted = max(s.compacted, rev) }
+
+// Known raises the highest revision that was issued, as far as the store knows.
+func (s *Store) Known(rev Revision) { s.known = max(s.known, rev) }
+
+// Collect gathers the rows of all replicas that have something to do. The
+// driver commits them as Ready says.
+func (s *Store) Collect() (Ready, error) {
+	if s.failed != nil {
+		return Ready{}, s.failed
+	}
+	dirty := s.dirty
+	s.dirty = nil
+	for _, r := range dirty {
+		r.dirty = false
+	}
+	for _, r := range dirty {
+		if err := r.collect(); err != nil {
+			return Ready{}, fmt.Errorf("range %d: %w", r.desc.RangeId, err)
+		}
+	}
+	rd := Ready{Messages: s.messages, Applied: s.applied, Apply: s.apply}
+	s.messages, s.applied, s.apply = nil, nil, nil
+	if s.append != nil && (len(s.tokens) > 0 || !s.append.Empty()) && s.syncFree() {
+		s.token++
+		rd.Append, rd.Token = s.append, s.token
+		s.syncing = append(s.syncing, syncRound{s.token, s.tokens})
+		s.append, s.tokens = nil, nil
+	}
+	return rd, nil
+}
+
+// Advance says that the last Ready's apply rows are committed: what was applied
+// may be read and answered.
+func (s *Store) Advance() {
+	todo := s.advance
+	s.advance = nil
+	for _, r := range todo {
+		r.advance()
+	}
+}
+
+// Synced says that the Append of a Ready is durable. Tokens come in order.
+func (s *Store) Synced(token uint64) error {
+	invariant.Must(len(s.syncing) > 0 && s.syncing[0].token == token, "sync %d is not the oldest", token)
+	round := s.syncing[0]
+	s.syncing = s.syncing[1:]
+	for _, g := range round.groups {
+		if err := g.repl.group.Synced(g.token); err != nil {
+			return fmt.Errorf("range %d: %w", g.repl.desc.RangeId, err)
+		}
+		s.mark(g.repl)
+	}
+	waiting := s.waiting
+	s.waiting = nil
+	for _, r := range waiting {
+		r.waiting = false
+		s.mark(r)
+	}
+	return nil
+}
