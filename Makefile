@@ -1,0 +1,70 @@
+# Every target works on a fresh machine with Go; proto needs protoc as well.
+
+GO       ?= go
+SEEDS    ?= 20
+REQUESTS ?= 10000
+SEED     ?= 1
+BENCH    ?=
+
+# What is tested with real processes and real etcd lies in modules of its own.
+NESTED := e2e
+
+.PHONY: build run test check race sim replay e2e difftest bench bench-tools proto rewrite clean
+
+build:
+	$(GO) build -o bin/flotilla ./cmd/flotilla
+
+# A node on etcd's usual port, with its data in ./data.
+run: build
+	bin/flotilla server --data-dir data --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379
+
+test:
+	$(GO) test ./...
+
+# Format, vet, import floors, core purity, ceilings, package comments, words.
+check:
+	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not formatted:"; echo "$$files"; exit 1; fi
+	$(GO) vet ./...
+	@for m in $(NESTED); do (cd $$m && $(GO) vet ./...) || exit 1; done
+	$(GO) test -count=1 ./internal/lint
+
+race:
+	$(GO) test -race ./...
+
+# Seeds 1 to SEEDS of the simulator.
+sim:
+	$(GO) test ./internal/sim -count=1 -timeout 0 -run TestSeeds -args -seeds=$(SEEDS)
+
+# One seed of the simulator, with its trace.
+replay:
+	$(GO) test ./internal/sim -count=1 -timeout 0 -v -run TestSeeds -args -seed=$(SEED) -trace
+
+# Real processes: kill, restart, full disk, damaged files.
+e2e: build
+	cd e2e && $(GO) test ./process -count=1 -timeout 30m
+
+# Random requests to Flotilla and to real etcd: SEEDS runs of REQUESTS each.
+difftest: build
+	cd e2e && $(GO) test ./difftest -count=1 -timeout 0 -seeds=$(SEEDS) -requests=$(REQUESTS)
+
+# The tools that a measurement needs: etcd, etcdctl, etcd's own load generator.
+bench-tools:
+	cd bench/tools/etcd && $(GO) build -o ../../../bin/etcd go.etcd.io/etcd/server/v3
+	cd bench/tools/etcd && $(GO) build -o ../../../bin/etcdctl go.etcd.io/etcd/etcdctl/v3
+	cd bench/tools/benchmark && $(GO) build -o ../../../bin/benchmark go.etcd.io/etcd/v3/tools/benchmark
+
+# BENCH="-quick -workloads put,range" chooses; see bench/doc.go.
+bench: build bench-tools
+	$(GO) build -o bin/bench ./bench
+	$(GO) build -o bin/nullserver ./bench/nullserver
+	bin/bench $(BENCH)
+
+proto:
+	proto/generate.sh
+
+# Writes the expected output of every script anew. Read each changed line.
+rewrite:
+	$(GO) test $$(grep -rl --include='*_test.go' 'cockroachdb/datadriven' . | xargs -n1 dirname | sort -u | grep -v '^./e2e\|^./bench') -rewrite
+
+clean:
+	rm -rf bin

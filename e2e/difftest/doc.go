@@ -1,0 +1,11 @@
+// Package difftest sends the same random requests to two servers and compares
+// the complete answers.
+//
+// One of the two is always real etcd, started in this process from its own
+// module. The other is Flotilla, the model, or a second etcd: two etcds show
+// no difference, or the comparison is wrong; etcd behind a proxy that spoils
+// one answer shows one, or the comparison is blind.
+//
+// Requests go one at a time, so that both servers have only one order to
+// choose from. What may differ is in model.Equal.
+package difftest
