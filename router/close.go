@@ -52,10 +52,6 @@ func (o *closeOp) tick(r *Router) {
 func (o *closeOp) reply(r *Router, tag int, _ any, err error) {
 	o.open--
 	switch {
-	case o.answered:
-		if o.open == 0 {
-			r.end(o)
-		}
 	case err != nil:
 		o.redo = append(o.redo, o.asked[tag])
 		if judge(err) == verdictUnknown {

@@ -48,52 +48,50 @@ func bounds(key, rangeEnd []byte) (start, end []byte, point bool) {
 	return key, rangeEnd, false
 }
 
-// userSpan is the span of addresses of etcd's (key, range_end).
-func userSpan(key, rangeEnd []byte) metapb.Span {
-	start, end, point := bounds(key, rangeEnd)
-	if point {
-		return keys.UserKeySpan(start)
-	}
-	return keys.UserSpan(start, end)
+// spanVisitor is told of spans until it returns false.
+type spanVisitor interface {
+	visit(key, rangeEnd []byte) bool
 }
 
-// visitSpans calls fn with the (key, range_end) of everything that a request
-// compares, reads or writes in any branch, until fn returns false. A span that
-// can hold nothing is passed over, unless it is all that there is: every request
-// has some range to go to.
-func visitSpans(req proto.Message, fn func(key, rangeEnd []byte) bool) bool {
+// visitFunc is a function as a spanVisitor.
+type visitFunc func(key, rangeEnd []byte) bool
+
+func (f visitFunc) visit(key, rangeEnd []byte) bool { return f(key, rangeEnd) }
+
+// visitSpans tells v of the (key, range_end) of everything that a request
+// compares, reads or writes in any branch. Unlike mvcc.Footprint it allocates
+// nothing.
+func visitSpans(req proto.Message, v spanVisitor) bool {
 	switch q := req.(type) {
 	case *pb.PutRequest:
-		return fn(q.Key, nil)
+		return v.visit(q.Key, nil)
 	case *pb.RangeRequest:
-		return fn(q.Key, q.RangeEnd)
+		return v.visit(q.Key, q.RangeEnd)
 	case *pb.DeleteRangeRequest:
-		return fn(q.Key, q.RangeEnd)
+		return v.visit(q.Key, q.RangeEnd)
 	case *pb.TxnRequest:
 		for _, c := range q.Compare {
-			if !fn(c.Key, c.RangeEnd) {
+			if !v.visit(c.Key, c.RangeEnd) {
 				return false
 			}
 		}
-		return visitOps(q.Success, fn) && visitOps(q.Failure, fn)
+		return visitOps(q.Success, v) && visitOps(q.Failure, v)
 	}
 	return true
 }
 
-func visitOps(ops []*pb.RequestOp, fn func(key, rangeEnd []byte) bool) bool {
+func visitOps(ops []*pb.RequestOp, v spanVisitor) bool {
 	for _, op := range ops {
-		var ok bool
+		ok := true
 		switch o := op.Request.(type) {
 		case *pb.RequestOp_RequestPut:
-			ok = fn(o.RequestPut.Key, nil)
+			ok = v.visit(o.RequestPut.Key, nil)
 		case *pb.RequestOp_RequestRange:
-			ok = fn(o.RequestRange.Key, o.RequestRange.RangeEnd)
+			ok = v.visit(o.RequestRange.Key, o.RequestRange.RangeEnd)
 		case *pb.RequestOp_RequestDeleteRange:
-			ok = fn(o.RequestDeleteRange.Key, o.RequestDeleteRange.RangeEnd)
+			ok = v.visit(o.RequestDeleteRange.Key, o.RequestDeleteRange.RangeEnd)
 		case *pb.RequestOp_RequestTxn:
-			ok = visitSpans(o.RequestTxn, fn)
-		default:
-			ok = true
+			ok = visitSpans(o.RequestTxn, v)
 		}
 		if !ok {
 			return false
@@ -102,23 +100,18 @@ func visitOps(ops []*pb.RequestOp, fn func(key, rangeEnd []byte) bool) bool {
 	return true
 }
 
-// inverted reports whether (key, range_end) holds no key at all.
-func inverted(key, rangeEnd []byte) bool {
-	start, end, point := bounds(key, rangeEnd)
-	return !point && end != nil && bytes.Compare(start, end) >= 0
-}
-
 // oneRange returns the range that holds everything that a request touches; nil
 // without an error if that takes several. A request that touches nothing may go
-// to any range: it goes to the one of its first key, or of the empty key.
+// to any range, and goes to the one of the empty key.
 //
 // This is the way of every put, so it allocates nothing.
 func (r *Router) oneRange(req proto.Message) (*metapb.Descriptor, error) {
 	if q, ok := req.(*pb.PutRequest); ok {
 		return r.holder(q.Key)
 	}
-	s := single{r: r}
-	if !s.request(req) {
+	s := &r.single
+	*s = single{r: r}
+	if !visitSpans(req, s) {
 		return nil, s.err
 	}
 	if s.desc == nil {
@@ -136,59 +129,14 @@ func (r *Router) holder(key []byte) (*metapb.Descriptor, error) {
 	return nil, ErrNoRange
 }
 
-// single finds out whether spans lie in one range. It walks a request like
-// visitSpans, without the closure.
+// single is a visitor that goes on as long as all spans lie in one range.
 type single struct {
 	r    *Router
-	desc *metapb.Descriptor
+	desc *metapb.Descriptor // of the spans so far; nil: there was none
 	err  error
 }
 
-func (s *single) request(req proto.Message) bool {
-	switch q := req.(type) {
-	case *pb.DeleteRangeRequest:
-		return s.span(q.Key, q.RangeEnd)
-	case *pb.TxnRequest:
-		return s.txn(q)
-	case *pb.RangeRequest:
-		return s.span(q.Key, q.RangeEnd)
-	}
-	s.err = ErrBadRequest
-	return false
-}
-
-func (s *single) txn(q *pb.TxnRequest) bool {
-	for _, c := range q.Compare {
-		if !s.span(c.Key, c.RangeEnd) {
-			return false
-		}
-	}
-	return s.ops(q.Success) && s.ops(q.Failure)
-}
-
-func (s *single) ops(ops []*pb.RequestOp) bool {
-	for _, op := range ops {
-		ok := true
-		switch o := op.Request.(type) {
-		case *pb.RequestOp_RequestPut:
-			ok = s.span(o.RequestPut.Key, nil)
-		case *pb.RequestOp_RequestRange:
-			ok = s.span(o.RequestRange.Key, o.RequestRange.RangeEnd)
-		case *pb.RequestOp_RequestDeleteRange:
-			ok = s.span(o.RequestDeleteRange.Key, o.RequestDeleteRange.RangeEnd)
-		case *pb.RequestOp_RequestTxn:
-			ok = s.txn(o.RequestTxn)
-		}
-		if !ok {
-			return false
-		}
-	}
-	return true
-}
-
-// span takes in one (key, range_end); false if it is not in the range of those
-// before.
-func (s *single) span(key, rangeEnd []byte) bool {
+func (s *single) visit(key, rangeEnd []byte) bool {
 	start, end, point := bounds(key, rangeEnd)
 	if !point && end != nil && bytes.Compare(start, end) >= 0 {
 		return true // holds nothing

@@ -90,6 +90,7 @@ type Router struct {
 	spare    Ready // the slices of the Ready before, to be used again
 	nextTxn  uint64
 	addr     []byte // scratch for an address
+	single   single // scratch for oneRange
 	writes   []*writeOp
 	stopping bool
 }
@@ -194,6 +195,9 @@ func (r *Router) Ready() Ready {
 	r.spare = rd
 	return rd
 }
+
+// HasReady reports whether Ready has something to do.
+func (r *Router) HasReady() bool { return !r.ready.Empty() }
 
 // Stop refuses new requests; those under way go on.
 func (r *Router) Stop() { r.stopping = true }

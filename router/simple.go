@@ -34,7 +34,7 @@ func (o *addressOp) start(r *Router) {
 }
 
 func (o *addressOp) reply(r *Router, _ int, body any, err error) {
-	if err == nil || o.answered || !r.retry(o, err) {
+	if err == nil || !r.retry(o, err) {
 		r.finish(o, body, err)
 	}
 }
@@ -58,7 +58,7 @@ type systemOp struct {
 func (o *systemOp) start(r *Router) { r.sendSystem(o, o.op) }
 
 func (o *systemOp) reply(r *Router, _ int, body any, err error) {
-	if err == nil || o.answered || !r.retry(o, err) {
+	if err == nil || !r.retry(o, err) {
 		r.finish(o, body, err)
 	}
 }
@@ -113,7 +113,7 @@ func (o *compactOp) granted(r *Router, a placement.Answer) {
 
 func (o *compactOp) reply(r *Router, _ int, _ any, err error) {
 	if err != nil {
-		if o.answered || !r.retry(o, err) {
+		if !r.retry(o, err) {
 			r.finish(o, nil, err)
 		}
 		return
@@ -159,7 +159,7 @@ func (o *splitOp) start(r *Router) {
 
 func (o *splitOp) reply(r *Router, _ int, body any, err error) {
 	if err != nil {
-		if o.answered || !r.retry(o, err) {
+		if !r.retry(o, err) {
 			r.finish(o, nil, err)
 		}
 		return

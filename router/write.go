@@ -97,7 +97,7 @@ func (o *writeOp) reply(r *Router, _ int, body any, err error) {
 }
 
 func (o *writeOp) failed(r *Router, err error) {
-	if !o.answered && r.retry(o, err) {
+	if r.retry(o, err) {
 		return
 	}
 	r.finish(o, nil, err)
