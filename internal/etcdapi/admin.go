@@ -1,0 +1,50 @@
+package etcdapi
+
+import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/flotilladb/flotilla/proto/adminpb"
+)
+
+// adminServer is the operators' service.
+type adminServer struct {
+	adminpb.UnsafeAdminServer
+
+	admin Admin
+}
+
+// ListRanges returns every range in key order.
+func (s *adminServer) ListRanges(ctx context.Context, _ *adminpb.ListRangesRequest) (*adminpb.ListRangesResponse, error) {
+	infos, err := s.admin.ListRanges(ctx)
+	if err != nil {
+		return nil, toAdmin(err)
+	}
+	return &adminpb.ListRangesResponse{Ranges: infos}, nil
+}
+
+// ShowRange returns one range, by its id or by a key that it holds.
+func (s *adminServer) ShowRange(ctx context.Context, r *adminpb.ShowRangeRequest) (*adminpb.ShowRangeResponse, error) {
+	if (r.RangeId == 0) == (len(r.Key) == 0) {
+		return nil, status.Error(codes.InvalidArgument, "name a range by its id or by a key, not both")
+	}
+	info, err := s.admin.ShowRange(ctx, r)
+	if err != nil {
+		return nil, toAdmin(err)
+	}
+	return &adminpb.ShowRangeResponse{Range: info}, nil
+}
+
+// SplitRange cuts a range just before a key.
+func (s *adminServer) SplitRange(ctx context.Context, r *adminpb.SplitRangeRequest) (*adminpb.SplitRangeResponse, error) {
+	if len(r.Key) == 0 {
+		return nil, status.Error(codes.InvalidArgument, "a range is split before a key: none was given")
+	}
+	resp, err := s.admin.SplitRange(ctx, r)
+	if err != nil {
+		return nil, toAdmin(err)
+	}
+	return resp, nil
+}

@@ -1,0 +1,70 @@
+package etcdapi
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/flotilladb/flotilla/proto/adminpb"
+)
+
+// KV executes requests whose shape has been checked. Errors are those of
+// packages mvcc, peerpb and placement, or the context's. A response's header
+// carries its revision, or 0 for the current one; this package fills the rest.
+type KV interface {
+	Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
+	// RangeStream hands over the answer in pieces: all but the last have only
+	// rows, the last has header, count and more. What send returns ends it.
+	RangeStream(ctx context.Context, r *pb.RangeRequest, send func(*pb.RangeResponse) error) error
+	Put(context.Context, *pb.PutRequest) (*pb.PutResponse, error)
+	DeleteRange(context.Context, *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error)
+	Txn(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error)
+	Compact(context.Context, *pb.CompactionRequest) (*pb.CompactionResponse, error)
+}
+
+// Identity is who answers, as headers show it.
+type Identity interface {
+	// IDs returns the cluster's and the node's id; they never change.
+	IDs() (cluster, member uint64)
+	// Term returns a raft term that never goes down.
+	Term() uint64
+	// Revision returns the current revision.
+	Revision() int64
+	// Leader returns the id of the node that leads the system range, 0 if none
+	// is known.
+	Leader() uint64
+}
+
+// Maintenance answers operators' questions about this node.
+type Maintenance interface {
+	// Status fills DbSize, DbSizeInUse, DbSizeQuota, RaftIndex,
+	// RaftAppliedIndex, StorageVersion and IsLearner.
+	Status(context.Context) (*pb.StatusResponse, error)
+	HashKV(context.Context, *pb.HashKVRequest) (*pb.HashKVResponse, error)
+}
+
+// Alarms is what was raised in the cluster.
+type Alarms interface {
+	Alarm(context.Context, *pb.AlarmRequest) (*pb.AlarmResponse, error)
+	// Alarms returns what this node knows to be raised, without asking anybody.
+	Alarms() []*pb.AlarmMember
+}
+
+// Cluster lists the nodes.
+type Cluster interface {
+	Members(ctx context.Context, linearizable bool) ([]*pb.Member, error)
+}
+
+// Quota says when the store is full.
+type Quota interface {
+	// Available reports whether a write that costs about so many bytes fits.
+	Available(costBytes int64) bool
+}
+
+// Admin shows and splits ranges. A range that does not exist is
+// peerpb.ErrRangeNotFound.
+type Admin interface {
+	ListRanges(context.Context) ([]*adminpb.RangeInfo, error)
+	ShowRange(context.Context, *adminpb.ShowRangeRequest) (*adminpb.RangeInfo, error)
+	SplitRange(context.Context, *adminpb.SplitRangeRequest) (*adminpb.SplitRangeResponse, error)
+}

@@ -1,0 +1,86 @@
+package etcdapi
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/flotilladb/flotilla/internal/stop"
+)
+
+// Config is what a Server is made of. All interfaces but Quota are required.
+type Config struct {
+	KV          KV
+	Identity    Identity
+	Maintenance Maintenance
+	Alarms      Alarms
+	Cluster     Cluster
+	Admin       Admin
+	Quota       Quota // nil: no limit but the disk
+
+	// Stopper starts the server's goroutines.
+	Stopper *stop.Stopper
+	Logger  *slog.Logger
+	// Registerer takes this package's metrics; Gatherer is what /metrics shows.
+	Registerer prometheus.Registerer
+	Gatherer   prometheus.Gatherer
+
+	// MaxTxnOps is how many operations a transaction may have in a branch.
+	MaxTxnOps int
+	// MaxRequestBytes bounds a modifying request as etcd would log it. gRPC
+	// takes messages up to 512 KiB longer.
+	MaxRequestBytes int
+	// MaxConcurrentStreams bounds the open calls of one connection.
+	MaxConcurrentStreams uint32
+	// RequestTimeout bounds the reads of health checks.
+	RequestTimeout time.Duration
+	// SniffTimeout is how long a connection may take to say what it speaks.
+	SniffTimeout time.Duration
+
+	// KeepaliveMinTime is the shortest interval at which clients may ping.
+	KeepaliveMinTime time.Duration
+	// KeepaliveInterval is after how much silence the server pings; 0 is never.
+	KeepaliveInterval time.Duration
+	// KeepaliveTimeout is how long it then waits; 0 is for ever.
+	KeepaliveTimeout time.Duration
+
+	// Pprof serves /debug/pprof.
+	Pprof bool
+	// Gateway serves the JSON API under /v3.
+	Gateway bool
+}
+
+// DefaultConfig returns etcd's numbers; the parts are for the caller to add.
+func DefaultConfig() Config {
+	return Config{
+		MaxTxnOps:            128,
+		MaxRequestBytes:      3 << 19,
+		MaxConcurrentStreams: 1<<32 - 1,
+		RequestTimeout:       7 * time.Second,
+		SniffTimeout:         10 * time.Second,
+		KeepaliveMinTime:     5 * time.Second,
+		KeepaliveInterval:    2 * time.Hour,
+		KeepaliveTimeout:     20 * time.Second,
+		Gateway:              true,
+	}
+}
+
+// Validate reports what is missing or out of its bounds.
+func (c *Config) Validate() error {
+	switch {
+	case c.KV == nil, c.Identity == nil, c.Maintenance == nil, c.Alarms == nil, c.Cluster == nil, c.Admin == nil:
+		return errors.New("etcdapi: config: a part behind the API is missing")
+	case c.Stopper == nil, c.Logger == nil, c.Registerer == nil, c.Gatherer == nil:
+		return errors.New("etcdapi: config: stopper, logger, registerer and gatherer are required")
+	case c.MaxTxnOps <= 0:
+		return fmt.Errorf("etcdapi: config: MaxTxnOps is %d, want more than 0", c.MaxTxnOps)
+	case c.MaxRequestBytes <= 0:
+		return fmt.Errorf("etcdapi: config: MaxRequestBytes is %d, want more than 0", c.MaxRequestBytes)
+	case c.RequestTimeout <= 0, c.SniffTimeout <= 0:
+		return errors.New("etcdapi: config: RequestTimeout and SniffTimeout must be more than 0")
+	}
+	return nil
+}

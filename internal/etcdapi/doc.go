@@ -1,0 +1,21 @@
+// Package etcdapi is the door that clients come through: etcd's gRPC services,
+// the operators' service, and what is spoken over plain HTTP, all on one port.
+//
+//	listener ── first bytes ──┬─ HTTP/2 ─> gRPC: KV, Watch, Lease, Cluster,
+//	                          │            Maintenance, Auth, health, Admin
+//	                          └─ HTTP/1 ─> /health /livez /readyz /version
+//	                                       /metrics /debug/pprof /v3 (JSON)
+//
+// It owns the order of etcd's checks, the headers, and the one table that turns
+// our errors into etcd's codes and strings (errors.go). What a request means is
+// decided behind the interfaces of api.go; this package only keeps out what is
+// malformed and dresses what comes back.
+//
+// No interceptor stands on the way of a request, and requests of the KV service
+// are decoded and encoded by hand-written code (codec.go): at tens of thousands
+// of requests a second this package is most of what the server does.
+//
+// Goroutines, all started through internal/stop: one "accept" per listener, one
+// "sniff" per connection until its first bytes came, "grpc" and "http" that
+// serve, "compactor". gRPC and net/http start their own per connection.
+package etcdapi

@@ -1,0 +1,88 @@
+package etcdapi
+
+import (
+	"context"
+	"errors"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/flotilladb/flotilla/internal/stop"
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+)
+
+// errNoAuth answers requests that manage users before they can be.
+var errNoAuth = status.Error(codes.Unimplemented, "etcdserver: authentication is not supported by this version of flotilla")
+
+// errOneNode answers requests that change the members of the cluster.
+var errOneNode = status.Error(codes.Unimplemented, "etcdserver: this version of flotilla runs on one node and cannot change its members")
+
+// grpcErrors is the one table from our errors to what etcd would say, codes and
+// strings. The first row that matches counts.
+//
+// What the router could not bring to an end in time is Unavailable, as in etcd
+// when it has no leader. An error that may hide a write that took place says
+// "timed out, possibly due to": clients do not send such a request again.
+var grpcErrors = []struct {
+	is error
+	to error
+}{
+	{mvcc.ErrEmptyKey, rpctypes.ErrGRPCEmptyKey},
+	{mvcc.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
+	{mvcc.ErrValueProvided, rpctypes.ErrGRPCValueProvided},
+	{mvcc.ErrLeaseProvided, rpctypes.ErrGRPCLeaseProvided},
+	{mvcc.ErrInvalidSortOption, rpctypes.ErrGRPCInvalidSortOption},
+	{mvcc.ErrTooManyOps, rpctypes.ErrGRPCTooManyOps},
+	{mvcc.ErrDuplicateKey, rpctypes.ErrGRPCDuplicateKey},
+	{mvcc.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},
+	{mvcc.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
+	{mvcc.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
+	{mvcc.ErrStreamSort, status.Error(codes.Unimplemented, "RangeStream does not support custom sort orders")},
+	{mvcc.ErrStreamFilter, status.Error(codes.Unimplemented, "RangeStream does not support revision filters")},
+
+	{peerpb.ErrDiskFull, rpctypes.ErrGRPCNoSpace},
+	{peerpb.ErrStopping, rpctypes.ErrGRPCStopped},
+	{stop.ErrStopping, rpctypes.ErrGRPCStopped},
+	// etcd lets a client-side error value slip out here, which gRPC sends as
+	// Unknown (etcd issue 7025). The string is the same, the code the right one.
+	{peerpb.ErrOverloaded, rpctypes.ErrGRPCRequestTooManyRequests},
+	{peerpb.ErrUnknown, rpctypes.ErrGRPCTimeoutDueToLeaderFail},
+	{peerpb.ErrNotLeader, rpctypes.ErrGRPCTimeout},
+	{peerpb.ErrRangeNotFound, rpctypes.ErrGRPCTimeout},
+	{peerpb.ErrRefused, rpctypes.ErrGRPCTimeout},
+	{peerpb.ErrMoved, rpctypes.ErrGRPCTimeout},
+	{peerpb.ErrLockLost, rpctypes.ErrGRPCTimeout},
+	{peerpb.ErrTxnAborted, rpctypes.ErrGRPCTimeout},
+	{peerpb.ErrRevisionRefused, rpctypes.ErrGRPCTimeout},
+}
+
+// toGRPC turns an error of the parts behind the API into a status.
+func toGRPC(err error) error {
+	if err == nil {
+		return nil
+	}
+	// gRPC itself knows how to say these.
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	for _, row := range grpcErrors {
+		if errors.Is(err, row.is) {
+			return row.to
+		}
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codes.Unknown, err.Error())
+}
+
+// toAdmin is toGRPC for operators, who want to know what does not exist.
+func toAdmin(err error) error {
+	if errors.Is(err, peerpb.ErrRangeNotFound) {
+		return status.Error(codes.NotFound, err.Error())
+	}
+	return toGRPC(err)
+}

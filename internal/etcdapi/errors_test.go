@@ -1,0 +1,119 @@
+package etcdapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+)
+
+func TestErrorTable(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		code codes.Code
+		text string
+	}{
+		{mvcc.ErrEmptyKey, codes.InvalidArgument, "etcdserver: key is not provided"},
+		{fmt.Errorf("range 7: %w", mvcc.ErrCompacted), codes.OutOfRange, "etcdserver: mvcc: required revision has been compacted"},
+		{mvcc.ErrFutureRevision, codes.OutOfRange, "etcdserver: mvcc: required revision is a future revision"},
+		{mvcc.ErrLeaseNotFound, codes.NotFound, "etcdserver: requested lease not found"},
+		{&mvcc.CorruptError{Why: "cut short"}, codes.DataLoss, "etcdserver: corrupt cluster"},
+		{mvcc.ErrStreamSort, codes.Unimplemented, "RangeStream does not support custom sort orders"},
+		{peerpb.ErrDiskFull, codes.ResourceExhausted, "etcdserver: mvcc: database space exceeded"},
+		{peerpb.ErrUnknown, codes.Unavailable, "etcdserver: request timed out, possibly due to previous leader failure"},
+		{&peerpb.MovedError{Range: 7}, codes.Unavailable, "etcdserver: request timed out"},
+		{peerpb.ErrStopping, codes.Unavailable, "etcdserver: server stopped"},
+		{errors.New("what is this"), codes.Unknown, "what is this"},
+		{status.Error(codes.Aborted, "as it is"), codes.Aborted, "as it is"},
+	} {
+		got := status.Convert(toGRPC(tc.err))
+		if got.Code() != tc.code || got.Message() != tc.text {
+			t.Errorf("%v: %v %q, want %v %q", tc.err, got.Code(), got.Message(), tc.code, tc.text)
+		}
+	}
+	if toGRPC(nil) != nil {
+		t.Error("no error became one")
+	}
+	if err := toGRPC(fmt.Errorf("put: %w", context.Canceled)); !errors.Is(err, context.Canceled) {
+		t.Errorf("a canceled request: %v", err)
+	}
+}
+
+// What clients can tell apart by the string must be in etcd's own table, or
+// their libraries see a plain gRPC status.
+func TestTableSpeaksEtcd(t *testing.T) {
+	for _, row := range grpcErrors {
+		var known rpctypes.EtcdError
+		text := status.Convert(row.to).Message()
+		if errors.As(rpctypes.Error(row.to), &known) || strings.HasPrefix(text, "RangeStream does not support") {
+			continue
+		}
+		t.Errorf("%v: clients do not know %q", row.is, text)
+	}
+}
+
+// A sentinel that is added to one of our packages gets a row here or a reason
+// why no client can meet it.
+func TestErrorTableIsComplete(t *testing.T) {
+	inside := []string{
+		"mvcc.ErrWait",           // evaluated again in the next batch
+		"mvcc.ErrUnknownRequest", // we only pass requests of the KV service
+	}
+	have := make(map[string]bool)
+	table, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(table, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok {
+			if pkg, ok := sel.X.(*ast.Ident); ok {
+				have[pkg.Name+"."+sel.Sel.Name] = true
+			}
+		}
+		return true
+	})
+	for pkg, path := range map[string]string{
+		"mvcc":   "../../mvcc/errors.go",
+		"peerpb": "../../proto/peerpb/errors.go",
+	} {
+		for _, name := range sentinels(t, path) {
+			if full := pkg + "." + name; !have[full] && !slices.Contains(inside, full) {
+				t.Errorf("%s is in no row", full)
+			}
+		}
+	}
+}
+
+func sentinels(t *testing.T, path string) (names []string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, decl := range file.Decls {
+		vars, ok := decl.(*ast.GenDecl)
+		if !ok || vars.Tok != token.VAR {
+			continue
+		}
+		for _, spec := range vars.Specs {
+			for _, id := range spec.(*ast.ValueSpec).Names {
+				if strings.HasPrefix(id.Name, "Err") {
+					names = append(names, id.Name)
+				}
+			}
+		}
+	}
+	return names
+}

@@ -1,0 +1,154 @@
+package etcdapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/flotilladb/flotilla/proto/adminpb"
+)
+
+// recvOverheadBytes is how much longer than a request a gRPC message may be, as
+// in etcd: the request's limit is checked after it was decoded.
+const recvOverheadBytes = 512 << 10
+
+// Server is the API of a node. Serve may be called for several listeners; Stop
+// ends them all.
+type Server struct {
+	cfg    Config
+	grpc   *grpc.Server
+	http   *http.Server
+	health *health.Server
+}
+
+// New puts the services together. Nothing is served yet.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, health: health.NewServer()}
+	c := newCodec()
+	if err := registerMetrics(cfg.Registerer, c); err != nil {
+		return nil, err
+	}
+	s.grpc = grpc.NewServer(serverOptions(&cfg, c)...)
+	svc := s.register()
+	mux, err := s.newMux(svc)
+	if err != nil {
+		return nil, err
+	}
+	s.http = &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Minute, // etcd's
+		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// services is what both gRPC and the JSON gateway call.
+type services struct {
+	kv          *kvServer
+	cluster     *clusterServer
+	maintenance *maintenanceServer
+	auth        *authServer
+}
+
+func (s *Server) register() services {
+	cfg := &s.cfg
+	svc := services{
+		kv: &kvServer{
+			kv: cfg.KV, id: cfg.Identity, quota: cfg.Quota,
+			maxTxnOps: cfg.MaxTxnOps, maxRequestBytes: cfg.MaxRequestBytes,
+		},
+		cluster:     &clusterServer{cluster: cfg.Cluster, id: cfg.Identity},
+		maintenance: &maintenanceServer{m: cfg.Maintenance, alarms: cfg.Alarms, id: cfg.Identity},
+		auth:        &authServer{id: cfg.Identity},
+	}
+	pb.RegisterKVServer(s.grpc, svc.kv)
+	pb.RegisterClusterServer(s.grpc, svc.cluster)
+	pb.RegisterMaintenanceServer(s.grpc, svc.maintenance)
+	pb.RegisterAuthServer(s.grpc, svc.auth)
+	pb.RegisterWatchServer(s.grpc, pb.UnimplementedWatchServer{})
+	pb.RegisterLeaseServer(s.grpc, pb.UnimplementedLeaseServer{})
+	adminpb.RegisterAdminServer(s.grpc, &adminServer{admin: cfg.Admin})
+	healthpb.RegisterHealthServer(s.grpc, s.health)
+	return svc
+}
+
+// serverOptions are etcd's limits.
+func serverOptions(cfg *Config, c *codec) []grpc.ServerOption {
+	opts := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(c),
+		grpc.MaxRecvMsgSize(cfg.MaxRequestBytes + recvOverheadBytes),
+		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.MaxConcurrentStreams(cfg.MaxConcurrentStreams),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: cfg.KeepaliveMinTime}),
+	}
+	if cfg.KeepaliveInterval > 0 && cfg.KeepaliveTimeout > 0 {
+		opts = append(opts, grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: cfg.KeepaliveInterval, Timeout: cfg.KeepaliveTimeout,
+		}))
+	}
+	return opts
+}
+
+// Serve answers the clients of a listener until Stop. It returns at once.
+func (s *Server) Serve(l net.Listener) error {
+	split := newSplitter(l, s.cfg.SniffTimeout, s.cfg.Stopper, s.cfg.Logger)
+	for name, serve := range map[string]func() error{
+		"grpc": func() error { return s.grpc.Serve(split.grpc) },
+		"http": func() error { return s.http.Serve(split.http) },
+	} {
+		if err := s.cfg.Stopper.Go(name, func(context.Context) {
+			err := serve()
+			if err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+				s.cfg.Logger.Error("serving clients ended", "protocol", name, "address", l.Addr().String(), "error", err)
+			}
+		}); err != nil {
+			return fmt.Errorf("serve clients at %s: %w", l.Addr(), err)
+		}
+	}
+	return split.start()
+}
+
+// ServeHTTP answers plain HTTP only, for --listen-metrics-urls.
+func (s *Server) ServeHTTP(l net.Listener) error {
+	return s.cfg.Stopper.Go("http", func(context.Context) {
+		if err := s.http.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			s.cfg.Logger.Error("serving HTTP ended", "address", l.Addr().String(), "error", err)
+		}
+	})
+}
+
+// Stop refuses new calls and waits for those under way; when ctx is done, it
+// ends them.
+func (s *Server) Stop(ctx context.Context) {
+	s.health.Shutdown()
+	drained := make(chan struct{})
+	err := s.cfg.Stopper.Go("drain", func(context.Context) {
+		s.grpc.GracefulStop()
+		close(drained)
+	})
+	if err == nil {
+		select {
+		case <-drained:
+		case <-ctx.Done():
+		}
+	}
+	s.grpc.Stop()
+	if err := s.http.Shutdown(ctx); err != nil {
+		s.cfg.Logger.Debug("open HTTP connections were closed", "error", err)
+		_ = s.http.Close() // Shutdown's error is the news
+	}
+}
