@@ -10,9 +10,9 @@ import (
 func (e *Pebble) events() *pebble.EventListener {
 	log := e.cfg.Logger
 	l := &pebble.EventListener{
-		BackgroundError: func(err error) { log.Error("pebble: background work", "error", err) },
+		BackgroundError: func(err error) { log.Error("pebble: background work", "error", err.Error()) },
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
-			log.Error("corrupt data", "path", i.Path, "error", i.Details)
+			log.Error("corrupt data", "path", i.Path, "error", i.Details.Error())
 		},
 		WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
 			e.stalls.Add(1)

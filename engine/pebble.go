@@ -167,7 +167,9 @@ func (e *Pebble) begin(b Batch) (*pebbleBatch, error) {
 	if e.space.stuck.Load() != 0 {
 		return nil, ErrDiskFull
 	}
-	return b.(*pebbleBatch), nil
+	pb := b.(*pebbleBatch)
+	e.space.wrote(pb.b.Len())
+	return pb, nil
 }
 
 // runSyncs is engine-sync. Waiting in order is enough: a later sync covers the

@@ -25,6 +25,9 @@ const (
 // spacePoll is how often a write that waits for space tries again.
 const spacePoll = 100 * time.Millisecond
 
+// lookBytes is how much may be committed between two looks at free space.
+const lookBytes = 1 << 20
+
 const ballastName = "BALLAST"
 
 // spaceWatch knows how much space there is, and holds the ballast.
@@ -44,6 +47,9 @@ type spaceWatch struct {
 	stuck atomic.Int32
 	waits atomic.Bool
 	ended chan struct{}
+	// since counts the bytes committed since the last look: a fast writer fills
+	// a reserve in less than an interval.
+	since atomic.Int64
 
 	mu struct {
 		sync.Mutex
@@ -69,6 +75,7 @@ func (w *spaceWatch) refresh() bool {
 	if err != nil || u.TotalBytes == 0 {
 		return false
 	}
+	w.since.Store(0)
 	w.free.Store(u.AvailBytes)
 	w.total.Store(u.TotalBytes)
 	low := u.AvailBytes < w.reserveBytes()
@@ -76,6 +83,14 @@ func (w *spaceWatch) refresh() bool {
 		w.log.Warn("disk space", "low", low, "free_bytes", u.AvailBytes, "total_bytes", u.TotalBytes)
 	}
 	return true
+}
+
+// wrote looks at the file system if much was written since the last look. A byte
+// that is committed is written about twice before long: to the log and a table.
+func (w *spaceWatch) wrote(n int) {
+	if sum := w.since.Add(int64(n)); sum > lookBytes && sum-int64(n) <= lookBytes {
+		w.refresh()
+	}
 }
 
 func (w *spaceWatch) reserveBytes() uint64 {

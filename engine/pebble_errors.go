@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -10,6 +11,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
+
+// unknownFile stands for a file that Pebble did not name.
+const unknownFile = "unknown file"
 
 // readErr turns Pebble's errors into ours.
 func readErr(err error) error {
@@ -21,7 +25,7 @@ func readErr(err error) error {
 	case errors.Is(err, pebble.ErrClosed):
 		return ErrClosed
 	case pebble.IsCorruptionError(err):
-		c := &CorruptionError{Path: "unknown file", Err: err}
+		c := &CorruptionError{Path: unknownFile, Err: err}
 		if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
 			c.Path = info.Path
 		}
@@ -45,12 +49,21 @@ func isNoSpace(err error) bool {
 }
 
 // openErr is readErr for Open, which meets logs and manifests as well as tables.
+// By then the folder is locked and its format is known, so what the operating
+// system does not refuse is damage, a file that should be there included.
 func openErr(dir string, err error) error {
 	var c *CorruptionError
-	if err = readErr(err); errors.As(err, &c) && c.Path == "unknown file" {
-		c.Path = dir // the error itself names the file
+	if err = readErr(err); errors.As(err, &c) {
+		if c.Path == unknownFile {
+			c.Path = dir // the error itself names the file
+		}
+		return err
 	}
-	return err
+	var refused syscall.Errno
+	if errors.As(err, &refused) && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return &CorruptionError{Path: dir, Err: err}
 }
 
 // lockFolder takes the lock of a folder.

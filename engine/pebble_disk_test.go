@@ -1,0 +1,192 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/flotilladb/flotilla/internal/keys"
+)
+
+// never is a SpaceInterval at which engine-disk does not look: the test does.
+const never = time.Hour
+
+// The states of a disk, as free space goes down and comes back.
+func TestSpaceStates(t *testing.T) {
+	const mb = 1 << 20
+	fs := vfs.NewMem()
+	usage := func(free, total uint64) {
+		fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: free * mb, TotalBytes: total * mb, UsedBytes: (total - free) * mb})
+	}
+	usage(900, 1000)
+	e := openTest(t, Config{Dir: "/db", FS: fs, MemtableBytes: 1 * mb, SpaceInterval: never})
+	defer e.Close()
+	ballast := func() bool {
+		_, err := fs.Stat("/db/" + ballastName)
+		return err == nil
+	}
+	check := func(what string, low, full, held bool) {
+		t.Helper()
+		s := e.Stats()
+		if s.DiskLow != low || s.DiskFull != full || ballast() != held {
+			t.Fatalf("%s: low %t, full %t, ballast %t", what, s.DiskLow, s.DiskFull, ballast())
+		}
+	}
+	check("opened", false, false, true)
+	usage(51, 1000)
+	e.space.makeBallast()
+	check("just above a twentieth", false, false, true)
+	usage(49, 1000)
+	e.space.makeBallast()
+	check("below a twentieth", true, false, true)
+	e.space.release()
+	check("a write failed", true, true, false)
+	usage(55, 1000)
+	e.space.makeBallast()
+	check("no room for reserve and ballast", false, true, false)
+	usage(61, 1000)
+	e.space.makeBallast()
+	check("room again", false, false, true)
+	if s := e.Stats(); s.DiskFreeBytes != 61*mb || s.DiskTotalBytes != 1000*mb {
+		t.Fatalf("%+v", s)
+	}
+}
+
+func TestReserve(t *testing.T) {
+	const mb = 1 << 20
+	for _, tc := range []struct{ total, memtable, configured, reserve, ballast uint64 }{
+		{100000, 32, 0, 5000, 64},
+		{1000, 32, 0, 96, 10},
+		{64, 32, 0, 16, 0}, // a quarter: three memtables are more than the disk
+		{64, 32, 7, 7, 0},
+	} {
+		w := newSpaceWatch(Config{FS: vfs.NewMem(), MemtableBytes: tc.memtable * mb, BallastBytes: 64 * mb, LowSpaceBytes: tc.configured * mb})
+		w.total.Store(tc.total * mb)
+		if got := w.reserveBytes() / mb; got != tc.reserve {
+			t.Errorf("%+v: reserve %d", tc, got)
+		}
+		if got := uint64(w.ballastBytes()) / mb; got != tc.ballast {
+			t.Errorf("%+v: ballast %d", tc, got)
+		}
+	}
+}
+
+// Between two looks of engine-disk, the writes themselves make the engine look.
+func TestWritersLookAtSpace(t *testing.T) {
+	fs := vfs.NewMem()
+	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 900 << 20, TotalBytes: 1000 << 20})
+	e := openTest(t, Config{Dir: "/db", FS: fs, SpaceInterval: never})
+	defer e.Close()
+	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 20, TotalBytes: 1000 << 20})
+	for i := 0; !e.Stats().DiskLow; i++ {
+		if i > 2*lookBytes>>10 {
+			t.Fatal("nobody looked")
+		}
+		b := e.NewBatch()
+		b.Set(keys.RaftLog(1, uint64(i)), make([]byte, 1<<10))
+		if err := errors.Join(e.Commit(b, false), b.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A disk that somebody fills up to the last byte: commits are refused, reads go
+// on, what had begun ends when there is space again, and nothing is lost.
+func TestFullDisk(t *testing.T) {
+	disk := smallDisk(t, 48)
+	cfg := Config{Dir: filepath.Join(disk, "db"), MemtableBytes: 8 << 20, BallastBytes: 1 << 20, SpaceInterval: never}
+	e := openTest(t, cfg)
+	put(t, e, true, 0, 1000)
+	filler := filepath.Join(disk, "filler")
+	fill(t, filler)
+
+	done := make(chan error, 10000)
+	begun := 0
+	value := make([]byte, 64<<10)
+	commit := func() error {
+		b := e.NewBatch()
+		b.Set(keys.RaftLog(1, uint64(begun)), append(value, fmt.Sprint(begun)...))
+		return e.CommitAsync(b, func(err error) { done <- err })
+	}
+	for ; ; begun++ {
+		err := commit()
+		if errors.Is(err, ErrDiskFull) {
+			break
+		}
+		if err != nil || begun == cap(done) {
+			t.Fatalf("commit %d: %v", begun, err)
+		}
+	}
+	if begun == 0 {
+		t.Fatal("the ballast made no room")
+	}
+	if s := e.Stats(); !s.DiskFull {
+		t.Fatalf("%+v", s)
+	}
+	if n, err := count(t, e); n != 1000+begun || err != nil {
+		t.Fatalf("%d rows while full, %v", n, err)
+	}
+
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	for range begun {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.Flush(); err != nil { // it may have been the last to wait
+		t.Fatal(err)
+	}
+	e.space.makeBallast()
+	if s := e.Stats(); s.DiskFull || s.DiskLow {
+		t.Fatalf("%+v", s)
+	}
+	if err := commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(<-done, e.Close()); err != nil {
+		t.Fatal(err)
+	}
+	e = openTest(t, cfg)
+	if n, err := count(t, e); n != 1000+begun+1 || err != nil {
+		t.Fatalf("%d rows after a restart, want %d, %v", n, 1000+begun+1, err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A full disk at the start: the ballast makes room, so that the operator finds a
+// server that can delete.
+func TestOpenOnFullDisk(t *testing.T) {
+	disk := smallDisk(t, 400)
+	cfg := Config{Dir: filepath.Join(disk, "db"), SpaceInterval: never, MemtableBytes: 1 << 20}
+	e := openTest(t, cfg)
+	put(t, e, true, 0, 1000)
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	filler := filepath.Join(disk, "filler")
+	fill(t, filler)
+	e = openTest(t, cfg)
+	if s := e.Stats(); !s.DiskLow {
+		t.Fatalf("%+v", s)
+	}
+	b := e.NewBatch()
+	b.DeleteRange([]byte("\x20\x00"), []byte("\x21\x00"))
+	if err := errors.Join(e.Commit(b, true), b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
