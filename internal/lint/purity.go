@@ -24,6 +24,8 @@ func shellFiles() map[string]string {
 		"raftgroup/scheduler.go": "workers and their queue",
 		"router/client.go":       "blocks its caller until the answer is there",
 		"router/local.go":        "what that blocking caller waits on",
+		"router/read.go":         "reads on the caller's goroutine, under its context",
+		"router/stream.go":       "sends to the caller's stream, under its context",
 	}
 }
 

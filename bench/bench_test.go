@@ -1,0 +1,71 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// The report of etcd's tool, as version 3.6.8 prints it with --precise.
+const report = `
+Summary:
+  Total:	2.3456 secs.
+  Slowest:	0.0900 secs.
+  Requests/sec:	12345.6789
+
+Latency distribution:
+  10% in 0.001 secs.
+  50% in 0.00425 secs.
+  99% in 0.031 secs.
+  99.9% in 0.05 secs.
+`
+
+func TestParseReport(t *testing.T) {
+	f, err := parseReport(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.PerSecond != 12345.6789 || f.P50Millis != 4.25 || f.P99Millis != 31 {
+		t.Fatalf("read %+v", f)
+	}
+	if _, err := parseReport(report + "\nError distribution:\n  [3]\tetcdserver: no leader\n"); err == nil {
+		t.Fatal("a report with errors was taken")
+	}
+	if _, err := parseReport("connection refused"); err == nil {
+		t.Fatal("no report was taken for one")
+	}
+}
+
+func TestFigureOf(t *testing.T) {
+	var took []time.Duration
+	for i := range 101 {
+		took = append(took, time.Duration(100-i)*time.Millisecond)
+	}
+	if f := figureOf(took, 2*time.Second); f.PerSecond != 50.5 || f.P50Millis != 50 || f.P99Millis != 99 {
+		t.Fatalf("got %+v", f)
+	}
+}
+
+func TestTable(t *testing.T) {
+	var out strings.Builder
+	printTable(&out, []Figure{
+		{Workload: "put", System: "etcd", Run: 1, PerSecond: 100, P50Millis: 2, P99Millis: 4, CPUMicros: 50},
+		{Workload: "put", System: "flotilla", Run: 1, PerSecond: 1, P50Millis: 1, P99Millis: 1, CPUMicros: 1},
+		{Workload: "put", System: "flotilla", Run: 2, PerSecond: 150, P50Millis: 1, P99Millis: 1, CPUMicros: 25, More: map[string]float64{}},
+		{Workload: "put", System: "flotilla", Run: 3, PerSecond: 900, P50Millis: 1, P99Millis: 1, CPUMicros: 99},
+	})
+	line := strings.Fields(strings.Split(out.String(), "\n")[2])
+	want := "put flotilla 3 150 1.00 1.00 25 0 1.50 0.50 0.25 0.50"
+	if got := strings.Join(line, " "); got != want {
+		t.Fatalf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestChoose(t *testing.T) {
+	if _, err := choose("put,nothing"); err == nil {
+		t.Fatal("an unknown workload was taken")
+	}
+	if got, err := choose("range,put"); err != nil || len(got) != 2 || got[0].name != "range" {
+		t.Fatalf("chose %v, %v", got, err)
+	}
+}

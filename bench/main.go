@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// options are the command line.
+type options struct {
+	runs      int
+	quick     bool
+	workloads string
+	systems   string
+	json      string
+	bin       string
+	dir       string
+	keys      int
+}
+
+func parse() options {
+	var o options
+	flag.IntVar(&o.runs, "runs", 5, "runs of each workload on each system; the table shows medians")
+	flag.BoolVar(&o.quick, "quick", false, "one run, with a tenth of the operations")
+	flag.StringVar(&o.workloads, "workloads", "", "comma-separated; empty is all of: "+strings.Join(workloadNames(), ","))
+	flag.StringVar(&o.systems, "systems", "null,etcd,flotilla,flotilla64", "comma-separated; flotilla64 has 64 ranges over the keyspace")
+	flag.StringVar(&o.json, "json", "", "file for every single figure")
+	flag.StringVar(&o.bin, "bin", "bin", "folder of the programs")
+	flag.StringVar(&o.dir, "dir", "bench/results/data", "folder for the servers' data; must be on a disk that syncs")
+	flag.IntVar(&o.keys, "keys", 2_000_000, "keys of the workload big")
+	flag.Parse()
+	if o.quick {
+		o.runs = 1
+		o.keys /= 10
+	}
+	return o
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, parse()); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	chosen, err := choose(o.workloads)
+	if err != nil {
+		return err
+	}
+	var figures []Figure
+	for n := 1; n <= o.runs; n++ {
+		for _, w := range chosen {
+			for _, name := range strings.Split(o.systems, ",") {
+				if !slices.Contains(w.systems, name) {
+					continue
+				}
+				f, err := measure(ctx, o, w, name)
+				if err != nil {
+					return fmt.Errorf("%s on %s: %w", w.name, name, err)
+				}
+				f.Workload, f.System, f.Run = w.name, name, n
+				fmt.Fprintln(os.Stderr, f)
+				figures = append(figures, f)
+			}
+		}
+	}
+	printTable(os.Stdout, figures)
+	if o.json == "" {
+		return nil
+	}
+	out, err := json.MarshalIndent(figures, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.json, out, 0o644)
+}
+
+// measure starts a system on an empty folder, runs one workload, and ends it.
+func measure(ctx context.Context, o options, w workload, name string) (Figure, error) {
+	if err := os.MkdirAll(o.dir, 0o755); err != nil {
+		return Figure{}, err
+	}
+	dir, err := os.MkdirTemp(o.dir, name+"-")
+	if err != nil {
+		return Figure{}, err
+	}
+	defer os.RemoveAll(dir)
+	s, err := newServer(o.bin, name, dir)
+	if err != nil {
+		return Figure{}, err
+	}
+	if err := s.start(ctx); err != nil {
+		return Figure{}, err
+	}
+	defer s.stop()
+	if err := s.split(ctx); err != nil {
+		return Figure{}, err
+	}
+	f, err := w.run(ctx, &bench{options: o, server: s})
+	if err != nil {
+		return Figure{}, fmt.Errorf("%w; the server's last lines:\n%s", err, s.logTail())
+	}
+	f.RSSMB = s.rssMB()
+	return f, nil
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// bench is one workload on one running server.
+type bench struct {
+	options
+	server *server
+}
+
+// scaled is a number of operations, a tenth of it in quick mode.
+func (b *bench) scaled(n int) int {
+	if b.quick {
+		return n / 10
+	}
+	return n
+}
+
+type workload struct {
+	name    string
+	what    string
+	systems []string
+	run     func(ctx context.Context, b *bench) (Figure, error)
+}
+
+func workloads() []workload {
+	all := []string{"null", "etcd", "flotilla", "flotilla64"}
+	real := []string{"etcd", "flotilla", "flotilla64"}
+	pair := []string{"etcd", "flotilla"}
+	return []workload{
+		{"put", "put of 256 B to random keys, 50 connections, 500 clients", all, toolPut(50, 500, 100_000, "--key-space-size", "10000000")},
+		{"putseq", "the same to rising keys", all, toolPut(50, 500, 100_000, "--key-space-size", "10000000", "--sequential-keys")},
+		{"range", "linearizable read of one key, 50 connections, 500 clients", all, toolRange(50, 500, 100_000)},
+		{"put1", "put of 256 B by one client", all, toolPut(1, 1, 5_000, "--key-space-size", "10000000")},
+		{"range1", "linearizable read by one client", all, toolRange(1, 1, 20_000)},
+		{"hot", "put of 256 B to one key, 50 connections, 500 clients", pair, toolPut(50, 500, 100_000, "--key-space-size", "1")},
+		{"txnone", "transaction of 10 puts inside one range, 100 clients", real, txnPuts(func(i, j int) byte { return 0x80 })},
+		{"txnspread", "transaction of 10 puts over 8 ranges, 100 clients", real, txnPuts(func(i, j int) byte { return byte(0x80 + 16*(j%8)) })},
+		{"big", "keys of 256 B: memory, restart after kill -9, pages of 500 keys", pair, big},
+		{"compact", "compaction of a million versions under 2,000 puts/s", pair, compact},
+	}
+}
+
+func workloadNames() []string {
+	var names []string
+	for _, w := range workloads() {
+		names = append(names, w.name)
+	}
+	return names
+}
+
+// choose finds workloads by name; an empty list means all.
+func choose(list string) ([]workload, error) {
+	if list == "" {
+		return workloads(), nil
+	}
+	var chosen []workload
+next:
+	for _, name := range strings.Split(list, ",") {
+		for _, w := range workloads() {
+			if w.name == name {
+				chosen = append(chosen, w)
+				continue next
+			}
+		}
+		return nil, fmt.Errorf("no workload %q", name)
+	}
+	return chosen, nil
+}
