@@ -79,6 +79,8 @@ type Router struct {
 	cfg   Config
 	cache *Cache
 	now   clock.Time // the last that it was told. Invariant: never decreases.
+	// system is the system range, which is known by its id; nil: not yet known.
+	system *metapb.Descriptor
 
 	live  []op   // every op that has not ended; op.base().index is its place
 	slots []slot // under way
@@ -180,7 +182,9 @@ func (r *Router) tickOp(o op) {
 // ignored.
 func (r *Router) Descriptors(newer []*metapb.Descriptor) {
 	for _, d := range newer {
-		r.cache.Insert(d)
+		if r.cache.Insert(d) && d.ID() == metapb.SystemRange {
+			r.system = d
+		}
 	}
 }
 

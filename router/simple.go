@@ -73,10 +73,10 @@ func (o *systemOp) tick(r *Router) {
 
 func (*systemOp) granted(*Router, placement.Answer) {}
 
-// sendSystem sends an operation to the range that holds the system rows, and
-// has the op try later if that is not known.
+// sendSystem sends an operation to the system range, and has the op try later
+// if that is not known.
 func (r *Router) sendSystem(o op, what any) {
-	d := r.cache.Lookup([]byte{byte(keys.KindSystem)})
+	d := r.system
 	if d == nil {
 		o.reply(r, 0, nil, ErrNoRange)
 		return
@@ -169,11 +169,7 @@ func (o *splitOp) reply(r *Router, _ int, body any, err error) {
 		o.right = metapb.RangeID(b.First)
 		o.start(r)
 	case *peerpb.SplitDone:
-		for _, d := range []*metapb.Descriptor{b.Left, b.Right} {
-			if d != nil {
-				r.cache.Insert(d)
-			}
-		}
+		r.Descriptors([]*metapb.Descriptor{b.Left, b.Right})
 		r.finish(o, b, nil)
 	default:
 		r.finish(o, nil, ErrBadRequest)
