@@ -17,6 +17,10 @@ var (
 	ErrTooManyUnacked = errors.New("placement: too many unacknowledged answers")
 	// ErrBadAsk says that an ask wants a negative number, or too many revisions.
 	ErrBadAsk = errors.New("placement: bad number of revisions")
+	// ErrCompacted says that a revision was compacted already.
+	ErrCompacted = errors.New("placement: the revision has been compacted")
+	// ErrFutureRevision says that a revision is above the current one.
+	ErrFutureRevision = errors.New("placement: the revision is a future revision")
 	// ErrUnknownOp says that an operation is none of the system range's.
 	ErrUnknownOp = errors.New("placement: unknown operation")
 	// ErrBadOp says that an operation's contents make no sense.

@@ -10,7 +10,7 @@ import (
 // and is answered by what its comment says, or by an error.
 
 // CompactOp agrees that revisions below Revision are no longer readable.
-// Answered by *CompactReply, mvcc.ErrCompacted or mvcc.ErrFutureRevision.
+// Answered by *CompactReply, ErrCompacted or ErrFutureRevision.
 type CompactOp struct {
 	Revision metapb.Revision
 	// Current is the sequencer's, asked for after the request came.

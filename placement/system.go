@@ -6,7 +6,6 @@ import (
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/invariant"
 	"github.com/flotilladb/flotilla/internal/keys"
-	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -115,9 +114,9 @@ func (s *System) Evaluate(op any) (rows []*cmdpb.Row, reply any, err error) {
 func (f *facts) compact(o *CompactOp) ([]*cmdpb.Row, any, error) {
 	switch {
 	case o.Revision <= f.compacted:
-		return nil, nil, mvcc.ErrCompacted
+		return nil, nil, ErrCompacted
 	case o.Revision > o.Current:
-		return nil, nil, mvcc.ErrFutureRevision
+		return nil, nil, ErrFutureRevision
 	}
 	row := numberRow(rowCompacted, uint64(o.Revision))
 	return []*cmdpb.Row{row}, &CompactReply{Compacted: o.Revision}, nil

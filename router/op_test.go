@@ -12,7 +12,6 @@ import (
 
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/keys"
-	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -31,7 +30,7 @@ var errorsByName = map[string]error{
 	"notfound":   peerpb.ErrRangeNotFound,
 	"overloaded": peerpb.ErrOverloaded,
 	"diskfull":   peerpb.ErrDiskFull,
-	"compacted":  mvcc.ErrCompacted,
+	"compacted":  placement.ErrCompacted,
 }
 
 // script drives a Router. Sends and asks are numbered in the order they were

@@ -2,10 +2,12 @@ package router
 
 import (
 	"bytes"
+	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -114,12 +116,23 @@ func (o *compactOp) granted(r *Router, a placement.Answer) {
 func (o *compactOp) reply(r *Router, _ int, _ any, err error) {
 	if err != nil {
 		if !r.retry(o, err) {
-			r.finish(o, nil, err)
+			r.finish(o, nil, compactError(err))
 		}
 		return
 	}
 	header := &pb.ResponseHeader{Revision: int64(o.current)}
 	r.finish(o, &pb.CompactionResponse{Header: header}, nil)
+}
+
+// compactError says in the data model's words what the system range refused.
+func compactError(err error) error {
+	switch {
+	case errors.Is(err, placement.ErrCompacted):
+		return mvcc.ErrCompacted
+	case errors.Is(err, placement.ErrFutureRevision):
+		return mvcc.ErrFutureRevision
+	}
+	return err
 }
 
 func (o *compactOp) tick(r *Router) {
