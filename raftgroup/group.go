@@ -29,15 +29,18 @@ type Group struct {
 	// not handed out. Exact while isLeader; else as of the last Ready.
 	lastIndex uint64
 	committed uint64 // as of the last Ready
-	applied   uint64 // as reported. Invariant: applied <= committed
+	handedOut uint64 // by Ready, to be applied
+	applied   uint64 // as reported. Invariant: applied <= handedOut <= committed
 
-	// maybeReady is set by whatever may give Ready something to do.
-	maybeReady bool
-	reported   softState
-	outbox     []*Message // released by Synced, for the next Ready
-	token      Token      // the last one given out
-	appends    []pendingAppend
-	applies    []pendingApply
+	// maybeReady is set by whatever may give Ready something to do, surelyReady
+	// where that is certain: asking raft costs allocations.
+	maybeReady, surelyReady bool
+
+	reported softState
+	outbox   []*Message // released by Synced, for the next Ready
+	token    Token      // the last one given out
+	appends  []pendingAppend
+	applies  []pendingApply
 	// Scratch of Ready, lent to the caller until the next one.
 	messages []*Message
 	entries  []Entry
@@ -65,6 +68,7 @@ func New(cfg Config, reader engine.Reader) (*Group, error) {
 		log:       l,
 		lastIndex: l.last.index,
 		committed: l.hard.commit,
+		handedOut: cfg.AppliedIndex,
 		applied:   cfg.AppliedIndex,
 	}
 	if err := g.start(); err != nil {
@@ -129,7 +133,7 @@ func (g *Group) Propose(data []byte) (index, term uint64, err error) {
 		return 0, 0, err
 	}
 	g.lastIndex++
-	g.maybeReady = true
+	g.maybeReady, g.surelyReady = true, true
 	return g.lastIndex, g.term, nil
 }
 

@@ -83,8 +83,9 @@ func (l *log) fail(err error) error {
 // one above last.
 func (l *log) append(b engine.Batch, ents []*raftpb.Entry) error {
 	first := ents[0].GetIndex()
-	invariant.Must(first > l.truncated.index && first <= l.last.index+1,
-		"range %d: append at %d to a log (%d, %d]", l.rangeID, first, l.truncated.index, l.last.index)
+	if first <= l.truncated.index || first > l.last.index+1 { // Must alone would box its arguments
+		invariant.Must(false, "range %d: append at %d to a log (%d, %d]", l.rangeID, first, l.truncated.index, l.last.index)
+	}
 	oldLast := l.last.index
 	if first <= oldLast {
 		before, err := l.at(first - 1)
@@ -249,7 +250,9 @@ func (l *log) Entries(lo, hi, bytesMax uint64) ([]*raftpb.Entry, error) {
 	}
 	for i := lo + uint64(len(out)); i < hi; i++ {
 		c, ok := l.cache.get(i)
-		invariant.Must(ok, "range %d: entry %d is not in the cache", l.rangeID, i)
+		if !ok {
+			invariant.Must(false, "range %d: entry %d is not in the cache", l.rangeID, i)
+		}
 		if !take(c.entry) {
 			break
 		}
