@@ -102,6 +102,7 @@ func (r *Replica) applyUpdates(b engine.Batch, updates []*cmdpb.Update) {
 			mvcc.AppendMutation(b, Revision(u.Revision), m)
 		}
 		r.sawRevision(Revision(u.Revision))
+		r.store.decided(Revision(u.Revision))
 	}
 	r.store.applied = append(r.store.applied, Applied{Range: r.desc.ID(), Updates: updates})
 }
@@ -177,6 +178,7 @@ func (r *Replica) advance() {
 		r.inflight = r.inflight[:rest]
 		r.applied = 0
 	}
+	r.advanceTxns()
 	r.answerReads()
 	if r.splits == 0 {
 		r.releaseHeld()

@@ -17,6 +17,8 @@ type work struct {
 	bytes  int
 	ticket uint64 // in the lock table, if it had to wait there
 	split  bool   // counted in Replica.splits
+	// admitted says that the lock table let it on; a prepare has its locks.
+	admitted bool
 }
 
 // workQueue is what waits at a range, first come, first served.
@@ -30,9 +32,15 @@ func (q *workQueue) push(w *work) {
 	q.bytes += w.bytes
 }
 
-// pushFront puts works that were waiting elsewhere before all others.
+// pushFront puts works that the lock table let on before all others but those
+// that it let on earlier: a prepare among these reads what the works before it
+// wrote, and they do not wait for its locks.
 func (q *workQueue) pushFront(ws []*work) {
-	q.items = slices.Insert(q.items, 0, ws...)
+	n := 0
+	for n < len(q.items) && q.items[n].admitted {
+		n++
+	}
+	q.items = slices.Insert(q.items, n, ws...)
 	for _, w := range ws {
 		q.bytes += w.bytes
 	}

@@ -143,7 +143,7 @@ func (r *Replica) evaluateOne(b *batch, st mvcc.State, w *work) (verdict, error)
 
 // evaluateWrite evaluates a client's request.
 func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.Write) (verdict, error) {
-	if !r.locks.idle() && !r.admit(w, accessesOf(body.Req)) {
+	if !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req)) {
 		return parks, nil
 	}
 	if r.store.full && needsSpace(body.Req) {
@@ -379,12 +379,17 @@ func (r *Replica) admit(w *work, accesses []peerpb.Access) bool {
 	if r.locks.admit(w.ticket, accesses) {
 		return true
 	}
+	r.park(w)
+	return false
+}
+
+// park keeps a request until the lock table returns its ticket.
+func (r *Replica) park(w *work) {
 	if r.parked == nil {
 		r.parked = make(map[uint64]*work)
 	}
 	r.parked[w.ticket] = w
 	r.store.watchClock(r)
-	return false
 }
 
 // unpark puts requests whose locks are gone back at the head of the queue.
@@ -393,6 +398,7 @@ func (r *Replica) unpark(tickets []uint64) {
 	for _, t := range tickets {
 		if w := r.parked[t]; w != nil {
 			delete(r.parked, t)
+			w.admitted = true
 			ws = append(ws, w)
 		}
 	}

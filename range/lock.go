@@ -55,10 +55,11 @@ type lock struct {
 	// loaded says that the lock was made of intents that another leader wrote:
 	// of its spans only the keys with intents are known.
 	loaded bool
-	// record says that a commit record was proposed on this range, ending that
-	// the end of the transaction was: neither may be crossed by the other.
-	record, ending bool
-	anchor         []byte
+	// recordBatch is the batch that logged the commit record on this range,
+	// endBatch the one that logged the end of the transaction; 0: none. While one
+	// of them is under way the other must not be logged.
+	recordBatch, endBatch uint64
+	anchor                []byte
 	// pushAt is when the anchor is asked what became of the transaction; set
 	// with revision.
 	pushAt clock.Time

@@ -1,7 +1,6 @@
 package ranges
 
 import (
-	"bytes"
 	"slices"
 
 	"github.com/flotilladb/flotilla/internal/clock"
@@ -18,7 +17,7 @@ import (
 func (t *lockTable) setRevision(token uint64, id *txnpb.TxnID, rev Revision, intents []*cmdpb.AddressedIntent, pushAt clock.Time, now clock.Time) error {
 	l := t.get(id)
 	switch {
-	case l == nil || l.token != token || l.loaded || l.record || l.ending:
+	case l == nil || l.token != token || l.loaded || l.recordBatch != 0 || l.endBatch != 0:
 		return peerpb.ErrLockLost
 	case rev <= max(l.closed, l.revision-1):
 		l.hold = min(2*l.hold, holdMax)
@@ -172,9 +171,7 @@ func (t *lockTable) tick(now clock.Time) (admitted []uint64, push []*lock) {
 			dropped = true
 			continue
 		default:
-			if !l.ending {
-				push = append(push, l)
-			}
+			push = append(push, l)
 			l.pushAt = now.Add(t.limits.pushEvery)
 			due = l.pushAt
 		}
@@ -184,53 +181,4 @@ func (t *lockTable) tick(now clock.Time) (admitted []uint64, push []*lock) {
 		admitted = t.admitWaiters(now)
 	}
 	return admitted, push
-}
-
-// straddles reports whether a lock lies on both sides of an address.
-func (t *lockTable) straddles(addr []byte) bool {
-	key := splitKey(addr)
-	for _, l := range t.locks {
-		if n := len(l.spans); n > 0 && bytes.Compare(l.spans[0].Start, key) < 0 && !endBefore(l.spans[n-1].End, key) {
-			return true
-		}
-	}
-	return false
-}
-
-// splitKey is the user key before which a split at an address cuts the locks.
-func splitKey(addr []byte) []byte {
-	if key, ok := userKeyOf(addr); ok {
-		return key
-	}
-	return nil // below all user keys: all locks go right
-}
-
-// splitAt cuts the table at an address and returns the right half. A lock on
-// both sides is cut: it keeps its token and revision in both, and its
-// coordinator learns of the second half when it is told that its keys moved.
-// Waiters are not divided; who splits refuses them first.
-func (t *lockTable) splitAt(addr []byte) *lockTable {
-	key := splitKey(addr)
-	right := newLockTable(t.nextToken, t.limits)
-	right.due = t.due
-	all := t.sorted()
-	t.held, t.pending = t.held[:0], t.pending[:0]
-	for _, l := range all {
-		r := *l
-		l.spans, r.spans = l.spans.cut(key)
-		l.writes, r.writes = l.writes.cut(key)
-		t.keepHalf(l)
-		right.keepHalf(&r)
-	}
-	return right
-}
-
-func (t *lockTable) keepHalf(l *lock) {
-	if len(l.spans) == 0 {
-		delete(t.locks, keyOf(l.id))
-		return
-	}
-	t.locks[keyOf(l.id)] = l
-	t.holdSpans(l)
-	t.pend(l)
 }

@@ -1,10 +1,12 @@
 package ranges
 
 import (
+	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/invariant"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/proto/txnpb"
 	"github.com/flotilladb/flotilla/raftgroup"
 )
 
@@ -46,9 +48,16 @@ type Replica struct {
 	held   []*work            // wait for locks to go, or for a split to be done
 	right  *metapb.Descriptor // born by an applied split, not yet loaded
 
+	// txns mirrors the rows of unfinished transactions, ended are those whose
+	// end is applied and not advanced.
+	txns    txnRows
+	ended   []*txnpb.TxnID
+	sweeps  map[txnKey]*sweep
+	sweepAt clock.Time
+
 	stats stats
 
-	dirty, waiting, timed, advancing bool // in the store's list of that name
+	dirty, waiting, timed, advancing, touched bool // in the store's list of that name
 }
 
 // newReplica loads a replica from the engine.
@@ -113,6 +122,12 @@ func (r *Replica) request(req *peerpb.Request) {
 		r.store.reply(req.ID, nil, r.moved(req))
 		return
 	}
+	if body, ok := req.Body.(*peerpb.WriteIntents); ok {
+		if err := r.acceptIntents(body); err != nil {
+			r.store.reply(req.ID, nil, err)
+			return
+		}
+	}
 	r.queue.push(w)
 	r.store.mark(r)
 }
@@ -173,6 +188,7 @@ func (r *Replica) collect() error {
 func (r *Replica) begin(term uint64) {
 	r.leading = term
 	r.overlay = mvcc.NewOverlay()
+	r.beginTxns()
 	r.store.mark(r)
 }
 

@@ -95,6 +95,7 @@ func (r *Replica) applySplit(b engine.Batch, c *cmdpb.SplitCommand) error {
 	}
 	r.desc = c.Left // the span's start stays, so its place in the store does
 	r.right = c.Right
+	r.txns.dropOutside(c.Left)
 	r.advanceLater()
 	return writeDescriptor(b, c.Left)
 }

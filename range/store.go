@@ -70,11 +70,19 @@ type Message struct {
 // Output is what is for others of the node, in order.
 type Output struct {
 	Replies []peerpb.Reply
-	// Sends are requests of this store's replicas to other ranges; their
-	// replies come back through Store.Reply.
-	Sends []*peerpb.Request
+	// Sends are questions of this store's replicas to other ranges. Each is
+	// answered through Store.Reply, under its ID.
+	Sends []Send
 	// Descriptors changed, or are new.
 	Descriptors []*metapb.Descriptor
+}
+
+// Send asks whichever range holds an address. It does no harm if it is asked
+// twice.
+type Send struct {
+	ID      uint64
+	Address []byte
+	Body    peerpb.Body
 }
 
 // Store is the core of all replicas of one store. It is not safe for
@@ -105,11 +113,15 @@ type Store struct {
 	// those that want to be told the time. Both name a replica once.
 	waiting []*Replica
 	timed   []*Replica
-	sends   uint64 // the number of the last of Output.Sends
+	touched []*Replica // whose Bound may have changed since Touched
+	sends   uint64     // the ID of the last of Output.Sends
 
 	// known is the highest revision that any grant named. Invariant: grows.
 	known     Revision
-	epoch     uint64
+	// visible is the highest revision of a change, or of a transaction decided
+	// here, that can be read; deciding the same with what Advance will make so.
+	visible, deciding Revision
+	epoch             uint64
 	compacted Revision
 	full      bool              // the disk takes no more
 	pushes    map[uint64]pushOf // unanswered Sends, by number
@@ -328,6 +340,24 @@ func (s *Store) watchClock(r *Replica) {
 	}
 }
 
+// Visible returns the highest revision of a change, or of a transaction that was
+// decided here, that can be read since NewStore.
+func (s *Store) Visible() Revision { return s.visible }
+
+// decided notes the revision of a change, or of a committed transaction, that
+// can be read after the next Advance.
+func (s *Store) decided(rev Revision) { s.deciding = max(s.deciding, rev) }
+
+// Revision returns the highest revision of which any replica applied an effect,
+// intents of undecided transactions included.
+func (s *Store) Revision() Revision {
+	rev := Revision(0)
+	for _, r := range s.replicas {
+		rev = max(rev, r.state.revision)
+	}
+	return rev
+}
+
 // SetFull says whether the store's disk takes writes that need space.
 func (s *Store) SetFull(full bool) { s.full = full }
 
@@ -337,6 +367,9 @@ func (s *Store) Asks() []Ask {
 	s.asks = nil
 	return asks
 }
+
+// PutBack gives asks back that cannot be asked yet; they come again.
+func (s *Store) PutBack(asks []Ask) { s.asks = append(asks, s.asks...) }
 
 // Output returns what is for others of the node and forgets it.
 func (s *Store) Output() Output {
@@ -393,6 +426,7 @@ func (s *Store) Collect() (Ready, error) {
 	s.dirty = nil
 	for _, r := range dirty {
 		r.dirty = false
+		s.touch(r)
 	}
 	for _, r := range dirty {
 		if err := r.collect(); err != nil {
@@ -413,11 +447,31 @@ func (s *Store) Collect() (Ready, error) {
 // Advance says that the last Ready's apply rows are committed: what was applied
 // may be read and answered.
 func (s *Store) Advance() {
+	s.visible = s.deciding
 	todo := s.advance
 	s.advance = nil
 	for _, r := range todo {
 		r.advance()
+		s.touch(r)
 	}
+}
+
+func (s *Store) touch(r *Replica) {
+	if !r.touched {
+		r.touched = true
+		s.touched = append(s.touched, r)
+	}
+}
+
+// Touched calls fn for every replica whose Bound may have changed since the last
+// call.
+func (s *Store) Touched(fn func(*Replica)) {
+	for _, r := range s.touched {
+		r.touched = false
+		fn(r)
+	}
+	clear(s.touched)
+	s.touched = s.touched[:0]
 }
 
 // Synced says that the Append of a Ready is durable. Tokens come in order.

@@ -92,6 +92,8 @@ type Prepared struct {
 	// Rows has, for each access in order, the live rows of its span that lie in
 	// this range, in key order.
 	Rows [][]Row
+	// Lock names the hold: WriteIntents must bring it along.
+	Lock uint64
 	// Compacted and Known are what the range knows of the compacted and of the
 	// highest issued revision.
 	Compacted, Known metapb.Revision
@@ -100,15 +102,21 @@ type Prepared struct {
 // WriteIntents logs the outcome of a prepared transaction at its revision.
 // Answered by *Done when applied; refused with *RefusedRevisionError if the
 // range closed at or above the revision (the locks are kept), or ErrLockLost.
+//
+// Nothing in it is changed after it was sent: replicas keep it. The same
+// transaction may send it again with a higher revision; that replaces all
+// intents that it has in the range.
 type WriteIntents struct {
 	Txn      *txnpb.TxnID
+	Lock     uint64 // of Prepared
 	Revision metapb.Revision
 	Epoch    uint64 // the sequencer's, of the grant
 	Intents  []*cmdpb.AddressedIntent
 }
 
 // WriteRecord makes the decision durable at the anchor range. Answered by
-// *Done when applied, or by ErrTxnAborted if somebody aborted it before.
+// *Done when applied, or by ErrTxnAborted if somebody aborted it before. The
+// anchor is the first of the record's intent addresses.
 type WriteRecord struct {
 	Anchor []byte // address
 	Record *txnpb.Record

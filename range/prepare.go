@@ -1,0 +1,208 @@
+package ranges
+
+import (
+	"slices"
+
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/cmdpb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/proto/txnpb"
+)
+
+// evaluatePrepare locks what a transaction touches here and reads what it needs
+// to see, once it is its turn. What it saw of the overlay must be applied before
+// it is answered: what it is told, it may tell its client.
+func (r *Replica) evaluatePrepare(b *batch, st mvcc.State, w *work, body *peerpb.Prepare) (verdict, error) {
+	if r.splits > 0 && !w.admitted {
+		r.hold(w) // a split waits until nothing is locked
+		return parks, nil
+	}
+	if !w.admitted {
+		admitted, err := r.lockFor(w, body)
+		if err != nil {
+			r.store.reply(w.req.ID, nil, err)
+			return taken, nil
+		}
+		if !admitted {
+			return parks, nil
+		}
+	}
+	l := r.locks.get(body.Txn)
+	if l == nil { // it died while the request waited
+		r.store.reply(w.req.ID, nil, peerpb.ErrLockLost)
+		return taken, nil
+	}
+	r.overlay.ResetTouched()
+	rows, err := mvcc.CollectRows(st, body.Accesses)
+	if err != nil {
+		return taken, err
+	}
+	touched := r.overlay.Touched()
+	if touched == b.number {
+		return cuts, nil // it would see revisions that are still open
+	}
+	b.answers = append(b.answers, answer{
+		id: w.req.ID,
+		body: &peerpb.Prepared{
+			Rows: rows, Lock: l.token, Compacted: r.store.compacted, Known: r.store.known,
+		},
+		touched: touched,
+	})
+	return taken, nil
+}
+
+// lockFor asks for the locks of a prepare; false if it has to wait for them.
+func (r *Replica) lockFor(w *work, body *peerpb.Prepare) (bool, error) {
+	for i := range body.Accesses {
+		a := &body.Accesses[i]
+		if !r.desc.Span().ContainsSpan(keys.UserSpan(a.Start, a.End)) {
+			return false, r.moved(w.req)
+		}
+	}
+	r.tickets++
+	w.ticket = r.tickets
+	r.store.watchClock(r)
+	admitted, err := r.locks.prepare(w.ticket, body.Txn, body.Accesses, r.store.now, body.Hold)
+	switch {
+	case err != nil:
+		return false, err
+	case admitted:
+		w.admitted = true
+	default:
+		r.park(w)
+	}
+	return admitted, nil
+}
+
+// acceptIntents takes a transaction's revision the moment that it arrives, long
+// before its intents are logged: reads at or above it must wait from now on,
+// since a later write may be applied, and so be current, before the intents.
+func (r *Replica) acceptIntents(body *peerpb.WriteIntents) error {
+	switch {
+	case r.leading == 0 || len(body.Intents) == 0:
+		return peerpb.ErrLockLost // a new leader has no locks without intents
+	case body.Epoch < r.store.epoch:
+		return &peerpb.RefusedRevisionError{Closed: body.Revision}
+	case r.store.full && putsIn(body.Intents):
+		return peerpb.ErrDiskFull
+	}
+	now := r.store.now
+	pushAt := now.Add(r.store.cfg.IntentAgeMax)
+	if err := r.locks.setRevision(body.Lock, body.Txn, body.Revision, body.Intents, pushAt, now); err != nil {
+		return err
+	}
+	r.store.Known(body.Revision)
+	return nil
+}
+
+// putsIn reports whether intents need space for good.
+func putsIn(intents []*cmdpb.AddressedIntent) bool {
+	return slices.ContainsFunc(intents, func(in *cmdpb.AddressedIntent) bool {
+		return slices.ContainsFunc(in.Intent.Mutations, func(m *txnpb.Mutation) bool { return !m.Tombstone })
+	})
+}
+
+// evaluateIntents logs the intents that were accepted when they arrived.
+func (r *Replica) evaluateIntents(b *batch, w *work, body *peerpb.WriteIntents) (verdict, error) {
+	l := r.locks.get(body.Txn)
+	if l == nil || l.token != body.Lock || l.revision != body.Revision || r.pending(b, l.endBatch) {
+		r.store.reply(w.req.ID, nil, peerpb.ErrLockLost)
+		return taken, nil
+	}
+	b.command(&cmdpb.Command{Kind: &cmdpb.Command_Intent{Intent: &cmdpb.IntentCommand{Intents: body.Intents}}})
+	b.done(w.req.ID, &peerpb.Done{})
+	return taken, nil
+}
+
+// pending reports whether what was logged with a batch is still under way.
+func (r *Replica) pending(b *batch, number uint64) bool {
+	return number != 0 && (number == b.number ||
+		slices.ContainsFunc(r.inflight, func(b *batch) bool { return b.number == number }))
+}
+
+// evaluateRecord logs the decision to commit. It is taken only while the
+// transaction's own intents are here, applied, at the record's revision: who
+// aborts it takes these away, so a commit and an abort cannot both be.
+func (r *Replica) evaluateRecord(b *batch, w *work, body *peerpb.WriteRecord) (verdict, error) {
+	rec := body.Record
+	if r.txns.records[keyOf(rec.Id)] != nil {
+		r.store.reply(w.req.ID, &peerpb.Done{}, nil)
+		return taken, nil
+	}
+	l := r.locks.get(rec.Id)
+	if checkRecord(rec) != nil || l == nil || !l.applied || l.revision != Revision(rec.Revision) || r.pending(b, l.endBatch) {
+		r.store.reply(w.req.ID, nil, peerpb.ErrTxnAborted)
+		return taken, nil
+	}
+	l.recordBatch = b.number
+	b.command(&cmdpb.Command{Kind: &cmdpb.Command_Record{Record: rec}})
+	b.done(w.req.ID, &peerpb.Done{})
+	return taken, nil
+}
+
+// evaluatePush says what became of a transaction whose record would be here. If
+// it is undecided it is aborted: by taking its lock and its intents away, after
+// which no record is taken.
+func (r *Replica) evaluatePush(b *batch, w *work, body *peerpb.Push) (verdict, error) {
+	aborted := &peerpb.Pushed{Status: txnpb.RecordStatus_ABORTED}
+	if rec := r.txns.records[keyOf(body.Txn)]; rec != nil {
+		r.answerRead(answer{id: w.req.ID, body: &peerpb.Pushed{
+			Status: txnpb.RecordStatus_COMMITTED, Revision: Revision(rec.Revision),
+		}})
+		return taken, nil
+	}
+	l := r.locks.get(body.Txn)
+	switch {
+	case l == nil:
+		r.answerRead(answer{id: w.req.ID, body: aborted})
+	case l.revision == 0:
+		r.unpark(r.locks.release(body.Txn, r.store.now))
+		r.answerRead(answer{id: w.req.ID, body: aborted})
+	case r.pending(b, l.recordBatch):
+		r.store.reply(w.req.ID, nil, peerpb.ErrRefused) // soon decided
+	default:
+		r.logEnd(b, l, false)
+		b.done(w.req.ID, aborted)
+	}
+	return taken, nil
+}
+
+// logEnd logs the end of a transaction here.
+func (r *Replica) logEnd(b *batch, l *lock, commit bool) {
+	l.endBatch = b.number
+	b.command(&cmdpb.Command{Kind: &cmdpb.Command_Resolve{Resolve: &cmdpb.ResolveCommand{Id: l.id, Commit: commit}}})
+}
+
+// evaluateResolve ends a transaction here.
+func (r *Replica) evaluateResolve(b *batch, w *work, body *peerpb.Resolve) (verdict, error) {
+	l := r.locks.get(body.Txn)
+	if l == nil || l.revision == 0 {
+		r.unpark(r.locks.release(body.Txn, r.store.now))
+		r.store.reply(w.req.ID, &peerpb.Done{}, nil)
+		return taken, nil
+	}
+	r.logEnd(b, l, body.Commit)
+	b.done(w.req.ID, &peerpb.Done{})
+	return taken, nil
+}
+
+// evaluateRelease gives back locks without intents.
+func (r *Replica) evaluateRelease(_ *batch, w *work, body *peerpb.Release) (verdict, error) {
+	if l := r.locks.get(body.Txn); l != nil && l.revision == 0 {
+		r.unpark(r.locks.release(body.Txn, r.store.now))
+	}
+	r.store.reply(w.req.ID, &peerpb.Done{}, nil)
+	return taken, nil
+}
+
+// evaluateForget removes a record that nobody needs any more.
+func (r *Replica) evaluateForget(b *batch, w *work, body *peerpb.Forget) (verdict, error) {
+	if r.txns.records[keyOf(body.Txn)] == nil {
+		r.store.reply(w.req.ID, &peerpb.Done{}, nil)
+		return taken, nil
+	}
+	b.command(&cmdpb.Command{Kind: &cmdpb.Command_Forget{Forget: &cmdpb.ForgetCommand{Id: body.Txn, Anchor: body.Anchor}}})
+	b.done(w.req.ID, &peerpb.Done{})
+	return taken, nil
+}
