@@ -1,0 +1,273 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/adminpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/range"
+	"github.com/flotilladb/flotilla/router"
+)
+
+// KV is the node's KV service.
+func (n *Node) KV() *KV { return &KV{Client: n.client, n: n} }
+
+// KV is a router's client that waits for a physical compaction.
+type KV struct {
+	*router.Client
+	n *Node
+}
+
+// Compact makes the states before a revision unreadable; with physical it
+// returns when what only they needed is removed.
+func (kv *KV) Compact(ctx context.Context, req *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	resp, err := kv.Client.Compact(ctx, req)
+	if err == nil && req.Physical {
+		err = kv.n.gc.wait(ctx, metapb.Revision(req.Revision))
+	}
+	return resp, err
+}
+
+// IDs implements etcdapi.Identity.
+func (n *Node) IDs() (cluster, member uint64) { return n.ident.ClusterId, n.ident.NodeId }
+
+// Term implements etcdapi.Identity: the term of the system range.
+func (n *Node) Term() uint64 { return n.pub.term.Load() }
+
+// Revision implements etcdapi.Identity.
+func (n *Node) Revision() int64 { return n.pub.current.Load() }
+
+// Leader implements etcdapi.Identity.
+func (n *Node) Leader() uint64 { return n.ident.NodeId }
+
+// Status implements etcdapi.Maintenance.
+func (n *Node) Status(ctx context.Context) (*pb.StatusResponse, error) {
+	st := n.eng.Stats()
+	resp := &pb.StatusResponse{
+		DbSize:         int64(st.DiskBytes),
+		DbSizeInUse:    int64(min(st.LogicalBytes, st.DiskBytes)),
+		DbSizeQuota:    n.cfg.QuotaBytes,
+		StorageVersion: "3.7.0",
+	}
+	err := n.inLoop(ctx, func() {
+		in := n.core.Store().Replica(metapb.SystemRange).Info()
+		resp.RaftIndex, resp.RaftAppliedIndex = in.Last, in.Applied
+	})
+	return resp, err
+}
+
+// HashKV implements etcdapi.Maintenance: the hash of etcd, over all ranges.
+func (n *Node) HashKV(ctx context.Context, req *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	current, compacted := n.Current()
+	rev := metapb.Revision(req.Revision)
+	if rev <= 0 {
+		rev = current
+	}
+	switch {
+	case rev < compacted:
+		return nil, mvcc.ErrCompacted
+	case rev > current:
+		return nil, mvcc.ErrFutureRevision
+	}
+	all := keys.UserSpan(nil, nil)
+	if err := n.client.Closed(ctx, rev, all); err != nil {
+		return nil, err
+	}
+	live, err := n.Count(nil, nil, rev)
+	if err != nil {
+		return nil, err
+	}
+	const rowsMax = 1 << 20
+	sum, err := mvcc.HashKV(n.eng, nil, nil, mvcc.HashOptions{Revision: rev, Compacted: compacted, NoneLive: live == 0}, rowsMax)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.HashKVResponse{Hash: sum, CompactRevision: int64(compacted), HashRevision: int64(rev)}, nil
+}
+
+// Alarm implements etcdapi.Alarms.
+func (n *Node) Alarm(ctx context.Context, req *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	if req.Action == pb.AlarmRequest_GET {
+		resp := &pb.AlarmResponse{}
+		for _, a := range n.Alarms() {
+			if req.Alarm == pb.AlarmType_NONE || req.Alarm == a.Alarm {
+				resp.Alarms = append(resp.Alarms, a)
+			}
+		}
+		return resp, nil
+	}
+	op := &placement.AlarmOp{
+		Activate: req.Action == pb.AlarmRequest_ACTIVATE,
+		Alarm:    placement.Alarm{Type: req.Alarm, Member: metapb.NodeID(req.MemberID)},
+	}
+	reply, err := n.client.System(ctx, op)
+	if err != nil {
+		return nil, err
+	}
+	done, ok := reply.(*placement.AlarmReply)
+	if !ok {
+		return nil, fmt.Errorf("alarm: unexpected reply %T", reply)
+	}
+	return &pb.AlarmResponse{Alarms: alarmMembers(done.Alarms)}, n.refreshAlarms(ctx)
+}
+
+func alarmMembers(alarms []placement.Alarm) []*pb.AlarmMember {
+	var out []*pb.AlarmMember
+	for _, a := range alarms {
+		out = append(out, &pb.AlarmMember{MemberID: uint64(a.Member), Alarm: a.Type})
+	}
+	return out
+}
+
+// refreshAlarms publishes the alarms of the system range.
+func (n *Node) refreshAlarms(ctx context.Context) error {
+	return n.inLoop(ctx, func() {
+		alarms := alarmMembers(n.core.System().Alarms())
+		n.pub.alarms.Store(&alarms)
+	})
+}
+
+// Alarms implements etcdapi.Alarms.
+func (n *Node) Alarms() []*pb.AlarmMember {
+	if p := n.pub.alarms.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// raiseNoSpace raises etcd's alarm for this node.
+func (n *Node) raiseNoSpace(ctx context.Context) {
+	_, err := n.Alarm(ctx, &pb.AlarmRequest{
+		Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE, MemberID: n.ident.NodeId,
+	})
+	if err != nil && ctx.Err() == nil {
+		n.cfg.Logger.Error("the NOSPACE alarm could not be raised", "err", err)
+	}
+}
+
+// Available implements etcdapi.Quota: whether the disk, and the quota if there
+// is one, take so many bytes more.
+func (n *Node) Available(costBytes int64) bool {
+	st := n.eng.Stats()
+	if st.DiskFull || st.DiskLow {
+		return false
+	}
+	return n.cfg.QuotaBytes == 0 || int64(st.DiskBytes)+costBytes < n.cfg.QuotaBytes
+}
+
+// Members implements etcdapi.Cluster.
+func (n *Node) Members(context.Context, bool) ([]*pb.Member, error) {
+	return []*pb.Member{{
+		ID: n.ident.NodeId, Name: n.cfg.Name,
+		PeerURLs: slices.Clone(n.cfg.PeerURLs), ClientURLs: slices.Clone(n.cfg.ClientURLs),
+	}}, nil
+}
+
+// ListRanges implements etcdapi.Admin.
+func (n *Node) ListRanges(ctx context.Context) ([]*adminpb.RangeInfo, error) {
+	var out []*adminpb.RangeInfo
+	err := n.inLoop(ctx, func() {
+		for _, pr := range n.pub.table.Load().pieces {
+			if r := n.core.Store().Replica(pr.desc.ID()); r != nil {
+				out = append(out, rangeInfo(r))
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range out {
+		if err := n.measure(in); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func rangeInfo(r *ranges.Replica) *adminpb.RangeInfo {
+	in := r.Info()
+	return &adminpb.RangeInfo{
+		Descriptor_:         r.Descriptor(),
+		LeaderReplicaId:     in.Leader,
+		Term:                in.Term,
+		AppliedIndex:        in.Applied,
+		FirstIndex:          in.First,
+		LastIndex:           in.Last,
+		LogBytes:            in.LogBytes,
+		LiveKeys:            -1,
+		WritesPerSecond:     in.WritesPerSecond,
+		WriteBytesPerSecond: in.WriteBytesPerSecond,
+	}
+}
+
+// measure fills in what a range's span holds.
+func (n *Node) measure(in *adminpb.RangeInfo) error {
+	span := in.Descriptor_.Span()
+	for _, table := range keys.Tables(span) {
+		bytes, err := n.eng.DiskUsage(engine.Span(table))
+		if err != nil {
+			return err
+		}
+		in.SizeBytes += bytes
+	}
+	in.LiveKeys = 0
+	start, end, ok := keys.UserBounds(span)
+	if !ok {
+		return nil
+	}
+	current, _ := n.Current()
+	var err error
+	in.LiveKeys, err = n.Count(start, end, current)
+	return err
+}
+
+// ShowRange implements etcdapi.Admin.
+func (n *Node) ShowRange(ctx context.Context, req *adminpb.ShowRangeRequest) (*adminpb.RangeInfo, error) {
+	id := metapb.RangeID(req.RangeId)
+	if id == 0 {
+		t := n.pub.table.Load()
+		id = t.pieces[t.find(keys.User(req.Key))].desc.ID()
+	}
+	var out *adminpb.RangeInfo
+	err := n.inLoop(ctx, func() {
+		if r := n.core.Store().Replica(id); r != nil {
+			out = rangeInfo(r)
+		}
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case out == nil:
+		return nil, peerpb.ErrRangeNotFound
+	}
+	return out, n.measure(out)
+}
+
+// SplitRange implements etcdapi.Admin.
+func (n *Node) SplitRange(ctx context.Context, req *adminpb.SplitRangeRequest) (*adminpb.SplitRangeResponse, error) {
+	if len(req.Key) == 0 {
+		return nil, errors.New("split: no key")
+	}
+	done, err := n.client.Split(ctx, req.Key)
+	if err != nil {
+		return nil, err
+	}
+	resp := &adminpb.SplitRangeResponse{Split: done.Split}
+	if resp.Left, err = n.ShowRange(ctx, &adminpb.ShowRangeRequest{RangeId: done.Left.RangeId}); err != nil {
+		return nil, err
+	}
+	if done.Right != nil {
+		resp.Right, err = n.ShowRange(ctx, &adminpb.ShowRangeRequest{RangeId: done.Right.RangeId})
+	}
+	return resp, err
+}

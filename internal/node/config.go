@@ -1,0 +1,64 @@
+package node
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config describes a node.
+type Config struct {
+	// Name is the node's name, as etcd's Cluster API shows it.
+	Name string
+	// Dir is the data folder.
+	Dir string
+	// ClientURLs and PeerURLs are what other nodes and clients may use.
+	ClientURLs, PeerURLs []string
+	// ClusterToken tells clusters apart that were begun alike; it makes the
+	// cluster's id.
+	ClusterToken string
+	// CacheBytes is the size of the block cache. Default 128 MiB.
+	CacheBytes int64
+	// MemtableBytes is the size of one memtable. Default 32 MiB.
+	MemtableBytes uint64
+	// QuotaBytes bounds the store's size on disk; 0 is no bound but the disk.
+	QuotaBytes int64
+	// CallsMax bounds the requests that wait for the loop. Default 65,536.
+	CallsMax int
+	// SyncsMax is how many syncs of the log may be under way. Default 1.
+	SyncsMax int
+	// Logger gets one line per change of state.
+	Logger *slog.Logger
+	// Registerer gets the metrics.
+	Registerer prometheus.Registerer
+}
+
+// Validate reports what is wrong with the configuration.
+func (c *Config) Validate() error {
+	switch {
+	case c.Dir == "":
+		return errors.New("node config: no data folder")
+	case c.QuotaBytes < 0:
+		return errors.New("node config: the quota is negative")
+	case c.CallsMax < 0 || c.SyncsMax < 0:
+		return errors.New("node config: a bound is negative")
+	}
+	return nil
+}
+
+func (c *Config) setDefaults() {
+	if c.Name == "" {
+		c.Name = "default"
+	}
+	if c.CallsMax == 0 {
+		c.CallsMax = 1 << 16
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	if c.Registerer == nil {
+		c.Registerer = prometheus.NewRegistry()
+	}
+}

@@ -1,0 +1,405 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/raftgroup"
+	"github.com/flotilladb/flotilla/range"
+	"github.com/flotilladb/flotilla/router"
+)
+
+// CoreConfig describes a node's core.
+type CoreConfig struct {
+	NodeID  metapb.NodeID
+	StoreID metapb.StoreID
+	// StoreStart counts the starts of the store.
+	StoreStart uint64
+	Reader     engine.Reader
+	NewBatch   func() engine.Batch
+	// Logger is given to raft. May be nil.
+	Logger raftgroup.Logger
+	// Ranges and Router tune the parts; the fields above are filled in.
+	Ranges ranges.Config
+	Router router.Config
+}
+
+// Ready is what the driver of a Core must do, in this order: commit Apply
+// without sync, call Advance, publish, give Results out, commit Append with sync
+// and report Token through Synced. A nil batch is nothing to do.
+type Ready struct {
+	Apply    engine.Batch
+	Append   engine.Batch
+	Token    uint64
+	Applied  []ranges.Applied
+	Messages []ranges.Message
+	Results  []router.Result
+	// Descriptors are of ranges that changed or are new.
+	Descriptors []*metapb.Descriptor
+}
+
+// Core is everything of a node that decides: a router, a store's replicas, and
+// where the node leads the system range, the sequencer. It is driven by one
+// loop, and is not safe for concurrent use.
+type Core struct {
+	cfg    CoreConfig
+	now    clock.Time
+	store  *ranges.Store
+	router *router.Router
+	system *placement.System
+	// seq is nil until this node leads the system range and knows how far the
+	// revisions have gone.
+	seq *placement.Sequencer
+
+	results []router.Result
+	changed []*metapb.Descriptor // since the last Ready
+	// report are descriptors that the directory has to hear of; reporting is what
+	// it is being told.
+	report    map[metapb.RangeID]*metapb.Descriptor
+	reporting *placement.DirectoryOp
+	sends     map[uint64]uint64 // ids of the store's questions, by ours
+	internal  uint64            // the last id of our own requests
+	ceiling   *placement.CeilingOp
+}
+
+// Ids of requests that the core itself makes have this bit; the driver's have
+// not.
+const internalBit = 1 << 63
+
+// Our own requests besides the store's questions.
+const (
+	reportID  = internalBit | iota
+	ceilingID // the sequencer's ceiling
+	firstSendID
+)
+
+// NewCore starts a node's core on what its engine holds. Bootstrap must have
+// been called for the engine once.
+func NewCore(cfg CoreConfig) (*Core, error) {
+	system := placement.NewSystem()
+	if err := system.Load(cfg.Reader); err != nil {
+		return nil, fmt.Errorf("system rows: %w", err)
+	}
+	cfg.Ranges.NodeID, cfg.Ranges.StoreID, cfg.Ranges.StoreStart = cfg.NodeID, cfg.StoreID, cfg.StoreStart
+	cfg.Ranges.Reader, cfg.Ranges.NewBatch = cfg.Reader, cfg.NewBatch
+	cfg.Ranges.System, cfg.Ranges.Logger = system, cfg.Logger
+	cfg.Router.Store, cfg.Router.StoreStart = cfg.StoreID, cfg.StoreStart
+	store, err := ranges.NewStore(cfg.Ranges)
+	if err != nil {
+		return nil, err
+	}
+	rt, err := router.New(cfg.Router)
+	if err != nil {
+		return nil, err
+	}
+	c := &Core{
+		cfg:      cfg,
+		store:    store,
+		router:   rt,
+		system:   system,
+		report:   make(map[metapb.RangeID]*metapb.Descriptor),
+		sends:    make(map[uint64]uint64),
+		internal: firstSendID,
+	}
+	for _, id := range store.IDs() {
+		c.learn(store.Replica(id).Descriptor())
+	}
+	store.SetCompacted(system.Compacted())
+	return c, store.Campaign()
+}
+
+// learn takes in a range as its own replica has it.
+func (c *Core) learn(d *metapb.Descriptor) {
+	c.router.Descriptors([]*metapb.Descriptor{d})
+	c.changed = append(c.changed, d)
+	c.report[d.ID()] = d
+}
+
+// Request begins a client's request, named id by the driver; the top bit of id
+// must be clear. Its result comes with a later Ready.
+func (c *Core) Request(id uint64, req any) { c.router.Request(id, req, c.now) }
+
+// Step takes a Raft message of another store's replica.
+func (c *Core) Step(m ranges.Message) error { return c.store.Step(m.Range, m.Raft) }
+
+// Synced says that the Append of a Ready is durable.
+func (c *Core) Synced(token uint64) error { return c.store.Synced(token) }
+
+// SetFull says whether the store's disk takes writes that need space.
+func (c *Core) SetFull(full bool) { c.store.SetFull(full) }
+
+// Tick tells the time.
+func (c *Core) Tick(now clock.Time) {
+	c.now = now
+	c.store.Tick(now)
+	c.router.Tick(now)
+	if c.seq != nil {
+		c.seq.Tick(now)
+	}
+}
+
+// Serving reports whether requests can be answered: the system range has a
+// leader here, with a sequencer.
+func (c *Core) Serving() bool { return c.seq != nil }
+
+// Current is the revision at which a read that begins now reads; 0 before
+// Serving.
+func (c *Core) Current() metapb.Revision {
+	if c.seq == nil {
+		return 0
+	}
+	return c.seq.Current()
+}
+
+// System is what the system range says.
+func (c *Core) System() *placement.System { return c.system }
+
+// Store is the node's store.
+func (c *Core) Store() *ranges.Store { return c.store }
+
+// Stop refuses new requests; those under way go on.
+func (c *Core) Stop() { c.router.Stop() }
+
+// Ready runs everything that needs no disk, and hands out the rest.
+func (c *Core) Ready() (Ready, error) {
+	c.run()
+	rd, err := c.store.Collect()
+	if err != nil {
+		return Ready{}, err
+	}
+	out := Ready{
+		Apply: rd.Apply, Append: rd.Append, Token: rd.Token, Applied: rd.Applied, Messages: rd.Messages,
+		Results: c.results, Descriptors: c.changed,
+	}
+	c.results, c.changed = nil, nil
+	return out, nil
+}
+
+// HasReady reports whether Ready would do anything.
+func (c *Core) HasReady() bool {
+	return c.store.HasWork() || c.store.HasOutput() || len(c.results) > 0 || len(c.changed) > 0 || c.router.HasReady()
+}
+
+// Advance says that the Apply of the last Ready is committed. What it made
+// readable is current from now on; results of it come with the next Ready.
+func (c *Core) Advance(rd *Ready) {
+	c.store.Advance()
+	if c.seq == nil {
+		c.startSequencer()
+	} else {
+		c.seq.Applied(c.store.Visible())
+	}
+	if rev := c.system.Compacted(); rev >= 0 {
+		c.store.SetCompacted(rev)
+		if c.seq != nil {
+			c.seq.Compacted(rev)
+		}
+	}
+	c.pump()
+	rd.Results = append(rd.Results, c.results...)
+	c.results = nil
+}
+
+// run lets requests, replies and grants go back and forth until all wait for
+// the disk.
+func (c *Core) run() {
+	for {
+		moved := c.pump()
+		c.store.Evaluate()
+		asks := c.store.Asks()
+		if c.seq == nil {
+			c.store.PutBack(asks)
+			asks = nil
+		}
+		for i := range asks {
+			c.askFor(&asks[i])
+		}
+		if !moved && len(asks) == 0 {
+			return
+		}
+	}
+}
+
+// pump carries replies to the router and its requests to the store, until
+// neither has any.
+func (c *Core) pump() (moved bool) {
+	for {
+		rd := c.router.Ready()
+		if !c.store.HasOutput() && rd.Empty() && !c.tellDirectory() {
+			return moved
+		}
+		moved = true
+		for _, req := range rd.Sends {
+			c.store.Request(req)
+		}
+		for i := range rd.Asks {
+			c.alloc(rd.Asks[i])
+		}
+		for _, res := range rd.Results {
+			c.result(res)
+		}
+		out := c.store.Output()
+		for _, rep := range out.Replies {
+			c.router.Reply(rep, c.now)
+		}
+		for _, s := range out.Sends {
+			c.internal++
+			id := internalBit | c.internal
+			c.sends[id] = s.ID
+			c.router.Request(id, &router.AddressRequest{Address: s.Address, Body: s.Body}, c.now)
+		}
+		for _, d := range out.Descriptors {
+			c.learn(d)
+		}
+	}
+}
+
+// result gives a result to who asked.
+func (c *Core) result(res router.Result) {
+	if res.ID&internalBit == 0 {
+		c.results = append(c.results, res)
+		return
+	}
+	switch res.ID {
+	case reportID:
+		c.reported(res.Err)
+	case ceilingID:
+		op := c.ceiling
+		c.ceiling = nil
+		if c.seq == nil {
+			return
+		}
+		if res.Err != nil {
+			c.seq.PersistFailed(op)
+		} else {
+			c.seq.Persisted(op)
+		}
+	default:
+		id := c.sends[res.ID]
+		delete(c.sends, res.ID)
+		c.store.Reply(peerpb.Reply{ID: id, Body: res.Resp, Err: res.Err})
+	}
+}
+
+// tellDirectory reports changed ranges to the system range.
+func (c *Core) tellDirectory() bool {
+	if c.reporting != nil || len(c.report) == 0 || c.seq == nil {
+		return false
+	}
+	op := &placement.DirectoryOp{}
+	for _, id := range c.store.IDs() {
+		if d := c.report[id]; d != nil {
+			op.Descriptors = append(op.Descriptors, d)
+		}
+	}
+	clear(c.report)
+	c.reporting = op
+	c.router.Request(reportID, &router.SystemRequest{Op: op}, c.now)
+	return true
+}
+
+// reported takes the system range's answer. What it did not take is told again,
+// unless something newer is known by now.
+func (c *Core) reported(err error) {
+	op := c.reporting
+	c.reporting = nil
+	if err == nil {
+		return
+	}
+	for _, d := range op.Descriptors {
+		if now := c.report[d.ID()]; now == nil || now.Generation < d.Generation {
+			c.report[d.ID()] = d
+		}
+	}
+}
+
+// startSequencer begins to hand out revisions, when this node leads the system
+// range. In a cluster of one store it also waits until every range has applied
+// what its log holds, for the highest revision in there is where it goes on.
+func (c *Core) startSequencer() {
+	sys := c.store.Replica(metapb.SystemRange)
+	if sys == nil || !sys.Leads() {
+		return
+	}
+	last := c.system.Ceiling()
+	if c.system.OneStore() {
+		for _, id := range c.store.IDs() {
+			if !c.store.Replica(id).Leads() {
+				return
+			}
+		}
+		last = max(1, c.store.Revision())
+	}
+	seq, err := placement.NewSequencer(placement.SequencerConfig{
+		Epoch:     sys.Info().Term,
+		Last:      last,
+		OneStore:  c.system.OneStore(),
+		Compacted: c.system.Compacted(),
+	})
+	if err == nil {
+		c.seq = seq
+		c.store.Known(last)
+	}
+}
+
+// askFor asks the sequencer for a range's batch.
+func (c *Core) askFor(a *ranges.Ask) {
+	c.alloc(placement.Ask{
+		Name: placement.AskName{
+			Store: c.cfg.StoreID, StoreStart: c.cfg.StoreStart,
+			Range: a.Range, Term: a.Term, Number: a.Number,
+		},
+		N: int64(a.N),
+	})
+}
+
+// alloc asks the sequencer, which shares this loop.
+func (c *Core) alloc(ask placement.Ask) {
+	if c.seq == nil {
+		c.answer(placement.Answer{Name: ask.Name, N: ask.N, Err: errNoSequencer})
+		return
+	}
+	if a, ok := c.seq.Alloc(ask); ok {
+		c.answer(a)
+	}
+	rd := c.seq.Ready()
+	for i := range rd.Answers {
+		c.answer(rd.Answers[i])
+	}
+	if rd.Ceiling != nil {
+		c.ceiling = rd.Ceiling
+		c.router.Request(ceilingID, &router.SystemRequest{Op: rd.Ceiling}, c.now)
+	}
+}
+
+// answer gives a grant to the range, or to the transaction, that asked.
+func (c *Core) answer(a placement.Answer) {
+	if a.Name.Range == 0 {
+		c.router.Granted(a, c.now)
+		return
+	}
+	g := ranges.Grant{
+		Ask:       ranges.Ask{Range: a.Name.Range, Term: a.Name.Term, Number: a.Name.Number, N: int(a.N)},
+		First:     a.First,
+		Epoch:     a.Epoch,
+		Compacted: a.Compacted,
+		Refused:   a.Err != nil,
+	}
+	switch {
+	case a.Err != nil:
+	case a.N == 0:
+		g.First, g.Current = a.First+1, a.First
+	case c.seq.OneStore():
+		g.Current = c.seq.Current()
+	default:
+		g.Current = a.First - 1
+	}
+	c.store.Granted(g)
+}
+
+var errNoSequencer = errors.New("node: no sequencer")

@@ -1,0 +1,108 @@
+package node
+
+import (
+	"context"
+	"sync"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/range"
+)
+
+// counts is the store's index of live keys, with the lock that mvcc.CountIndex
+// asks for. It is not kept before somebody counts: until then a write pays
+// nothing for it.
+type counts struct {
+	reader engine.Reader
+	build  chan struct{} // has room for one: there may be a part to build
+	mu     struct {
+		sync.Mutex
+		index *mvcc.CountIndex // nil: nobody ever counted
+	}
+}
+
+// buildRows is how many rows one step of building looks at.
+const buildRows = 16 << 10
+
+func newCounts(r engine.Reader) *counts {
+	return &counts{reader: r, build: make(chan struct{}, 1)}
+}
+
+// commit commits to the engine and tells the index. The two are one to whoever
+// counts.
+func (c *counts) commit(applied []ranges.Applied, commit func() error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := commit(); err != nil {
+		return err
+	}
+	if c.mu.index == nil {
+		return nil
+	}
+	for i := range applied {
+		for _, u := range applied[i].Updates {
+			c.mu.index.Apply(metapb.Revision(u.Revision), u.Mutations)
+		}
+	}
+	return nil
+}
+
+// count returns the number of live keys of [start, end) at a revision.
+func (c *counts) count(start, end []byte, at metapb.Revision) (int64, error) {
+	c.mu.Lock()
+	if c.mu.index == nil {
+		c.mu.index = mvcc.NewCountIndex(nil, nil)
+	}
+	plan := c.mu.index.Plan(start, end, at)
+	c.mu.Unlock()
+	if !plan.Complete {
+		select {
+		case c.build <- struct{}{}:
+		default:
+		}
+	}
+	scanned, err := mvcc.CountScan(c.reader, plan.Scans, at)
+	return plan.Known + scanned, err
+}
+
+// live returns the number of live keys now, -1 if it is not known.
+func (c *counts) live() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.index == nil {
+		return -1
+	}
+	if n, ok := c.mu.index.Live(); ok {
+		return n
+	}
+	return -1
+}
+
+// run builds what of the index is not known, step by step, when somebody met
+// it.
+func (c *counts) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.build:
+		}
+		for c.step() && ctx.Err() == nil {
+		}
+	}
+}
+
+// step builds one part; false if there is nothing to build, or it failed.
+func (c *counts) step() bool {
+	c.mu.Lock()
+	task, err := c.mu.index.Begin(c.reader, buildRows)
+	c.mu.Unlock()
+	if task == nil || err != nil {
+		return false
+	}
+	runErr := task.Run()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.index.Finish(task) == nil && runErr == nil
+}

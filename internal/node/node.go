@@ -1,0 +1,202 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/stop"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/raftgroup"
+	"github.com/flotilladb/flotilla/range"
+	"github.com/flotilladb/flotilla/router"
+)
+
+// Node is one running node. Its goroutines are named in its Stopper: "loop"
+// drives the core, "gc" removes compacted versions, "count" builds the index of
+// live keys, "space" watches the disk.
+type Node struct {
+	cfg    Config
+	ident  *metapb.StoreIdent
+	eng    engine.Engine
+	core   *Core
+	client *router.Client
+	counts *counts
+	gc     *collector
+	stop   *stop.Stopper // all but the loop
+	loopIn *stop.Stopper
+
+	pub    published
+	wakeup chan struct{}
+	inbox  struct {
+		sync.Mutex
+		calls, spare []*router.Call
+		synced       []syncDone
+		funcs        []func()
+		closed       bool
+	}
+
+	// The loop's own.
+	calls     map[uint64]*router.Call
+	nextCall  uint64
+	syncing   int
+	isServing bool
+
+	serving  chan struct{} // closed when the node can answer
+	failed   chan struct{} // closed when the node has failed; err says why
+	loopDone chan struct{}
+	err      error
+}
+
+// errUnknownOutcome is what a call gets that was under way when the node failed.
+var errUnknownOutcome = router.ErrTimeout
+
+// Open starts a node on its data folder and returns when it can answer
+// requests.
+func Open(ctx context.Context, cfg Config) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.setDefaults()
+	eng, err := engine.OpenPebble(engine.Config{
+		Dir:           cfg.Dir,
+		CacheBytes:    cfg.CacheBytes,
+		MemtableBytes: cfg.MemtableBytes,
+		Logger:        cfg.Logger.With("part", "engine"),
+		Registerer:    cfg.Registerer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n, err := start(ctx, cfg, eng)
+	if err != nil {
+		return nil, errors.Join(err, eng.Close())
+	}
+	return n, nil
+}
+
+// start starts a node on an open engine.
+func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
+	ident, err := Identify(eng, cfg.ClusterToken)
+	if err != nil {
+		return nil, err
+	}
+	begun, err := NextStart(eng)
+	if err != nil {
+		return nil, fmt.Errorf("count the start: %w", err)
+	}
+	core, err := NewCore(CoreConfig{
+		NodeID:     metapb.NodeID(ident.NodeId),
+		StoreID:    metapb.StoreID(ident.StoreId),
+		StoreStart: begun,
+		Reader:     eng,
+		NewBatch:   eng.NewBatch,
+		Logger:     raftgroup.NewLogger(cfg.Logger.With("part", "raft")),
+		Ranges:     ranges.Config{SyncsMax: cfg.SyncsMax},
+	})
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, ident: ident, eng: eng, core: core,
+		counts:   newCounts(eng),
+		stop:     stop.New(context.Background()),
+		loopIn:   stop.New(context.Background()),
+		wakeup:   make(chan struct{}, 1),
+		calls:    make(map[uint64]*router.Call),
+		serving:  make(chan struct{}),
+		failed:   make(chan struct{}),
+		loopDone: make(chan struct{}),
+	}
+	n.gc = newCollector(n)
+	n.pub.compacted.Store(-1)
+	n.pub.removal.Store(-1)
+	n.pub.table.Store(&pieceTable{})
+	if n.client, err = router.NewClient(router.ClientConfig{Local: n}); err != nil {
+		return nil, err
+	}
+	core.Tick(clock.Now())
+	n.wake()
+	if err := n.loopIn.Go("loop", n.loop); err != nil {
+		return nil, err
+	}
+	select {
+	case <-n.serving:
+	case <-n.failed:
+		return nil, n.err
+	case <-ctx.Done():
+		n.loopIn.Quiesce()
+		<-n.loopDone
+		return nil, ctx.Err()
+	}
+	for name, f := range map[string]func(context.Context){"gc": n.gc.run, "count": n.counts.run, "space": n.watchSpace} {
+		if err := n.stop.Go(name, f); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// Failed is closed when the node can no longer answer; Err says why.
+func (n *Node) Failed() <-chan struct{} { return n.failed }
+
+// Err returns why the node failed, after Failed.
+func (n *Node) Err() error { return n.err }
+
+// Stop ends the node in order: no new request is taken, those under way are
+// answered, and the disk has everything.
+func (n *Node) Stop(ctx context.Context) error {
+	n.stop.Quiesce()
+	n.loopIn.Quiesce()
+	select {
+	case <-n.loopDone:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := n.stop.Wait(ctx); err != nil {
+		return err
+	}
+	return n.eng.Close()
+}
+
+// Reader implements router.Local.
+func (n *Node) Reader() engine.Reader { return n.eng }
+
+// Count implements router.Local.
+func (n *Node) Count(start, end []byte, rev metapb.Revision) (int64, error) {
+	return n.counts.count(start, end, rev)
+}
+
+// watchSpace tells the core whether the disk takes writes that need space, and
+// raises the alarm of etcd's API when it does not.
+func (n *Node) watchSpace(ctx context.Context) {
+	t := time.NewTicker(spaceInterval)
+	defer t.Stop()
+	wasFull := false
+	for {
+		full := !n.Available(0)
+		if full != wasFull {
+			wasFull = full
+			if full {
+				n.cfg.Logger.Warn("no space left: puts are refused until keys are removed and the alarm is disarmed")
+				n.raiseNoSpace(ctx)
+			} else {
+				n.cfg.Logger.Info("space is back: disarm the NOSPACE alarm to take puts again")
+			}
+			if n.inLoop(ctx, func() { n.core.SetFull(full) }) != nil {
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+const spaceInterval = time.Second

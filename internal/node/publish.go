@@ -1,0 +1,124 @@
+package node
+
+import (
+	"bytes"
+	"slices"
+	"sort"
+	"sync/atomic"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/range"
+	"github.com/flotilladb/flotilla/router"
+)
+
+// published is what the loop lets readers see, who run on their own goroutines.
+//
+// The loop writes in this order: the engine, the bounds of the ranges it
+// touched, then current. A reader loads current (its S), then the bound of each
+// range that it reads: above S means that everything the range will ever hold at
+// or below S is in the engine, because a revision that is given out later is
+// above S, and one that was given out before S became current is either applied
+// or in the bound.
+type published struct {
+	current   atomic.Int64
+	compacted atomic.Int64
+	// removal is the revision below which old versions may be gone. It is raised
+	// before the first is removed.
+	removal atomic.Int64
+	term    atomic.Uint64
+	table   atomic.Pointer[pieceTable]
+	alarms  atomic.Pointer[[]*pb.AlarmMember]
+}
+
+// pieceTable is the ranges of the store, by start. It is never changed.
+type pieceTable struct {
+	pieces []*publishedRange
+}
+
+type publishedRange struct {
+	desc  *metapb.Descriptor
+	bound atomic.Int64
+}
+
+// find returns the place of the range that holds addr.
+func (t *pieceTable) find(addr []byte) int {
+	return sort.Search(len(t.pieces), func(i int) bool {
+		return bytes.Compare(t.pieces[i].desc.Start, addr) > 0
+	}) - 1
+}
+
+// update returns a table with newer descriptors in it. Ranges that they displace
+// leave: a reader that used one finds another generation.
+func (t *pieceTable) update(descs []*metapb.Descriptor) *pieceTable {
+	next := &pieceTable{}
+	for _, d := range descs {
+		pr := &publishedRange{desc: d}
+		// Until the loop says otherwise nothing may be read without asking.
+		next.pieces = append(next.pieces, pr)
+	}
+	for _, old := range t.pieces {
+		keep := true
+		for _, d := range descs {
+			if old.desc.Span().Overlaps(d.Span()) {
+				keep = false
+			}
+		}
+		if keep {
+			next.pieces = append(next.pieces, old)
+		}
+	}
+	slices.SortFunc(next.pieces, func(a, b *publishedRange) int { return bytes.Compare(a.desc.Start, b.desc.Start) })
+	return next
+}
+
+// setBound publishes a replica's bound.
+func (t *pieceTable) setBound(r *ranges.Replica) {
+	i := t.find(r.Descriptor().Start)
+	if i < 0 || t.pieces[i].desc != r.Descriptor() {
+		return
+	}
+	if !r.Leads() {
+		t.pieces[i].bound.Store(0)
+		return
+	}
+	t.pieces[i].bound.Store(int64(r.Bound()))
+}
+
+// Current implements router.Local.
+func (n *Node) Current() (current, compacted metapb.Revision) {
+	// Compacted first: a compaction at or below current may come in between, but
+	// never one above it.
+	compacted = metapb.Revision(n.pub.compacted.Load())
+	return metapb.Revision(n.pub.current.Load()), compacted
+}
+
+// Pieces implements router.Local.
+func (n *Node) Pieces(dst []router.Piece, span metapb.Span, s metapb.Revision) []router.Piece {
+	t := n.pub.table.Load()
+	for i := max(t.find(span.Start), 0); i < len(t.pieces); i++ {
+		pr := t.pieces[i]
+		part, ok := pr.desc.Span().Intersect(span)
+		if !ok {
+			break
+		}
+		dst = append(dst, router.Piece{
+			Range:      pr.desc.ID(),
+			Generation: pr.desc.Generation,
+			Span:       part,
+			Ready:      metapb.Revision(pr.bound.Load()) > s,
+		})
+	}
+	return dst
+}
+
+// Valid implements router.Local.
+func (n *Node) Valid(p router.Piece, rev metapb.Revision) bool {
+	if metapb.Revision(n.pub.removal.Load()) > rev {
+		return false
+	}
+	t := n.pub.table.Load()
+	i := t.find(p.Span.Start)
+	return i >= 0 && t.pieces[i].desc.ID() == p.Range && t.pieces[i].desc.Generation == p.Generation
+}

@@ -1,0 +1,238 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/range"
+	"github.com/flotilladb/flotilla/router"
+)
+
+// tickInterval is how often the core is told the time.
+const tickInterval = 20 * time.Millisecond
+
+// Submit implements router.Local.
+func (n *Node) Submit(c *router.Call) error {
+	n.inbox.Lock()
+	if n.inbox.closed || len(n.inbox.calls) >= n.cfg.CallsMax {
+		closed := n.inbox.closed
+		n.inbox.Unlock()
+		if closed {
+			return router.ErrStopping
+		}
+		return router.ErrTooManyRequests
+	}
+	n.inbox.calls = append(n.inbox.calls, c)
+	first := len(n.inbox.calls) == 1
+	n.inbox.Unlock()
+	if first {
+		n.wake()
+	}
+	return nil
+}
+
+// wake makes the loop look at its inbox.
+func (n *Node) wake() {
+	select {
+	case n.wakeup <- struct{}{}:
+	default:
+	}
+}
+
+// inLoop runs f on the loop and waits for it.
+func (n *Node) inLoop(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	n.inbox.Lock()
+	if n.inbox.closed {
+		n.inbox.Unlock()
+		return router.ErrStopping
+	}
+	n.inbox.funcs = append(n.inbox.funcs, func() { f(); close(done) })
+	n.inbox.Unlock()
+	n.wake()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-n.loopDone:
+		return router.ErrStopping
+	}
+}
+
+// loop drives the core until the node stops. It is the only goroutine that
+// touches it.
+func (n *Node) loop(ctx context.Context) {
+	defer close(n.loopDone)
+	ticker := time.NewTicker(tickInterval)
+	defer ticker.Stop()
+	stop := ctx.Done()
+	for {
+		select {
+		case <-n.wakeup:
+		case <-ticker.C:
+			n.core.Tick(clock.Now())
+		case <-stop:
+			stop = nil
+			n.core.Stop()
+		}
+		n.receive()
+		for n.core.HasReady() {
+			if err := n.step(); err != nil {
+				n.fail(err)
+				return
+			}
+			n.receive()
+		}
+		if stop == nil && n.drained() {
+			return
+		}
+	}
+}
+
+// drained reports whether nothing is under way, and closes the inbox if so.
+func (n *Node) drained() bool {
+	n.inbox.Lock()
+	defer n.inbox.Unlock()
+	if len(n.calls)+len(n.inbox.calls)+len(n.inbox.synced) > 0 || n.syncing > 0 {
+		return false
+	}
+	n.inbox.closed = true
+	return true
+}
+
+// receive hands what came in to the core.
+func (n *Node) receive() {
+	n.inbox.Lock()
+	calls, synced, funcs := n.inbox.calls, n.inbox.synced, n.inbox.funcs
+	if len(calls)+len(synced)+len(funcs) == 0 {
+		n.inbox.Unlock()
+		return
+	}
+	n.inbox.calls, n.inbox.spare = n.inbox.spare[:0], calls
+	n.inbox.synced, n.inbox.funcs = nil, nil
+	n.inbox.Unlock()
+	for _, s := range synced {
+		n.syncing--
+		if s.err == nil {
+			s.err = n.core.Synced(s.token)
+		}
+		if s.err != nil {
+			n.fail(s.err)
+			return
+		}
+	}
+	for i, c := range calls {
+		n.nextCall++
+		n.calls[n.nextCall] = c
+		n.core.Request(n.nextCall, c.Req)
+		calls[i] = nil
+	}
+	for _, f := range funcs {
+		f()
+	}
+}
+
+// step takes one Ready through the engine.
+func (n *Node) step() error {
+	rd, err := n.core.Ready()
+	if err != nil {
+		return err
+	}
+	if rd.Apply != nil {
+		if err := n.commitApply(&rd); err != nil {
+			return err
+		}
+	}
+	n.core.Advance(&rd)
+	n.publish(&rd)
+	for _, res := range rd.Results {
+		c := n.calls[res.ID]
+		delete(n.calls, res.ID)
+		c.Resp, c.Err = res.Resp, res.Err
+		c.Done <- struct{}{}
+	}
+	if rd.Append == nil {
+		return nil
+	}
+	n.syncing++
+	token := rd.Token
+	return n.eng.CommitAsync(rd.Append, func(err error) {
+		n.inbox.Lock()
+		n.inbox.synced = append(n.inbox.synced, syncDone{token, err})
+		n.inbox.Unlock()
+		n.wake()
+	})
+}
+
+type syncDone struct {
+	token uint64
+	err   error
+}
+
+// commitApply commits applied rows and counts their keys.
+func (n *Node) commitApply(rd *Ready) error {
+	defer rd.Apply.Close()
+	return n.counts.commit(rd.Applied, func() error { return n.eng.Commit(rd.Apply, false) })
+}
+
+// publish lets readers see what the step made readable. The order is that of
+// the comment of published.
+func (n *Node) publish(rd *Ready) {
+	if len(rd.Descriptors) > 0 {
+		t := n.pub.table.Load()
+		newest := map[metapb.RangeID]*metapb.Descriptor{}
+		var order []metapb.RangeID
+		for _, d := range rd.Descriptors {
+			if newest[d.ID()] == nil {
+				order = append(order, d.ID())
+			}
+			newest[d.ID()] = d
+		}
+		descs := make([]*metapb.Descriptor, 0, len(order))
+		for _, id := range order {
+			descs = append(descs, newest[id])
+		}
+		t = t.update(descs)
+		for _, id := range order {
+			t.setBound(n.core.Store().Replica(id))
+		}
+		n.pub.table.Store(t)
+	}
+	t := n.pub.table.Load()
+	n.core.Store().Touched(func(r *ranges.Replica) { t.setBound(r) })
+	if rev := int64(n.core.System().Compacted()); rev > n.pub.compacted.Load() {
+		n.pub.compacted.Store(rev)
+		n.gc.wake()
+	}
+	n.pub.current.Store(int64(n.core.Current()))
+	if !n.isServing && n.core.Serving() {
+		n.isServing = true
+		n.pub.term.Store(n.core.Store().Replica(metapb.SystemRange).Info().Term)
+		close(n.serving)
+	}
+}
+
+// fail ends the node: the disk does not take what must be durable, or what it
+// gives is damaged. Whoever waits learns that the outcome is unknown.
+func (n *Node) fail(err error) {
+	n.inbox.Lock()
+	n.inbox.closed = true
+	calls := n.inbox.calls
+	n.inbox.calls = nil
+	n.inbox.Unlock()
+	n.err = err
+	n.cfg.Logger.Error("node failed", "err", err)
+	for id, c := range n.calls {
+		delete(n.calls, id)
+		c.Err = errUnknownOutcome
+		c.Done <- struct{}{}
+	}
+	for _, c := range calls {
+		c.Err = router.ErrStopping
+		c.Done <- struct{}{}
+	}
+	close(n.failed)
+}
