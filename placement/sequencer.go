@@ -62,7 +62,8 @@ type Sequencer struct {
 	last    metapb.Revision // given out. Invariant: never decreases.
 	applied metapb.Revision // one store: highest applied. Invariant: <= last.
 	ceiling metapb.Revision // persisted. Invariant: unless free, last <= ceiling.
-	asked   metapb.Revision // proposed as ceiling, not yet persisted; 0: none
+	asked   uint64          // Number of the ceiling proposed last and not yet persisted; 0: none
+	number  uint64          // of the last proposal
 	free    bool            // no ceiling binds: one store, and it stays one
 	one     bool            // Current is the highest applied
 	stopped bool            // gives out nothing
@@ -217,14 +218,15 @@ func (s *Sequencer) raise() {
 }
 
 func (s *Sequencer) propose(to metapb.Revision, exact bool) {
-	s.asked = to
-	s.ready.Ceiling = &CeilingOp{Ceiling: to, Exact: exact, EndOneStore: s.one}
+	s.number++
+	s.asked = s.number
+	s.ready.Ceiling = &CeilingOp{Number: s.number, Ceiling: to, Exact: exact, EndOneStore: s.one}
 }
 
 // Persisted says that a ceiling is durable.
 func (s *Sequencer) Persisted(op *CeilingOp) {
-	if op.Ceiling != s.asked {
-		return // one from before a stop, which the stop's displaced
+	if op.Number != s.asked {
+		return // a later one is behind it in the log
 	}
 	s.asked = 0
 	s.settled = s.stopped
@@ -239,7 +241,7 @@ func (s *Sequencer) Persisted(op *CeilingOp) {
 // PersistFailed says that a ceiling did not get into the log, and never will.
 // The next Tick proposes again.
 func (s *Sequencer) PersistFailed(op *CeilingOp) {
-	if op.Ceiling == s.asked {
+	if op.Number == s.asked {
 		s.asked = 0
 	}
 }
