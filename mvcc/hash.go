@@ -191,7 +191,7 @@ func (h *hashHeap) Pop() any {
 // rows in order. It never sees the rows' bytes but joins their checksums.
 type KVHash struct {
 	sum    uint32
-	powers [32]uint32 // x^(2^i) modulo the polynomial
+	powers [3 + 32]uint32 // x^(2^i) modulo the polynomial
 }
 
 // NewKVHash returns the hash of no rows.
@@ -211,7 +211,7 @@ func (h *KVHash) Add(row HashRow) {
 	// bytes is a length in bits three powers of two further on.
 	for n, i := row.Len, 3; n != 0; n, i = n>>1, i+1 {
 		if n&1 != 0 {
-			h.sum = mulMod(h.sum, h.powers[i%len(h.powers)])
+			h.sum = mulMod(h.sum, h.powers[i])
 		}
 	}
 	h.sum ^= row.CRC

@@ -3,7 +3,24 @@ package mvcc
 import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/pkg/v3/adt"
+	"google.golang.org/protobuf/proto"
 )
+
+// Validate checks the shape of a request of the KV service; see the functions
+// below. maxOps is for transactions.
+func Validate(req proto.Message, maxOps int) error {
+	switch r := req.(type) {
+	case *pb.RangeRequest:
+		return ValidateRange(r)
+	case *pb.PutRequest:
+		return ValidatePut(r)
+	case *pb.DeleteRangeRequest:
+		return ValidateDelete(r)
+	case *pb.TxnRequest:
+		return ValidateTxn(r, maxOps)
+	}
+	return ErrUnknownRequest
+}
 
 // ValidateRange checks the shape of a range request.
 func ValidateRange(r *pb.RangeRequest) error {
