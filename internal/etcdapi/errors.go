@@ -8,9 +8,12 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/stop"
 	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/router"
 )
 
 // errNoAuth answers requests that manage users before they can be.
@@ -57,6 +60,20 @@ var grpcErrors = []struct {
 	{peerpb.ErrLockLost, rpctypes.ErrGRPCTimeout},
 	{peerpb.ErrTxnAborted, rpctypes.ErrGRPCTimeout},
 	{peerpb.ErrRevisionRefused, rpctypes.ErrGRPCTimeout},
+
+	{router.ErrTimeout, rpctypes.ErrGRPCTimeout},
+	{router.ErrNoRange, rpctypes.ErrGRPCTimeout},
+	{router.ErrRangesMoved, rpctypes.ErrGRPCTimeout},
+	{router.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},
+	{router.ErrStopping, rpctypes.ErrGRPCStopped},
+
+	{engine.ErrDiskFull, rpctypes.ErrGRPCNoSpace},
+	{engine.ErrClosed, rpctypes.ErrGRPCStopped},
+
+	{placement.ErrCompacted, rpctypes.ErrGRPCCompacted},
+	{placement.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
+	{placement.ErrStopped, rpctypes.ErrGRPCStopped},
+	{placement.ErrDeposed, rpctypes.ErrGRPCTimeout},
 }
 
 // toGRPC turns an error of the parts behind the API into a status.
@@ -73,6 +90,10 @@ func toGRPC(err error) error {
 			return row.to
 		}
 	}
+	// etcd has no words for it: the client is told which file is damaged.
+	if corrupt := (*engine.CorruptionError)(nil); errors.As(err, &corrupt) {
+		return status.Error(codes.DataLoss, err.Error())
+	}
 	if _, ok := status.FromError(err); ok {
 		return err
 	}
@@ -81,8 +102,11 @@ func toGRPC(err error) error {
 
 // toAdmin is toGRPC for operators, who want to know what does not exist.
 func toAdmin(err error) error {
-	if errors.Is(err, peerpb.ErrRangeNotFound) {
+	switch {
+	case errors.Is(err, peerpb.ErrRangeNotFound):
 		return status.Error(codes.NotFound, err.Error())
+	case errors.Is(err, router.ErrBadSplitKey):
+		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	return toGRPC(err)
 }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 )
@@ -35,6 +36,8 @@ func TestErrorTable(t *testing.T) {
 		{peerpb.ErrUnknown, codes.Unavailable, "etcdserver: request timed out, possibly due to previous leader failure"},
 		{&peerpb.MovedError{Range: 7}, codes.Unavailable, "etcdserver: request timed out"},
 		{peerpb.ErrStopping, codes.Unavailable, "etcdserver: server stopped"},
+		{fmt.Errorf("read: %w", &engine.CorruptionError{Path: "000007.sst", Err: errors.New("bad block")}), codes.DataLoss,
+			"read: engine: corrupt data in 000007.sst: bad block"},
 		{errors.New("what is this"), codes.Unknown, "what is this"},
 		{status.Error(codes.Aborted, "as it is"), codes.Aborted, "as it is"},
 	} {
@@ -70,6 +73,14 @@ func TestErrorTableIsComplete(t *testing.T) {
 	inside := []string{
 		"mvcc.ErrWait",           // evaluated again in the next batch
 		"mvcc.ErrUnknownRequest", // we only pass requests of the KV service
+		"router.ErrBadRequest",   // the same
+		// Met when the node starts:
+		"engine.ErrLocked", "engine.ErrNewerFormat",
+		"engine.ErrNotFound", // an answer, to whoever reads the engine
+		// Between a store and the sequencer:
+		"placement.ErrStaleAsk", "placement.ErrAskOrder", "placement.ErrTooManyUnacked", "placement.ErrBadAsk",
+		// Of operations that the node itself makes:
+		"placement.ErrUnknownOp", "placement.ErrBadOp", "placement.ErrBadRow",
 	}
 	have := make(map[string]bool)
 	table, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)
@@ -85,8 +96,11 @@ func TestErrorTableIsComplete(t *testing.T) {
 		return true
 	})
 	for pkg, path := range map[string]string{
-		"mvcc":   "../../mvcc/errors.go",
-		"peerpb": "../../proto/peerpb/errors.go",
+		"engine":    "../../engine/errors.go",
+		"mvcc":      "../../mvcc/errors.go",
+		"peerpb":    "../../proto/peerpb/errors.go",
+		"router":    "../../router/errors.go",
+		"placement": "../../placement/errors.go",
 	} {
 		for _, name := range sentinels(t, path) {
 			if full := pkg + "." + name; !have[full] && !slices.Contains(inside, full) {
