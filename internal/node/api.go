@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -156,13 +157,19 @@ func (n *Node) raiseNoSpace(ctx context.Context) {
 }
 
 // Available implements etcdapi.Quota: whether the disk, and the quota if there
-// is one, take so many bytes more.
-func (n *Node) Available(costBytes int64) bool {
+// is one, take so many bytes more. It knows what the last look at the disk saw.
+func (n *Node) Available(costBytes int64) bool { return n.pub.room.Load() > costBytes }
+
+// room returns how many bytes the store may still take from clients.
+func (n *Node) room() int64 {
 	st := n.eng.Stats()
-	if st.DiskFull || st.DiskLow {
-		return false
+	switch {
+	case st.DiskFull || st.DiskLow:
+		return 0
+	case n.cfg.QuotaBytes == 0:
+		return math.MaxInt64
 	}
-	return n.cfg.QuotaBytes == 0 || int64(st.DiskBytes)+costBytes < n.cfg.QuotaBytes
+	return n.cfg.QuotaBytes - int64(st.DiskBytes)
 }
 
 // Members implements etcdapi.Cluster.

@@ -115,6 +115,7 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	n.gc = newCollector(n)
 	n.pub.compacted.Store(-1)
 	n.pub.removal.Store(-1)
+	n.pub.room.Store(n.room())
 	n.pub.table.Store(&pieceTable{})
 	if n.client, err = router.NewClient(router.ClientConfig{Local: n}); err != nil {
 		return nil, err
@@ -178,7 +179,9 @@ func (n *Node) watchSpace(ctx context.Context) {
 	defer t.Stop()
 	wasFull := false
 	for {
-		full := !n.Available(0)
+		room := n.room()
+		n.pub.room.Store(room)
+		full := room <= 0
 		if full != wasFull {
 			wasFull = full
 			if full {

@@ -29,6 +29,7 @@ type published struct {
 	removal atomic.Int64
 	term    atomic.Uint64
 	table   atomic.Pointer[pieceTable]
+	room    atomic.Int64 // bytes that the store may still take from clients
 	alarms  atomic.Pointer[[]*pb.AlarmMember]
 }
 
