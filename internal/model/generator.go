@@ -100,12 +100,14 @@ func (g *Generator) Next(s *State) any {
 	}
 }
 
-// SplitKey draws a place to split at, often a key that is in use.
-func (g *Generator) SplitKey() []byte {
-	if g.oneIn(4) {
-		return append(bytes.Clone(g.key()), byte(g.rng.IntN(256)))
+// SplitKey draws a place to split at, often a key that is in use. It draws from
+// a generator of its own, so that splits leave the requests as they are.
+func (g *Generator) SplitKey(rng *rand.Rand) []byte {
+	key := bytes.Clone(g.keys[rng.IntN(len(g.keys))])
+	if rng.IntN(4) == 0 {
+		return append(key, byte(rng.IntN(256)))
 	}
-	return bytes.Clone(g.keys[g.rng.IntN(len(g.keys))])
+	return key
 }
 
 func (g *Generator) oneIn(n int) bool { return g.rng.IntN(n) == 0 }
