@@ -45,12 +45,7 @@ func (r *Replica) evaluate(free bool) {
 	}
 	r.batches++
 	b := &batch{number: r.batches}
-	if err := r.fillBatch(b); err != nil {
-		// The engine cannot be read: nothing of the batch may be trusted.
-		r.overlay.Drop(b.number)
-		r.refuse(b, err)
-		return
-	}
+	r.fillBatch(b)
 	switch {
 	case b.empty():
 	case b.asks:
@@ -82,9 +77,10 @@ func (r *Replica) hurries() bool {
 	return false
 }
 
-// fillBatch evaluates from the queue until the batch is full or cut. An error
-// is one of the engine's.
-func (r *Replica) fillBatch(b *batch) error {
+// fillBatch evaluates from the queue until the batch is full or cut. A request
+// for which the engine cannot be read gets that as its answer; it left nothing
+// in the batch.
+func (r *Replica) fillBatch(b *batch) {
 	start, end, _ := keys.UserBounds(r.desc.Span())
 	base := mvcc.NewEngineState(r.store.cfg.Reader, start, end)
 	defer base.Close()
@@ -94,8 +90,8 @@ func (r *Replica) fillBatch(b *batch) error {
 		w := r.queue.items[n]
 		v, err := r.evaluateOne(b, st, w)
 		if err != nil {
-			r.queue.drop(n)
-			return err
+			r.store.reply(w.req.ID, nil, err)
+			v = taken
 		}
 		if v == cuts {
 			break
@@ -106,7 +102,6 @@ func (r *Replica) fillBatch(b *batch) error {
 		n++
 	}
 	r.queue.drop(n)
-	return nil
 }
 
 // evaluateOne evaluates one request. Errors of the request are its answer; an
@@ -166,9 +161,6 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 		err = mvcc.ErrFutureRevision
 		fallthrough
 	case err != nil:
-		if isEngineError(err) {
-			return taken, err
-		}
 		b.answers = append(b.answers, answer{id: w.req.ID, err: err, touched: r.overlay.Touched()})
 		return taken, nil
 	}
@@ -183,19 +175,6 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 		b.changes++
 	}
 	return taken, nil
-}
-
-// isEngineError tells errors of reading from those that are a client's answer.
-func isEngineError(err error) bool {
-	for _, own := range []error{
-		mvcc.ErrLeaseNotFound, mvcc.ErrKeyNotFound, mvcc.ErrCompacted, mvcc.ErrFutureRevision,
-		mvcc.ErrEmptyKey, mvcc.ErrDuplicateKey, mvcc.ErrUnknownRequest,
-	} {
-		if errors.Is(err, own) {
-			return false
-		}
-	}
-	return true
 }
 
 // needsSpace reports whether a request may put something.
