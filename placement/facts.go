@@ -14,7 +14,7 @@ type facts struct {
 	clusterID uint64
 	next      map[string]uint64 // next id by the name of its row
 	compacted metapb.Revision   // -1: never compacted
-	ceiling   metapb.Revision   // 0: none was ever persisted
+	ceiling   ceiling           // zero: none was ever persisted
 	oneStore  bool
 	version   string
 	alarms    []Alarm // by type, then member
@@ -36,6 +36,17 @@ func (f *facts) clone() *facts {
 	return &c
 }
 
+// ceiling is the sequencer's ceiling and whose proposal it was.
+type ceiling struct {
+	rev           metapb.Revision
+	epoch, number uint64
+}
+
+// follows reports whether c was proposed after o.
+func (c ceiling) follows(o ceiling) bool {
+	return cmp.Or(cmp.Compare(c.epoch, o.epoch), cmp.Compare(c.number, o.number)) > 0
+}
+
 // set takes in a row. Rows of unknown names are of a newer version, which all
 // that needs them will know; they are passed over.
 func (f *facts) set(name string, value []byte, deleted bool) error {
@@ -43,6 +54,8 @@ func (f *facts) set(name string, value []byte, deleted bool) error {
 	case name == rowOneStore:
 		f.oneStore = !deleted
 		return nil
+	case name == rowCeiling:
+		return f.setCeiling(name, value, deleted)
 	case name == rowVersion:
 		f.version = string(value)
 		return nil
@@ -56,7 +69,7 @@ func (f *facts) set(name string, value []byte, deleted bool) error {
 
 func (f *facts) setNumber(name string, value []byte, deleted bool) error {
 	switch name {
-	case rowCluster, rowCeiling, rowCompacted, rowNodeID, rowRangeID, rowStoreID:
+	case rowCluster, rowCompacted, rowNodeID, rowRangeID, rowStoreID:
 	default:
 		return nil
 	}
@@ -67,12 +80,22 @@ func (f *facts) setNumber(name string, value []byte, deleted bool) error {
 	switch name {
 	case rowCluster:
 		f.clusterID = n
-	case rowCeiling:
-		f.ceiling = metapb.Revision(n)
 	case rowCompacted:
 		f.compacted = metapb.Revision(n)
 	default:
 		f.next[name] = n
+	}
+	return nil
+}
+
+func (f *facts) setCeiling(name string, value []byte, deleted bool) error {
+	if deleted || len(value) != 24 {
+		return badRow(name)
+	}
+	f.ceiling = ceiling{
+		rev:    metapb.Revision(binary.BigEndian.Uint64(value)),
+		epoch:  binary.BigEndian.Uint64(value[8:]),
+		number: binary.BigEndian.Uint64(value[16:]),
 	}
 	return nil
 }

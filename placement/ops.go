@@ -70,10 +70,11 @@ type DirectoryOp struct {
 
 // CeilingOp persists the sequencer's ceiling. Answered by *peerpb.Done.
 type CeilingOp struct {
-	// Number counts the proposals of a Sequencer, which knows its own by it; two
-	// may have the same contents and stand on both sides of a third in the log.
-	Number  uint64
-	Ceiling metapb.Revision
+	// Epoch is the sequencer's, and Number counts its proposals. One that comes
+	// behind a later one, since it was refused and sent again, is refused: it
+	// would take back what the later one allowed.
+	Epoch, Number uint64
+	Ceiling       metapb.Revision
 	// Exact says that the sequencer stopped there: this may be lower than the
 	// ceiling before it.
 	Exact bool

@@ -14,7 +14,7 @@ import (
 
 // The system rows, by name. They are part of the disk format.
 //
-//	ceiling            8 bytes: the sequencer's
+//	ceiling            3 x 8 bytes: the sequencer's, its epoch, number of the proposal
 //	cluster            8 bytes: the cluster's id
 //	compacted          8 bytes: the compacted revision; no row: never compacted
 //	id/node …          8 bytes: the next id of the kind
@@ -64,6 +64,12 @@ func deleteRow(name string) *cmdpb.Row {
 
 func numberRow(name string, n uint64) *cmdpb.Row {
 	return setRow(name, binary.BigEndian.AppendUint64(nil, n))
+}
+
+func ceilingRow(c ceiling) *cmdpb.Row {
+	b := binary.BigEndian.AppendUint64(nil, uint64(c.rev))
+	b = binary.BigEndian.AppendUint64(b, c.epoch)
+	return setRow(rowCeiling, binary.BigEndian.AppendUint64(b, c.number))
 }
 
 func alarmName(a Alarm) string {

@@ -220,7 +220,9 @@ func (s *Sequencer) raise() {
 func (s *Sequencer) propose(to metapb.Revision, exact bool) {
 	s.number++
 	s.asked = s.number
-	s.ready.Ceiling = &CeilingOp{Number: s.number, Ceiling: to, Exact: exact, EndOneStore: s.one}
+	s.ready.Ceiling = &CeilingOp{
+		Epoch: s.cfg.Epoch, Number: s.number, Ceiling: to, Exact: exact, EndOneStore: s.one,
+	}
 }
 
 // Persisted says that a ceiling is durable.

@@ -179,12 +179,13 @@ func (f *facts) report(o *DirectoryOp) ([]*cmdpb.Row, any, error) {
 }
 
 // raiseCeiling persists the ceiling. Only the exact value of a stop may be below
-// the one before: the log keeps the two in order.
+// the one before, and only what a sequencer proposed later comes behind it.
 func (f *facts) raiseCeiling(o *CeilingOp) ([]*cmdpb.Row, any, error) {
-	if o.Ceiling < 1 || (!o.Exact && o.Ceiling < f.ceiling) {
+	c := ceiling{rev: o.Ceiling, epoch: o.Epoch, number: o.Number}
+	if o.Ceiling < 1 || !c.follows(f.ceiling) || (!o.Exact && o.Ceiling < f.ceiling.rev) {
 		return nil, nil, ErrBadOp
 	}
-	rows := []*cmdpb.Row{numberRow(rowCeiling, uint64(o.Ceiling))}
+	rows := []*cmdpb.Row{ceilingRow(c)}
 	if o.EndOneStore && f.oneStore {
 		rows = append(rows, deleteRow(rowOneStore))
 	}
@@ -198,7 +199,7 @@ func (s *System) ClusterID() uint64 { return s.applied.clusterID }
 func (s *System) Compacted() metapb.Revision { return s.applied.compacted }
 
 // Ceiling is the sequencer's persisted ceiling, 0 if there never was one.
-func (s *System) Ceiling() metapb.Revision { return s.applied.ceiling }
+func (s *System) Ceiling() metapb.Revision { return s.applied.ceiling.rev }
 
 // OneStore is the fact that the cluster has one store.
 func (s *System) OneStore() bool { return s.applied.oneStore }

@@ -189,7 +189,7 @@ func showBody(body peerpb.Body) string {
 	case *peerpb.System:
 		return fmt.Sprintf("system %T%+v", b.Op, b.Op)
 	}
-	return fmt.Sprintf("%T", body)
+	return showTxnBody(body)
 }
 
 func showSpan(s metapb.Span) string { return fmt.Sprintf("[%s,%s)", s.Start, s.End) }

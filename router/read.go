@@ -65,7 +65,7 @@ func (c *Client) prepare(ctx context.Context, r *read, rev metapb.Revision) erro
 	if ready(r.pieces) {
 		return nil
 	}
-	if err := c.close(ctx, rev, r.span); err != nil {
+	if err := c.Closed(ctx, rev, r.span); err != nil {
 		return err
 	}
 	// Closed stays closed, through splits too: readiness needs no second look.

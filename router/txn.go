@@ -1,18 +1,387 @@
 package router
 
 import (
+	"bytes"
+	"errors"
+	"slices"
+	"time"
+
 	"google.golang.org/protobuf/proto"
 
+	"github.com/flotilladb/flotilla/internal/invariant"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/cmdpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/proto/txnpb"
+)
+
+// txnPhase is what a cross-range transaction waits for.
+type txnPhase int
+
+const (
+	txnIdle     txnPhase = iota // for its time to start (over), or to send again
+	txnPrepares                 // the locks of one range after the other
+	txnKnown                    // Current, to tell whether a revision is in the future
+	txnHeader                   // Current, for the header of one that changes nothing
+	txnRevision                 // its revision
+	txnIntents                  // all ranges to have its intents
+	txnRecord                   // the anchor to have its record
+	txnLearn                    // the anchor to say what became of it
+)
+
+// txnOp coordinates a request whose keys lie in several ranges.
+//
+//	prepare range after range, in key order
+//	   → evaluate → nothing changes: Current → release → answer
+//	   → revision → intents everywhere → record at the anchor → answer
+//	   → (txnEnd) resolve everywhere → forget the record
+//
+// It starts over, as a new attempt, when a range lost its locks, as long as no
+// record was sent; after that only when the anchor said that it is aborted. The
+// ranges' half of the protocol, and why each rule is there, is in
+// range/DESIGN.md.
+type txnOp struct {
+	opBase
+	req      proto.Message
+	accesses []peerpb.Access
+	id       *txnpb.TxnID // of this attempt; not changed once it was sent
+	phase    txnPhase
+	parts    []txnPart // in key order
+	prepared int       // how many of parts have their locks
+	open     int       // answers of this phase that are missing
+
+	state     *mvcc.RowsState
+	known     metapb.Revision
+	compacted metapb.Revision
+	asked     bool // known is Current, taken with all locks held
+	result    mvcc.Result
+
+	rev    metapb.Revision
+	epoch  uint64
+	record *txnpb.Record
+	// What the ranges said to the intents, beyond done.
+	refused bool  // one wants a higher revision
+	lost    error // one cannot go on
+}
+
+// txnPart is what a transaction has to do with one range.
+type txnPart struct {
+	desc     *metapb.Descriptor
+	accesses []peerpb.Access
+	rows     [][]peerpb.Row
+	lock     uint64
+	intents  []*cmdpb.AddressedIntent
+	done     bool // has its intents at the revision
+}
+
+// A request and its body in one piece.
+type (
+	prepareRequest struct {
+		peerpb.Request
+		body peerpb.Prepare
+	}
+	intentsRequest struct {
+		peerpb.Request
+		body peerpb.WriteIntents
+	}
 )
 
 // newTxnOp makes the operation of a request whose keys lie in several ranges.
-func newTxnOp(_ *Router, _ proto.Message) op { return &refuseOp{} }
+func newTxnOp(r *Router, req proto.Message) op {
+	return &txnOp{
+		req:      req,
+		accesses: mvcc.Footprint(req),
+		id: &txnpb.TxnID{
+			StoreId: uint64(r.cfg.Store), StoreStart: r.cfg.StoreStart, Number: r.nextTxnNumber(),
+		},
+	}
+}
 
-// refuseOp answers that the request cannot be carried out.
-type refuseOp struct{ opBase }
+// start begins an attempt.
+func (o *txnOp) start(r *Router) {
+	o.id = &txnpb.TxnID{
+		StoreId: o.id.StoreId, StoreStart: o.id.StoreStart, Number: o.id.Number, Attempt: o.id.Attempt + 1,
+	}
+	o.prepared, o.state, o.asked = 0, nil, false
+	o.known, o.compacted = 0, -1
+	o.rev, o.record = 0, nil
+	parts, err := divideAccesses(r.cache, o.accesses)
+	if err != nil {
+		o.startOver(r, err)
+		return
+	}
+	o.parts = parts
+	o.prepare(r)
+}
 
-func (o *refuseOp) start(r *Router)                 { r.finish(o, nil, ErrBadRequest) }
-func (*refuseOp) reply(*Router, int, any, error)    {}
-func (*refuseOp) granted(*Router, placement.Answer) {}
-func (o *refuseOp) tick(r *Router)                  { r.end(o) }
+// prepare asks the next range for its locks. One after the other, in key order:
+// two transactions that did it in parallel could each hold what the other waits
+// for.
+func (o *txnOp) prepare(r *Router) {
+	if o.prepared == len(o.parts) {
+		o.seeRows()
+		o.evaluate(r)
+		return
+	}
+	o.phase = txnPrepares
+	p := &o.parts[o.prepared]
+	q := &prepareRequest{body: peerpb.Prepare{Txn: o.id, Accesses: p.accesses, Hold: o.hold(r)}}
+	q.Range, q.Generation, q.Body = p.desc.ID(), p.desc.Generation, &q.body
+	r.sendRequest(o, o.prepared, &q.Request)
+}
+
+// hold doubles with each attempt: one that closing overtook gets more time.
+func (o *txnOp) hold(r *Router) time.Duration {
+	return min(r.cfg.HoldMin<<min(o.id.Attempt-1, 10), r.cfg.HoldMax)
+}
+
+// seeRows joins what the ranges returned.
+func (o *txnOp) seeRows() {
+	n := 0
+	for i := range o.parts {
+		n += len(o.parts[i].accesses)
+	}
+	accesses, rows := make([]peerpb.Access, 0, n), make([][]peerpb.Row, 0, n)
+	for i := range o.parts {
+		p := &o.parts[i]
+		accesses, rows = append(accesses, p.accesses...), append(rows, p.rows...)
+		p.rows = nil
+	}
+	o.state = mvcc.NewRowsState()
+	o.state.Add(accesses, rows)
+}
+
+// run evaluates the request on what the ranges returned.
+func (o *txnOp) run() error {
+	var err error
+	o.result, err = mvcc.Evaluate(o.state, mvcc.Env{
+		Revision: mvcc.OpenRevision, Known: o.known, Compacted: o.compacted,
+	}, o.req)
+	return err
+}
+
+// evaluate finds out what the transaction does, and asks for the revision that
+// it takes or shows.
+func (o *txnOp) evaluate(r *Router) {
+	err := o.run()
+	if errors.Is(err, mvcc.ErrWait) {
+		if !o.asked {
+			o.phase = txnKnown
+			r.ask(o, 0)
+			return
+		}
+		err = mvcc.ErrFutureRevision
+	}
+	switch {
+	case err != nil:
+		o.giveUp(r, err)
+	case !o.result.Changed:
+		o.phase = txnHeader
+		r.ask(o, 0)
+	default:
+		o.phase = txnRevision
+		r.ask(o, 1)
+	}
+}
+
+func (o *txnOp) granted(r *Router, a placement.Answer) {
+	if a.Err != nil || o.answered {
+		o.startOver(r, a.Err)
+		return
+	}
+	o.compacted = max(o.compacted, a.Compacted)
+	switch o.phase {
+	case txnKnown:
+		o.known, o.asked = a.First, true
+		o.evaluate(r)
+	case txnHeader:
+		mvcc.FillResponse(o.result.Response, a.First+1)
+		o.end(r, false)
+		r.finish(o, o.result.Response, nil)
+	case txnRevision:
+		o.rev, o.epoch = a.First, a.Epoch
+		mvcc.FillMutations(o.result.Mutations, o.rev)
+		mvcc.FillResponse(o.result.Response, o.rev)
+		o.deal()
+		o.phase = txnIntents
+		o.sendIntents(r)
+	default:
+		invariant.Must(false, "transaction in phase %d is granted a revision", o.phase)
+	}
+}
+
+// deal cuts the mutations into intents: one for each key, and one without
+// mutations for a range of which nothing changes, so that every prepared range
+// says that its locks held.
+func (o *txnOp) deal() {
+	muts := slices.Clone(o.result.Mutations)
+	slices.SortStableFunc(muts, func(a, b *txnpb.Mutation) int { return bytes.Compare(a.Key, b.Key) })
+	anchor := keys.User(muts[0].Key)
+	o.record = &txnpb.Record{
+		Id: o.id, Status: txnpb.RecordStatus_COMMITTED, Revision: int64(o.rev),
+		IntentAddresses: append(make([][]byte, 0, len(o.parts)), anchor),
+	}
+	at := 0
+	for i := range o.parts {
+		p := &o.parts[i]
+		p.done, p.intents = false, make([]*cmdpb.AddressedIntent, 0, len(p.accesses))
+		for at < len(muts) && userIn(p.desc, muts[at].Key) {
+			n := at + 1
+			for n < len(muts) && bytes.Equal(muts[n].Key, muts[at].Key) {
+				n++
+			}
+			o.intent(p, anchor, muts[at].Key, muts[at:n:n])
+			at = n
+		}
+		if len(p.intents) == 0 {
+			o.intent(p, anchor, p.accesses[0].Start, nil)
+		}
+		if first := p.intents[0].Address; !bytes.Equal(first, anchor) {
+			o.record.IntentAddresses = append(o.record.IntentAddresses, first)
+		}
+	}
+	invariant.Must(at == len(muts), "%d of a transaction's %d mutations lie in no prepared range", len(muts)-at, len(muts))
+}
+
+func (o *txnOp) intent(p *txnPart, anchor, key []byte, muts []*txnpb.Mutation) {
+	both := &struct {
+		addressed cmdpb.AddressedIntent
+		intent    txnpb.Intent
+	}{}
+	in := &both.intent
+	in.Id, in.Revision, in.Anchor, in.Mutations = o.id, int64(o.rev), anchor, muts
+	both.addressed.Address, both.addressed.Intent = keys.User(key), in
+	p.intents = append(p.intents, &both.addressed)
+}
+
+// sendIntents sends the intents that no range has confirmed.
+func (o *txnOp) sendIntents(r *Router) {
+	o.refused, o.lost = false, nil
+	for i := range o.parts {
+		p := &o.parts[i]
+		if p.done {
+			continue
+		}
+		o.open++
+		q := &intentsRequest{body: peerpb.WriteIntents{
+			Txn: o.id, Lock: p.lock, Revision: o.rev, Epoch: o.epoch, Intents: p.intents,
+		}}
+		q.Range, q.Generation, q.Body = p.desc.ID(), p.desc.Generation, &q.body
+		r.sendRequest(o, i, &q.Request)
+	}
+}
+
+// sendAnchor asks the range that holds the anchor.
+func (o *txnOp) sendAnchor(r *Router) {
+	anchor := o.record.IntentAddresses[0]
+	d := r.cache.Lookup(anchor)
+	if d == nil {
+		o.wait(r)
+		return
+	}
+	var body peerpb.Body = &peerpb.WriteRecord{Anchor: anchor, Record: o.record}
+	if o.phase == txnLearn {
+		body = &peerpb.Push{Txn: o.id, Anchor: anchor}
+	}
+	r.send(o, 0, d.ID(), d.Generation, body)
+}
+
+// wait has tick called after a while that grows.
+func (o *txnOp) wait(r *Router) {
+	r.wakeAt(o, r.now.Add(r.backoff(o.tries)))
+	o.tries++
+}
+
+// tick goes on where the transaction waited for its time.
+func (o *txnOp) tick(r *Router) {
+	switch {
+	case o.slots > 0: // the deadline passed; what is under way decides
+	case o.phase == txnIdle && o.answered:
+		r.end(o)
+	case o.phase == txnIdle:
+		o.start(r)
+	case o.phase == txnIntents:
+		o.sendIntents(r)
+	case o.phase == txnRecord, o.phase == txnLearn:
+		o.sendAnchor(r)
+	}
+}
+
+// startOver gives back what this attempt has and begins another after a while.
+// REQUIRES: no record was sent, or the anchor said that it is aborted.
+func (o *txnOp) startOver(r *Router, err error) {
+	o.end(r, false)
+	if o.answered {
+		r.finish(o, nil, err)
+		return
+	}
+	o.phase = txnIdle
+	o.wait(r)
+}
+
+// giveUp gives back what this attempt has; the error is the client's.
+func (o *txnOp) giveUp(r *Router, err error) {
+	o.end(r, false)
+	r.finish(o, nil, err)
+}
+
+// end has the ranges that this attempt asked for locks end it, in the background.
+func (o *txnOp) end(r *Router, commit bool) {
+	n := o.prepared
+	if o.phase == txnPrepares && n < len(o.parts) {
+		n++ // what it was asked for may be under way
+	}
+	if n == 0 {
+		return
+	}
+	e := &txnEnd{id: o.id, commit: commit, locksOnly: o.rev == 0, parts: make([]txnEndPart, n)}
+	for i := range e.parts {
+		e.parts[i].addr = keys.User(o.parts[i].accesses[0].Start)
+	}
+	if commit {
+		e.anchor = o.record.IntentAddresses[0]
+	}
+	e.answered = true
+	r.begin(e)
+}
+
+// userIn reports whether a range holds a user key.
+func userIn(d *metapb.Descriptor, key []byte) bool {
+	start, end, ok := keys.UserBounds(d.Span())
+	return ok && bytes.Compare(key, start) >= 0 && (len(end) == 0 || bytes.Compare(key, end) < 0)
+}
+
+// divideAccesses cuts accesses at the borders of ranges: one part for each
+// range, in key order.
+func divideAccesses(c *Cache, accesses []peerpb.Access) ([]txnPart, error) {
+	var parts []txnPart
+	var pieces []piece
+	for i := range accesses {
+		a := &accesses[i]
+		var err error
+		if pieces, err = divide(c, pieces[:0], keys.UserSpan(a.Start, a.End)); err != nil {
+			return nil, err
+		}
+		for _, pc := range pieces {
+			in := *a
+			in.Start, in.End, _ = keys.UserBounds(pc.span)
+			parts = addAccess(parts, pc.desc, in)
+		}
+	}
+	return parts, nil
+}
+
+// addAccess adds an access to the part of its range, in key order of parts.
+func addAccess(parts []txnPart, d *metapb.Descriptor, a peerpb.Access) []txnPart {
+	i, ok := slices.BinarySearchFunc(parts, d, func(p txnPart, d *metapb.Descriptor) int {
+		return bytes.Compare(p.desc.Start, d.Start)
+	})
+	if !ok {
+		parts = slices.Insert(parts, i, txnPart{desc: d})
+	}
+	parts[i].accesses = append(parts[i].accesses, a)
+	return parts
+}

@@ -1,0 +1,163 @@
+package router
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/flotilladb/flotilla/internal/invariant"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/proto/txnpb"
+)
+
+// reply brings a range's answer to a transaction.
+func (o *txnOp) reply(r *Router, tag int, body any, err error) {
+	switch o.phase {
+	case txnPrepares:
+		o.preparedOne(r, body, err)
+	case txnIntents:
+		o.intentsOf(r, tag, err)
+	case txnRecord:
+		o.recorded(r, err)
+	case txnLearn:
+		o.learned(r, body, err)
+	default:
+		invariant.Must(false, "transaction in phase %d gets a reply", o.phase)
+	}
+}
+
+// preparedOne takes the answer of the range that was asked for its locks.
+func (o *txnOp) preparedOne(r *Router, body any, err error) {
+	switch p, _ := body.(*peerpb.Prepared); {
+	case err != nil:
+		o.prepareFailed(r, err)
+	case p == nil:
+		o.giveUp(r, ErrBadRequest)
+	case o.answered: // nobody waits any more
+		o.startOver(r, nil)
+	default:
+		part := &o.parts[o.prepared]
+		part.rows, part.lock = p.Rows, p.Lock
+		o.known, o.compacted = max(o.known, p.Known), max(o.compacted, p.Compacted)
+		o.prepared++
+		o.prepare(r)
+	}
+}
+
+// prepareFailed divides a part anew whose range was cut, keeping the locks
+// before it; for anything else that may pass the attempt starts over, so that
+// no lock waits for an election.
+func (o *txnOp) prepareFailed(r *Router, err error) {
+	var moved *peerpb.MovedError
+	if errors.As(err, &moved) && len(moved.Newer) > 0 && o.tries < triesAtOnceMax && !o.answered {
+		o.tries++
+		r.Descriptors(moved.Newer)
+		parts, divErr := divideAccesses(r.cache, o.parts[o.prepared].accesses)
+		if divErr == nil {
+			o.parts = slices.Replace(o.parts, o.prepared, o.prepared+1, parts...)
+			o.prepare(r)
+			return
+		}
+	}
+	if o.mayStartOver(err) {
+		o.startOver(r, err)
+		return
+	}
+	o.giveUp(r, err)
+}
+
+// mayStartOver reports whether another attempt may fare better. An unknown
+// outcome is one here as well: of locks and intents without a record.
+func (o *txnOp) mayStartOver(err error) bool {
+	return judge(err) != verdictFail || errors.Is(err, peerpb.ErrLockLost) || errors.Is(err, peerpb.ErrTxnAborted)
+}
+
+// intentsOf takes the answer of one range to its intents, and goes on when all
+// have answered.
+func (o *txnOp) intentsOf(r *Router, tag int, err error) {
+	o.open--
+	switch {
+	case err == nil:
+		o.parts[tag].done = true
+	case errors.Is(err, peerpb.ErrRevisionRefused):
+		o.refused = true
+	case errors.Is(err, peerpb.ErrRefused), errors.Is(err, peerpb.ErrOverloaded):
+		// Not logged, and the locks are still there: the same again.
+	default:
+		o.lost = err
+	}
+	if o.open > 0 {
+		return
+	}
+	switch {
+	case o.lost != nil && !o.mayStartOver(o.lost):
+		o.giveUp(r, o.lost)
+	case o.lost != nil || o.answered:
+		o.startOver(r, o.lost)
+	case o.refused:
+		o.reviseRevision(r)
+	case slices.ContainsFunc(o.parts, func(p txnPart) bool { return !p.done }):
+		o.wait(r)
+	default:
+		o.phase = txnRecord
+		o.sendAnchor(r)
+	}
+}
+
+// reviseRevision asks for a new revision with the locks held. What the ranges
+// keep of the old one is not touched: the request is evaluated once more.
+func (o *txnOp) reviseRevision(r *Router) {
+	if err := o.run(); err != nil {
+		o.giveUp(r, err)
+		return
+	}
+	o.phase = txnRevision
+	r.ask(o, 1)
+}
+
+// recorded takes the anchor's answer to the record.
+func (o *txnOp) recorded(r *Router, err error) {
+	switch {
+	case err == nil:
+		o.committed(r)
+	case errors.Is(err, peerpb.ErrTxnAborted):
+		o.startOver(r, err)
+	case judge(err) == verdictUnknown:
+		o.phase = txnLearn
+		o.sendAnchor(r)
+	case judge(err) == verdictFail:
+		o.giveUp(r, err)
+	default: // certainly not logged
+		o.again(r, err)
+	}
+}
+
+// learned takes what the anchor knows of the transaction. If it cannot be asked
+// for too long the client was told so by its deadline.
+func (o *txnOp) learned(r *Router, body any, err error) {
+	p, _ := body.(*peerpb.Pushed)
+	switch {
+	case err == nil && p != nil && p.Status == txnpb.RecordStatus_COMMITTED:
+		o.committed(r)
+	case err == nil && p != nil:
+		o.startOver(r, peerpb.ErrTxnAborted)
+	case o.answered || (judge(err) == verdictFail && err != nil):
+		r.finish(o, nil, peerpb.ErrUnknown) // the ranges find out by themselves
+	default:
+		o.again(r, err)
+	}
+}
+
+// again asks the anchor once more after a while, wherever it is then.
+func (o *txnOp) again(r *Router, err error) {
+	var moved *peerpb.MovedError
+	if errors.As(err, &moved) {
+		r.Descriptors(moved.Newer)
+	}
+	o.wait(r)
+}
+
+// committed answers the client; the ranges are told in the background.
+func (o *txnOp) committed(r *Router) {
+	o.end(r, true)
+	r.finish(o, o.result.Response, nil)
+}

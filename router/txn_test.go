@@ -1,0 +1,249 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/proto/txnpb"
+)
+
+func showTxn(id *txnpb.TxnID) string { return fmt.Sprintf("%d/%d", id.Number, id.Attempt) }
+
+func showTxnBody(body peerpb.Body) string {
+	switch b := body.(type) {
+	case *peerpb.Prepare:
+		var parts []string
+		for _, a := range b.Accesses {
+			kind := "read"
+			if a.Write {
+				kind = "write"
+			}
+			parts = append(parts, fmt.Sprintf("%s[%s,%s)", kind, a.Start, strings.ReplaceAll(string(a.End), "\x00", "+")))
+		}
+		return fmt.Sprintf("prepare %s hold=%v %s", showTxn(b.Txn), b.Hold, strings.Join(parts, " "))
+	case *peerpb.WriteIntents:
+		var parts []string
+		for _, in := range b.Intents {
+			part := keys.FormatAddress(in.Address)
+			for _, m := range in.Intent.Mutations {
+				part += fmt.Sprintf(" %d:%q create=%d version=%d dead=%v", m.Sub, m.Value, m.CreateRevision, m.Version, m.Tombstone)
+			}
+			parts = append(parts, part)
+		}
+		return fmt.Sprintf("intents %s rev=%d lock=%d {%s}", showTxn(b.Txn), b.Revision, b.Lock, strings.Join(parts, "} {"))
+	case *peerpb.WriteRecord:
+		var parts []string
+		for _, a := range b.Record.IntentAddresses {
+			parts = append(parts, keys.FormatAddress(a))
+		}
+		return fmt.Sprintf("record %s %v rev=%d %s", showTxn(b.Record.Id), b.Record.Status, b.Record.Revision, strings.Join(parts, " "))
+	case *peerpb.Push:
+		if b.Txn == nil {
+			break
+		}
+		return fmt.Sprintf("push %s at %s", showTxn(b.Txn), keys.FormatAddress(b.Anchor))
+	case *peerpb.Resolve:
+		return fmt.Sprintf("resolve %s commit=%v", showTxn(b.Txn), b.Commit)
+	case *peerpb.Release:
+		return fmt.Sprintf("release %s", showTxn(b.Txn))
+	case *peerpb.Forget:
+		return fmt.Sprintf("forget %s", showTxn(b.Txn))
+	}
+	return fmt.Sprintf("%T", body)
+}
+
+// txnScript adds to script what only transactions get.
+func (s *script) runTxn(t *testing.T, d *datadriven.TestData) {
+	var n, rev, lock int
+	var status string
+	d.MaybeScanArgs(t, "send", &n)
+	d.MaybeScanArgs(t, "rev", &rev)
+	switch d.Cmd {
+	case "prepared": // rows: "access key value mod", all created at mod
+		d.MaybeScanArgs(t, "lock", &lock)
+		known := 40
+		d.MaybeScanArgs(t, "known", &known)
+		req := s.sends[n-1]
+		rows := make([][]peerpb.Row, len(req.Body.(*peerpb.Prepare).Accesses))
+		for _, line := range strings.Split(strings.TrimSpace(d.Input), "\n") {
+			var i, mod int
+			var key, value string
+			if c, _ := fmt.Sscan(line, &i, &key, &value, &mod); c == 4 {
+				rows[i] = append(rows[i], peerpb.Row{
+					Key: []byte(key), Value: []byte(value), CreateRevision: int64(mod), ModRevision: int64(mod), Version: 1,
+				})
+			}
+		}
+		s.r.Reply(peerpb.Reply{ID: req.ID, Body: &peerpb.Prepared{
+			Rows: rows, Lock: uint64(lock), Compacted: -1, Known: metapb.Revision(known),
+		}}, s.now)
+	case "late": // the range closed at rev
+		s.r.Reply(peerpb.Reply{ID: s.sends[n-1].ID, Err: &peerpb.RefusedRevisionError{Closed: metapb.Revision(rev)}}, s.now)
+	case "pushed":
+		d.ScanArgs(t, "status", &status)
+		s.r.Reply(peerpb.Reply{ID: s.sends[n-1].ID, Body: &peerpb.Pushed{
+			Status: txnpb.RecordStatus(txnpb.RecordStatus_value[status]), Revision: metapb.Revision(rev),
+		}}, s.now)
+	default:
+		s.run(t, d)
+	}
+}
+
+func TestTxnScripts(t *testing.T) {
+	errorsByName := errorsByName
+	for name, err := range map[string]error{
+		"locklost": peerpb.ErrLockLost, "aborted": peerpb.ErrTxnAborted, "corrupt": mvcc.ErrCorrupt,
+	} {
+		errorsByName[name] = err
+	}
+	datadriven.Walk(t, "testdata/txn", func(t *testing.T, path string) {
+		r, err := New(Config{Store: 1, StoreStart: 7, RequestTimeout: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &script{r: r}
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			s.runTxn(t, d)
+			return s.ready()
+		})
+	})
+}
+
+// fakeRanges answers a router's requests about transactions as well-behaved
+// ranges with nothing in them would.
+func fakeRanges(r *Router, rev *metapb.Revision, now clock.Time) (results []Result, sends int) {
+	for {
+		rd := r.Ready()
+		if rd.Empty() {
+			return results, sends
+		}
+		results = append(results, rd.Results...)
+		sends += len(rd.Sends)
+		for _, req := range rd.Sends {
+			rep := peerpb.Reply{ID: req.ID, Body: &peerpb.Done{}}
+			if p, ok := req.Body.(*peerpb.Prepare); ok {
+				rep.Body = &peerpb.Prepared{Rows: make([][]peerpb.Row, len(p.Accesses)), Compacted: -1, Known: *rev}
+			}
+			r.Reply(rep, now)
+		}
+		for _, ask := range rd.Asks {
+			*rev += metapb.Revision(ask.N)
+			r.Granted(placement.Answer{Name: ask.Name, First: *rev, N: ask.N, Compacted: -1}, now)
+		}
+	}
+}
+
+// spreadTxn puts ten keys over eight ranges.
+func spreadTxn() *pb.TxnRequest {
+	req := &pb.TxnRequest{}
+	for i := range 10 {
+		req.Success = append(req.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{
+			RequestPut: &pb.PutRequest{Key: fmt.Appendf(nil, "%03dx", i*8%64), Value: make([]byte, 64)}}})
+	}
+	return req
+}
+
+// A transaction costs a range four messages, and one more for record and Forget.
+func TestTxnMessages(t *testing.T) {
+	r, err := New(Config{Store: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Descriptors([]*metapb.Descriptor{desc(2, 1, "l", "u3"), desc(3, 1, "u3", "u6"), desc(4, 1, "u6", "")})
+	rev := metapb.Revision(9)
+	r.Request(1, parseTxn("put 1\nput 4\nput 7"), 1)
+	results, sends := fakeRanges(r, &rev, 1)
+	if len(results) != 1 || results[0].Err != nil || sends != 3*3+2 || r.Len() != 0 {
+		t.Fatalf("results %v, %d sends, %d left", results, sends, r.Len())
+	}
+	if got := results[0].Resp.(*pb.TxnResponse).Header.Revision; got != 10 {
+		t.Fatalf("header %d, want 10", got)
+	}
+}
+
+// Whatever single answer goes wrong, the client gets exactly one result, the
+// operation ends, and no attempt is committed after another was.
+func TestTxnAnyAnswerFails(t *testing.T) {
+	failures := []error{
+		peerpb.ErrNotLeader, peerpb.ErrRangeNotFound, peerpb.ErrRefused, peerpb.ErrOverloaded, peerpb.ErrUnknown,
+		peerpb.ErrLockLost, peerpb.ErrTxnAborted, peerpb.ErrDiskFull, &peerpb.MovedError{},
+		&peerpb.RefusedRevisionError{Closed: 30}, errors.New("engine"),
+	}
+	for at := range 16 {
+		for _, failure := range failures {
+			checkOneFailure(t, at, failure)
+		}
+	}
+}
+
+func checkOneFailure(t *testing.T, at int, failure error) {
+	r, err := New(Config{Store: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Descriptors([]*metapb.Descriptor{desc(2, 1, "l", "u3"), desc(3, 1, "u3", "u6"), desc(4, 1, "u6", "")})
+	rev, now, n := metapb.Revision(9), clock.Time(1), 0
+	name := fmt.Sprintf("answer %d is %v", at, failure)
+	r.Request(1, parseTxn("put 1\nput 4\nput 7"), now)
+	results, recorded := 0, map[uint64]bool{}
+	for round := 0; r.Len() > 0; round++ {
+		if round > 1000 {
+			t.Fatalf("%s: it does not end", name)
+		}
+		rd := r.Ready()
+		results += len(rd.Results)
+		for _, req := range rd.Sends {
+			rep := peerpb.Reply{ID: req.ID, Body: &peerpb.Done{}}
+			switch b := req.Body.(type) {
+			case *peerpb.Prepare:
+				rep.Body = &peerpb.Prepared{Rows: make([][]peerpb.Row, len(b.Accesses)), Compacted: -1, Known: rev}
+			case *peerpb.Push:
+				rep.Body = &peerpb.Pushed{Status: txnpb.RecordStatus_ABORTED}
+			}
+			if n == at {
+				rep.Body, rep.Err = nil, failure
+			} else if b, ok := req.Body.(*peerpb.WriteRecord); ok {
+				recorded[b.Record.Id.Attempt] = true
+			}
+			n++
+			r.Reply(rep, now)
+		}
+		for _, ask := range rd.Asks {
+			rev += metapb.Revision(ask.N)
+			r.Granted(placement.Answer{Name: ask.Name, First: rev, N: ask.N, Compacted: -1}, now)
+		}
+		if rd.Empty() {
+			now = now.Add(10 * time.Millisecond)
+			r.Tick(now)
+		}
+	}
+	results += len(r.Ready().Results)
+	if results != 1 || len(recorded) > 1 {
+		t.Fatalf("%s: %d results, attempts with a record: %v", name, results, recorded)
+	}
+}
+
+func BenchmarkTxnEightRanges(b *testing.B) {
+	r := benchRouter(b, 64)
+	req := spreadTxn()
+	rev := metapb.Revision(9)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Request(1, req, 1)
+		if results, _ := fakeRanges(r, &rev, 1); len(results) != 1 || results[0].Err != nil {
+			b.Fatalf("%v", results)
+		}
+	}
+}
