@@ -2,6 +2,7 @@ package raftgroup
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -196,5 +197,41 @@ func TestQuiesceWaitsForTheApply(t *testing.T) {
 	quiet(true, "applied")
 	if s.g.NeedsTick() {
 		t.Fatal("a single voter wants to be ticked")
+	}
+}
+
+// TestIdleGroupsHoldNoEntries: ten thousand groups may have had a big entry last.
+func TestIdleGroupsHoldNoEntries(t *testing.T) {
+	s := newSolo(t, Config{})
+	s.must(s.g.Campaign())
+	s.run()
+	s.propose(strings.Repeat("x", 1<<20))
+	b := s.eng.NewBatch()
+	rd, err := s.g.Ready(b)
+	s.must(err)
+	s.commit(b)
+	s.must(s.g.Synced(rd.Token))
+	rd, err = s.g.Ready(s.eng.NewBatch())
+	s.must(err)
+	s.must(s.g.Applied(rd.Committed[0].Index))
+	if s.g.CacheBytes() != 0 || s.g.entries != nil {
+		t.Fatalf("holds %d bytes and %d entries", s.g.CacheBytes(), len(s.g.entries))
+	}
+	if len(rd.Committed[0].Data) != 1<<20 {
+		t.Fatal("the caller's slice was emptied under it")
+	}
+
+	c, r := single(t)
+	if err := r.g.Campaign(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.settle(); err != nil {
+		t.Fatal(err)
+	}
+	if r.g.CacheBytes() == 0 {
+		t.Fatal("a leader of peers keeps nothing to send")
+	}
+	if _, ok := r.g.Quiesce(func(metapb.ReplicaID) bool { return true }); !ok || r.g.CacheBytes() != 0 {
+		t.Fatalf("at rest: %t, %d bytes", ok, r.g.CacheBytes())
 	}
 }

@@ -42,8 +42,9 @@ type Group struct {
 	appends  []pendingAppend
 	applies  []pendingApply
 	// Scratch of Ready, lent to the caller until the next one.
-	messages []*Message
-	entries  []Entry
+	messages     []*Message
+	entries      []Entry
+	entriesBytes int
 }
 
 // softState is what an owner is told when it changes.

@@ -18,6 +18,7 @@ func (g *Group) NeedsTick() bool { return g.isLeader && !g.alone() }
 // live says whether a replica's store is there. Replicas on dead stores do not
 // keep a group awake: a store that stays away would keep every range that it
 // held awake for ever. Those of them that miss something are in lagging, by id.
+// A group at rest keeps no entries in memory.
 func (g *Group) Quiesce(live func(metapb.ReplicaID) bool) (lagging []metapb.ReplicaID, ok bool) {
 	if !g.isLeader || g.applied != g.lastIndex || len(g.appends) > 0 || g.HasReady() {
 		return nil, false
@@ -36,5 +37,6 @@ func (g *Group) Quiesce(live func(metapb.ReplicaID) bool) (lagging []metapb.Repl
 		return nil, false
 	}
 	slices.Sort(lagging)
+	g.log.cache.dropTo(g.log.synced)
 	return lagging, true
 }

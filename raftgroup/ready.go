@@ -11,6 +11,10 @@ import (
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
+// scratchBytesMax bounds the data of entries that an idle group holds on to
+// because it keeps the slice in which it handed them out.
+const scratchBytesMax = 1024
+
 // Token names what one Ready wrote. Tokens of a group grow.
 type Token uint64
 
@@ -57,8 +61,8 @@ func (g *Group) HasReady() bool {
 }
 
 // Ready hands out what is to do, and writes what must become durable into b,
-// which the owner then commits, in the order of the calls. After it HasReady is
-// false but for answers to the group's own vote; the owner asks again.
+// which the owner then commits, in the order of the calls. The owner asks
+// HasReady again: a pre-vote that nobody has to be asked for is answered inside.
 func (g *Group) Ready(b engine.Batch) (rd Ready, err error) {
 	defer g.guard(&err)
 	if g.log.failed != nil {
@@ -70,7 +74,7 @@ func (g *Group) Ready(b engine.Batch) (rd Ready, err error) {
 	clear(g.outbox)
 	g.outbox = g.outbox[:0]
 	clear(g.entries)
-	g.entries = g.entries[:0]
+	g.entries, g.entriesBytes = g.entries[:0], 0
 
 	if out.HardState != nil {
 		g.committed = max(g.committed, out.HardState.GetCommit())
@@ -147,6 +151,7 @@ func (g *Group) acceptApply(m *Message) error {
 				g.cfg.RangeID, e.GetIndex(), e.GetType()))
 		}
 		g.entries = append(g.entries, exportEntry(e))
+		g.entriesBytes += len(e.GetData())
 	}
 	g.handedOut = m.Entries[len(m.Entries)-1].GetIndex()
 	g.applies = append(g.applies, pendingApply{last: g.handedOut, response: m.Responses[0]})
@@ -193,9 +198,9 @@ func (g *Group) release(responses []*Message) error {
 	return nil
 }
 
-// Applied says that the effects of the committed entries up to index are in the
-// engine, together with index as the new Config.AppliedIndex; they need not be
-// durable.
+// Applied says that the effects of the committed entries up to index, and index
+// as the new Config.AppliedIndex, are in the engine or in a batch that is
+// committed next. They need not be durable.
 // REQUIRES: Ready handed out index.
 func (g *Group) Applied(index uint64) (err error) {
 	defer g.guard(&err)
@@ -218,6 +223,10 @@ func (g *Group) Applied(index uint64) (err error) {
 		g.maybeReady = true
 	}
 	g.applies = popFront(g.applies, n)
+	if len(g.applies) == 0 && g.entriesBytes > scratchBytesMax {
+		// The next Ready may be far away. The caller's slice stays whole.
+		g.entries, g.entriesBytes = nil, 0
+	}
 	if g.alone() {
 		// Nobody will ask for it again.
 		g.log.cache.dropTo(min(index, g.log.synced))

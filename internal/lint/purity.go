@@ -21,7 +21,6 @@ func coreDirs() []string {
 func shellFiles() map[string]string {
 	return map[string]string{
 		"raftgroup/logger.go":    "hands raft's lines to slog, which asks for a context",
-		"raftgroup/scheduler.go": "workers and their queue",
 		"router/client.go":       "blocks its caller until the answer is there",
 		"router/local.go":        "what that blocking caller waits on",
 		"router/read.go":         "reads on the caller's goroutine, under its context",
