@@ -21,8 +21,10 @@ type pushOf struct {
 	sweep *sweep
 }
 
-// recordAgeMax is how long a record is left to a living coordinator.
-const recordAgeMax = 10 * time.Second
+// recordAgeMax is how long a record is left to a living coordinator. It is well
+// above a router's request timeout: a coordinator that asks what became of its
+// transaction starts over when there is no record.
+const recordAgeMax = 30 * time.Second
 
 // sweep has the intents of a record resolved.
 type sweep struct {

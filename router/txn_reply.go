@@ -138,8 +138,12 @@ func (o *txnOp) learned(r *Router, body any, err error) {
 	switch {
 	case err == nil && p != nil && p.Status == txnpb.RecordStatus_COMMITTED:
 		o.committed(r)
-	case err == nil && p != nil:
+	case err == nil && p != nil && r.now.Before(o.deadline):
 		o.startOver(r, peerpb.ErrTxnAborted)
+	case err == nil:
+		// Long ago: a record may have been there, and be forgotten by now.
+		o.end(r, false)
+		r.finish(o, nil, peerpb.ErrUnknown)
 	case o.answered || (judge(err) == verdictFail && err != nil):
 		r.finish(o, nil, peerpb.ErrUnknown) // the ranges find out by themselves
 	default:
