@@ -4,6 +4,7 @@ GO       ?= go
 SEEDS    ?= 20
 REQUESTS ?= 10000
 SEED     ?= 1
+KILLS    ?= 10
 BENCH    ?=
 
 # What is tested with real processes and real etcd lies in modules of its own.
@@ -39,9 +40,9 @@ sim:
 replay:
 	$(GO) test ./internal/sim -count=1 -timeout 0 -v -run TestSeeds -args -seed=$(SEED) -trace
 
-# Real processes: kill, restart, full disk, damaged files.
+# Real processes: KILLS times kill -9, restarts, full disk, damaged files.
 e2e: build
-	cd e2e && $(GO) test ./process -count=1 -timeout 30m
+	cd e2e && $(GO) test ./process -count=1 -timeout 60m -kills=$(KILLS)
 
 # Random requests to Flotilla and to real etcd: SEEDS runs of REQUESTS each.
 difftest: build

@@ -48,6 +48,13 @@ func TestModelAgainstEtcd(t *testing.T) {
 func TestEtcdAgainstEtcd(t *testing.T) {
 	r := Run{Seed: 1000, Requests: min(*requests, 2000)}
 	a, b := newRemote(dial(t, startEtcd(t))), newRemote(dial(t, startEtcd(t)))
+	for i, req := range corners() {
+		if err := r.step(t.Context(), i, req, a, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.Seed++
+	a, b = newRemote(dial(t, startEtcd(t))), newRemote(dial(t, startEtcd(t)))
 	if err := r.compare(t.Context(), a, b); err != nil {
 		t.Fatal(err)
 	}

@@ -7,5 +7,7 @@
 // one answer shows one, or the comparison is blind.
 //
 // Requests go one at a time, so that both servers have only one order to
-// choose from. What may differ is in model.Equal.
+// choose from. What may differ is in model.Equal: ids, the raft term, and rows
+// that a sort leaves in any order. What is not asked is in model.Generator:
+// requests that crash etcd, and streams that etcd sorts chunk by chunk.
 package difftest
