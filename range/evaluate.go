@@ -141,7 +141,7 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 	if !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req)) {
 		return parks, nil
 	}
-	if r.store.full && needsSpace(body.Req) {
+	if r.store.full && mvcc.Puts(body.Req) {
 		r.store.reply(w.req.ID, nil, peerpb.ErrDiskFull)
 		return taken, nil
 	}
@@ -175,28 +175,6 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 		b.changes++
 	}
 	return taken, nil
-}
-
-// needsSpace reports whether a request may put something.
-func needsSpace(req proto.Message) bool {
-	switch req := req.(type) {
-	case *pb.PutRequest:
-		return true
-	case *pb.TxnRequest:
-		return txnPuts(req)
-	}
-	return false
-}
-
-func txnPuts(t *pb.TxnRequest) bool {
-	for _, ops := range [][]*pb.RequestOp{t.Success, t.Failure} {
-		for _, op := range ops {
-			if op.GetRequestPut() != nil || (op.GetRequestTxn() != nil && txnPuts(op.GetRequestTxn())) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // evaluateSystem evaluates an operation of the system range.

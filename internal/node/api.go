@@ -39,6 +39,52 @@ func (kv *KV) Compact(ctx context.Context, req *pb.CompactionRequest) (*pb.Compa
 	return resp, err
 }
 
+// capped returns what an active alarm answers to a request, as etcd when it
+// applies one: with NOSPACE nothing is put, with CORRUPT nothing is served.
+func (kv *KV) capped(puts bool) error {
+	switch a := kv.n.Alarms(); {
+	case len(a) == 0:
+		return nil
+	case slices.ContainsFunc(a, func(m *pb.AlarmMember) bool { return m.Alarm == pb.AlarmType_CORRUPT }):
+		return mvcc.ErrCorrupt
+	case puts && slices.ContainsFunc(a, func(m *pb.AlarmMember) bool { return m.Alarm == pb.AlarmType_NOSPACE }):
+		return peerpb.ErrDiskFull
+	}
+	return nil
+}
+
+// Put stores a key.
+func (kv *KV) Put(ctx context.Context, req *pb.PutRequest) (*pb.PutResponse, error) {
+	if err := kv.capped(true); err != nil {
+		return nil, err
+	}
+	return kv.Client.Put(ctx, req)
+}
+
+// DeleteRange deletes keys.
+func (kv *KV) DeleteRange(ctx context.Context, req *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
+	if err := kv.capped(false); err != nil {
+		return nil, err
+	}
+	return kv.Client.DeleteRange(ctx, req)
+}
+
+// Txn compares, then reads and writes.
+func (kv *KV) Txn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	if err := kv.capped(len(kv.n.Alarms()) > 0 && mvcc.Puts(req)); err != nil {
+		return nil, err
+	}
+	return kv.Client.Txn(ctx, req)
+}
+
+// Range reads.
+func (kv *KV) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
+	if err := kv.capped(false); err != nil {
+		return nil, err
+	}
+	return kv.Client.Range(ctx, req)
+}
+
 // IDs implements etcdapi.Identity.
 func (n *Node) IDs() (cluster, member uint64) { return n.ident.ClusterId, n.ident.NodeId }
 

@@ -134,6 +134,9 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		<-n.loopDone
 		return nil, ctx.Err()
 	}
+	if err := n.refreshAlarms(ctx); err != nil {
+		return nil, err
+	}
 	for name, f := range map[string]func(context.Context){"gc": n.gc.run, "count": n.counts.run, "space": n.watchSpace} {
 		if err := n.stop.Go(name, f); err != nil {
 			return nil, err
