@@ -178,6 +178,7 @@ func (r *Replica) applyRecord(b engine.Batch, rec *txnpb.Record) error {
 	b.Set(keys.Record(anchorOf(rec), rec.Id), value)
 	r.txns.records[keyOf(rec.Id)] = rec
 	r.sawRevision(Revision(rec.Revision))
+	r.store.decided(Revision(rec.Revision))
 	r.watchRecords()
 	return nil
 }
