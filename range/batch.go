@@ -25,11 +25,22 @@ type work struct {
 type workQueue struct {
 	items []*work
 	bytes int
+	// hurried counts those that need no disk.
+	hurried int
 }
 
 func (q *workQueue) push(w *work) {
 	q.items = append(q.items, w)
-	q.bytes += w.bytes
+	q.count(w, 1)
+}
+
+// count enters a work into the sums, or takes it out.
+func (q *workQueue) count(w *work, sign int) {
+	q.bytes += sign * w.bytes
+	switch w.req.Body.(type) {
+	case *peerpb.Prepare, *peerpb.Release, *peerpb.Close:
+		q.hurried += sign
+	}
 }
 
 // pushFront puts works that the lock table let on before all others but those
@@ -42,14 +53,14 @@ func (q *workQueue) pushFront(ws []*work) {
 	}
 	q.items = slices.Insert(q.items, n, ws...)
 	for _, w := range ws {
-		q.bytes += w.bytes
+		q.count(w, 1)
 	}
 }
 
 // drop removes the first n.
 func (q *workQueue) drop(n int) {
 	for _, w := range q.items[:n] {
-		q.bytes -= w.bytes
+		q.count(w, -1)
 	}
 	rest := copy(q.items, q.items[n:])
 	clear(q.items[rest:])

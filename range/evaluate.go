@@ -36,7 +36,7 @@ func (r *Replica) evaluate(free bool) {
 		}
 		return
 	}
-	if !free && !r.hurries() {
+	if !free && r.queue.hurried == 0 {
 		r.waitForSync()
 		return
 	}
@@ -64,17 +64,6 @@ func (r *Replica) waitForSync() {
 		r.waiting = true
 		r.store.waiting = append(r.store.waiting, r)
 	}
-}
-
-// hurries reports whether something waits that needs no disk.
-func (r *Replica) hurries() bool {
-	for _, w := range r.queue.items {
-		switch w.req.Body.(type) {
-		case *peerpb.Prepare, *peerpb.Release, *peerpb.Close:
-			return true
-		}
-	}
-	return false
 }
 
 // fillBatch evaluates from the queue until the batch is full or cut. A request

@@ -117,15 +117,15 @@ type Store struct {
 	sends   uint64     // the ID of the last of Output.Sends
 
 	// known is the highest revision that any grant named. Invariant: grows.
-	known     Revision
+	known Revision
 	// visible is the highest revision of a change, or of a transaction decided
 	// here, that can be read; deciding the same with what Advance will make so.
 	visible, deciding Revision
 	epoch             uint64
-	compacted Revision
-	full      bool              // the disk takes no more
-	pushes    map[uint64]pushOf // unanswered Sends, by number
-	failed    error
+	compacted         Revision
+	full              bool              // the disk takes no more
+	pushes            map[uint64]pushOf // unanswered Sends, by number
+	failed            error
 }
 
 // groupToken says that a sync makes what a group handed out under token durable.
