@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"os/signal"
+	"path"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+
+	"github.com/flotilladb/flotilla/internal/config"
+	"github.com/flotilladb/flotilla/internal/etcdapi"
+	"github.com/flotilladb/flotilla/internal/node"
+	"github.com/flotilladb/flotilla/internal/stop"
+)
+
+// stopTimeout is how long an orderly stop may take before calls under way are
+// cut off. A watch never ends by itself, so this is often used up.
+const stopTimeout = 5 * time.Second
+
+func newServer(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run a node",
+		Long: "Run a node. Flags that etcd has too mean the same. A flag that is not given is\n" +
+			"taken from the variable FLOTILLA_<NAME>, else from ETCD_<NAME>.",
+		Args: exactly(0, ""),
+	}
+	flags := config.AddFlags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := flags.Load(a.environ)
+		if err != nil {
+			return &usageError{cmd, err}
+		}
+		logger, closeLog, err := newLogger(cfg, a.out, a.err)
+		if err != nil {
+			return err
+		}
+		defer closeLog()
+		for _, w := range cfg.Warnings {
+			logger.Warn(w)
+		}
+		if err := serve(cmd.Context(), cfg, a.environ, logger); err != nil {
+			logger.Error("the node ends", "error", err)
+			return err
+		}
+		return nil
+	}
+	return cmd
+}
+
+// serve runs a node until a signal, or until it fails. A second signal ends the
+// process at once.
+func serve(ctx context.Context, cfg *config.Config, environ []string, logger *slog.Logger) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+	tuneMemory(cfg, environ)
+
+	listeners, err := listen(cfg)
+	if err != nil {
+		return err
+	}
+	defer listeners.close()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n, err := node.Open(ctx, node.Config{
+		Name: cfg.Name, Dir: cfg.DataDir, ClusterToken: cfg.InitialClusterToken,
+		ClientURLs: texts(cfg.AdvertiseClientURLs), PeerURLs: texts(cfg.InitialAdvertisePeerURLs),
+		CacheBytes: cfg.CacheBytes, QuotaBytes: cfg.QuotaBackendBytes,
+		Logger: logger, Registerer: registry,
+	})
+	if err != nil {
+		return fmt.Errorf("start on %s: %w", cfg.DataDir, err)
+	}
+	stopper := stop.New(context.WithoutCancel(ctx))
+	api, err := startAPI(cfg, n, listeners, stopper, registry, logger)
+	if err != nil {
+		return errors.Join(err, stopAll(nil, n, stopper))
+	}
+	logger.Info("ready to serve client requests", "name", cfg.Name, "data_dir", cfg.DataDir,
+		"listen_client_urls", texts(cfg.ListenClientURLs))
+
+	select {
+	case s := <-signals:
+		logger.Info("stopping", "signal", s.String())
+	case <-ctx.Done():
+		logger.Info("stopping")
+	case <-n.Failed():
+		err = n.Err()
+	}
+	_ = stopper.Go("second signal", func(ctx context.Context) {
+		select {
+		case <-signals:
+			os.Exit(exitFailed)
+		case <-ctx.Done():
+		}
+	})
+	return errors.Join(err, stopAll(api, n, stopper))
+}
+
+// stopAll ends the API before the node behind it.
+func stopAll(api *etcdapi.Server, n *node.Node, stopper *stop.Stopper) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if api != nil {
+		api.Stop(ctx)
+	}
+	stopper.Quiesce()
+	if err := stopper.Wait(ctx); err != nil {
+		return fmt.Errorf("still running: %v: %w", stopper.Running(), err)
+	}
+	nodeCtx, cancelNode := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancelNode()
+	return n.Stop(nodeCtx)
+}
+
+func startAPI(cfg *config.Config, n *node.Node, listeners *listeners, stopper *stop.Stopper,
+	registry *prometheus.Registry, logger *slog.Logger,
+) (*etcdapi.Server, error) {
+	api, err := etcdapi.New(etcdapi.Config{
+		KV: n.KV(), Identity: n, Maintenance: n, Alarms: n, Cluster: n, Admin: n, Quota: n,
+		Stopper: stopper, Logger: logger, Registerer: registry, Gatherer: registry,
+		MaxTxnOps: cfg.MaxTxnOps, MaxRequestBytes: cfg.MaxRequestBytes,
+		MaxConcurrentStreams: cfg.MaxConcurrentStreams,
+		RequestTimeout:       cfg.RequestTimeout(),
+		SniffTimeout:         etcdapi.DefaultConfig().SniffTimeout,
+		KeepaliveMinTime:     cfg.GRPCKeepaliveMinTime,
+		KeepaliveInterval:    cfg.GRPCKeepaliveInterval,
+		KeepaliveTimeout:     cfg.GRPCKeepaliveTimeout,
+		Pprof:                cfg.EnablePprof,
+		Gateway:              cfg.EnableGateway,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range listeners.clients {
+		if err := api.Serve(l); err != nil {
+			return nil, err
+		}
+	}
+	for _, l := range listeners.metrics {
+		if err := api.ServeHTTP(l); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.AutoCompaction == config.CompactionOff {
+		return api, nil
+	}
+	return api, etcdapi.StartCompactor(etcdapi.CompactorConfig{
+		KV: n.KV(), Identity: n, Stopper: stopper, Logger: logger,
+		KeepRevisions: cfg.AutoCompactionRevisions, KeepPeriod: cfg.AutoCompactionPeriod,
+	})
+}
+
+// tuneMemory sets how eagerly garbage is collected, unless Go's own variables
+// do. Most of a node's memory is the engine's cache, which is not on the heap.
+func tuneMemory(cfg *config.Config, environ []string) {
+	if !isSet(environ, "GOGC") {
+		debug.SetGCPercent(cfg.GCPercent)
+	}
+	if cfg.MemoryLimitBytes > 0 && !isSet(environ, "GOMEMLIMIT") {
+		debug.SetMemoryLimit(cfg.MemoryLimitBytes)
+	}
+}
+
+// listeners are bound before the store is opened: a port in use is known at
+// once, and clients that come early wait instead of being turned away.
+type listeners struct {
+	clients, metrics []net.Listener
+}
+
+func (l *listeners) close() {
+	for _, one := range append(l.clients, l.metrics...) {
+		_ = one.Close() // whoever served it may have closed it
+	}
+}
+
+func listen(cfg *config.Config) (*listeners, error) {
+	var l listeners
+	for _, group := range []struct {
+		flag string
+		urls []url.URL
+		to   *[]net.Listener
+	}{
+		{"listen-client-urls", cfg.ListenClientURLs, &l.clients},
+		{"listen-metrics-urls", cfg.ListenMetricsURLs, &l.metrics},
+	} {
+		for i := range group.urls {
+			one, err := listenURL(&group.urls[i])
+			if err != nil {
+				l.close()
+				return nil, fmt.Errorf("--%s: %w", group.flag, err)
+			}
+			*group.to = append(*group.to, one)
+		}
+	}
+	return &l, nil
+}
+
+func listenURL(u *url.URL) (net.Listener, error) {
+	if u.Scheme == "unix" {
+		file := filepath.FromSlash(path.Join(u.Host, u.Path))
+		if u.Host == "" {
+			file = u.Path
+		}
+		return net.Listen("unix", file)
+	}
+	return net.Listen("tcp", u.Host)
+}
+
+func texts(urls []url.URL) []string {
+	out := make([]string, len(urls))
+	for i := range urls {
+		out[i] = urls[i].String()
+	}
+	return out
+}
