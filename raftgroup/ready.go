@@ -63,6 +63,8 @@ func (g *Group) HasReady() bool {
 // Ready hands out what is to do, and writes what must become durable into b,
 // which the owner then commits, in the order of the calls. The owner asks
 // HasReady again: a pre-vote that nobody has to be asked for is answered inside.
+// On an error the rest of b is still good: what the group wrote before it
+// stopped binds nobody but itself.
 func (g *Group) Ready(b engine.Batch) (rd Ready, err error) {
 	defer g.guard(&err)
 	if g.log.failed != nil {
