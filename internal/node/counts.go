@@ -10,10 +10,10 @@ import (
 	"github.com/flotilladb/flotilla/range"
 )
 
-// counts is the store's index of live keys, with the lock that mvcc.CountIndex
+// Counts is the store's index of live keys, with the lock that mvcc.CountIndex
 // asks for. It is not kept before somebody counts: until then a write pays
 // nothing for it.
-type counts struct {
+type Counts struct {
 	reader engine.Reader
 	build  chan struct{} // has room for one: there may be a part to build
 	mu     struct {
@@ -25,13 +25,14 @@ type counts struct {
 // buildRows is how many rows one step of building looks at.
 const buildRows = 16 << 10
 
-func newCounts(r engine.Reader) *counts {
-	return &counts{reader: r, build: make(chan struct{}, 1)}
+// NewCounts returns an index of nothing.
+func NewCounts(r engine.Reader) *Counts {
+	return &Counts{reader: r, build: make(chan struct{}, 1)}
 }
 
-// commit commits to the engine and tells the index. The two are one to whoever
+// Commit commits to the engine and tells the index. The two are one to whoever
 // counts.
-func (c *counts) commit(applied []ranges.Applied, commit func() error) error {
+func (c *Counts) Commit(applied []ranges.Applied, commit func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := commit(); err != nil {
@@ -48,8 +49,8 @@ func (c *counts) commit(applied []ranges.Applied, commit func() error) error {
 	return nil
 }
 
-// count returns the number of live keys of [start, end) at a revision.
-func (c *counts) count(start, end []byte, at metapb.Revision) (int64, error) {
+// Count returns the number of live keys of [start, end) at a revision.
+func (c *Counts) Count(start, end []byte, at metapb.Revision) (int64, error) {
 	c.mu.Lock()
 	if c.mu.index == nil {
 		c.mu.index = mvcc.NewCountIndex(nil, nil)
@@ -66,8 +67,8 @@ func (c *counts) count(start, end []byte, at metapb.Revision) (int64, error) {
 	return plan.Known + scanned, err
 }
 
-// live returns the number of live keys now, -1 if it is not known.
-func (c *counts) live() int64 {
+// Live returns the number of live keys now, -1 if it is not known.
+func (c *Counts) Live() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.index == nil {
@@ -81,27 +82,40 @@ func (c *counts) live() int64 {
 
 // run builds what of the index is not known, step by step, when somebody met
 // it.
-func (c *counts) run(ctx context.Context) {
+func (c *Counts) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.build:
 		}
-		for c.step() && ctx.Err() == nil {
+		for ctx.Err() == nil {
+			task := c.Begin()
+			if task == nil || !c.Finish(task, task.Run()) {
+				break
+			}
 		}
 	}
 }
 
-// step builds one part; false if there is nothing to build, or it failed.
-func (c *counts) step() bool {
+// Begin returns the next part to build, nil if there is none. It is run without
+// the lock, beside commits, and then given to Finish.
+func (c *Counts) Begin() *mvcc.CountTask {
 	c.mu.Lock()
-	task, err := c.mu.index.Begin(c.reader, buildRows)
-	c.mu.Unlock()
-	if task == nil || err != nil {
-		return false
+	defer c.mu.Unlock()
+	if c.mu.index == nil {
+		return nil
 	}
-	runErr := task.Run()
+	task, err := c.mu.index.Begin(c.reader, buildRows)
+	if err != nil {
+		return nil
+	}
+	return task
+}
+
+// Finish takes in a part that was run, with what its run returned; false if it
+// failed.
+func (c *Counts) Finish(task *mvcc.CountTask, runErr error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.mu.index.Finish(task) == nil && runErr == nil

@@ -3,14 +3,11 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
-	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/metapb"
-	"github.com/flotilladb/flotilla/range"
 )
 
 // collector removes what a compaction no longer needs, range by range, in steps
@@ -99,64 +96,23 @@ func (c *collector) run(ctx context.Context) {
 
 // collect removes the garbage up to a revision from every range of the store.
 func (c *collector) collect(ctx context.Context, to metapb.Revision) error {
-	c.n.pub.removal.Store(max(c.n.pub.removal.Load(), int64(to)))
-	for addr, more := []byte{byte(keys.KindUser)}, true; more; {
-		t := c.n.pub.table.Load()
-		i := t.find(addr)
-		pr := t.pieces[i]
-		// What is under way below the compacted revision must be applied first,
-		// or the newest version that the compaction keeps would not be known.
-		if metapb.Revision(pr.bound.Load()) <= to {
-			if err := sleep(ctx, gcRetry); err != nil {
-				return err
-			}
-			continue
-		}
-		end, err := c.collectRange(ctx, pr.desc, to)
-		if err != nil {
-			return fmt.Errorf("range %d: %w", pr.desc.RangeId, err)
-		}
-		addr, more = end, len(end) != 0
-	}
-	return nil
-}
-
-// collectRange removes the garbage of one range and returns where it ended. A
-// split meanwhile does no harm: the right side took over the mark from before,
-// and what is removed twice is removed.
-func (c *collector) collectRange(ctx context.Context, d *metapb.Descriptor, to metapb.Revision) ([]byte, error) {
-	eng := c.n.eng
-	mark, err := ranges.ReadRemovalMark(eng, d.ID())
-	if err != nil {
-		return nil, err
-	}
-	if mark >= to {
-		return d.End, nil
-	}
-	start, end, ok := keys.UserBounds(d.Span())
-	if !ok {
-		return d.End, nil
-	}
-	gc := mvcc.NewCollector(start, end, max(mark, 0), to)
-	for done := false; !done; {
+	removal := NewRemoval(&c.n.pub, to)
+	for {
 		began := time.Now()
-		b := eng.NewBatch()
-		_, done, err = gc.Step(eng, b, mvcc.CollectBudget{})
-		if done {
-			ranges.WriteRemovalMark(b, d.ID(), to)
+		step, err := removal.Step(c.n.eng, mvcc.CollectBudget{})
+		pause := max(gcPauseMin, gcShare*time.Since(began))
+		switch {
+		case err != nil:
+			return err
+		case step == RemovalDone:
+			return nil
+		case step == RemovalWaits:
+			pause = gcRetry
 		}
-		if err == nil && !b.Empty() {
-			err = eng.Commit(b, false)
-		}
-		b.Close()
-		if err != nil {
-			return nil, err
-		}
-		if err := sleep(ctx, max(gcPauseMin, gcShare*time.Since(began))); err != nil {
-			return nil, err
+		if err := sleep(ctx, pause); err != nil {
+			return err
 		}
 	}
-	return d.End, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -25,12 +25,12 @@ type Node struct {
 	eng    engine.Engine
 	core   *Core
 	client *router.Client
-	counts *counts
+	counts *Counts
 	gc     *collector
 	stop   *stop.Stopper // all but the loop
 	loopIn *stop.Stopper
 
-	pub    published
+	pub    Published
 	wakeup chan struct{}
 	inbox  struct {
 		sync.Mutex
@@ -103,7 +103,7 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, ident: ident, eng: eng, core: core,
-		counts:   newCounts(eng),
+		counts:   NewCounts(eng),
 		stop:     stop.New(context.Background()),
 		loopIn:   stop.New(context.Background()),
 		wakeup:   make(chan struct{}, 1),
@@ -113,10 +113,8 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		loopDone: make(chan struct{}),
 	}
 	n.gc = newCollector(n)
-	n.pub.compacted.Store(-1)
-	n.pub.removal.Store(-1)
+	n.pub.init()
 	n.pub.room.Store(n.room())
-	n.pub.table.Store(&pieceTable{})
 	if n.client, err = router.NewClient(router.ClientConfig{Local: n}); err != nil {
 		return nil, err
 	}
@@ -167,12 +165,23 @@ func (n *Node) Stop(ctx context.Context) error {
 	return n.eng.Close()
 }
 
+// Current implements router.Local.
+func (n *Node) Current() (current, compacted metapb.Revision) { return n.pub.Current() }
+
+// Pieces implements router.Local.
+func (n *Node) Pieces(dst []router.Piece, span metapb.Span, s metapb.Revision) []router.Piece {
+	return n.pub.Pieces(dst, span, s)
+}
+
+// Valid implements router.Local.
+func (n *Node) Valid(p router.Piece, rev metapb.Revision) bool { return n.pub.Valid(p, rev) }
+
 // Reader implements router.Local.
 func (n *Node) Reader() engine.Reader { return n.eng }
 
 // Count implements router.Local.
 func (n *Node) Count(start, end []byte, rev metapb.Revision) (int64, error) {
-	return n.counts.count(start, end, rev)
+	return n.counts.Count(start, end, rev)
 }
 
 // watchSpace tells the core whether the disk takes writes that need space, and

@@ -13,15 +13,15 @@ import (
 	"github.com/flotilladb/flotilla/router"
 )
 
-// published is what the loop lets readers see, who run on their own goroutines.
+// Published is what the loop lets readers see, who run on their own goroutines.
 //
 // The loop writes in this order: the engine, the bounds of the ranges it
-// touched, then current. A reader loads current (its S), then the bound of each
+// touched (Ranges), then current (Revisions). A reader loads current (its S), then the bound of each
 // range that it reads: above S means that everything the range will ever hold at
 // or below S is in the engine, because a revision that is given out later is
 // above S, and one that was given out before S became current is either applied
 // or in the bound.
-type published struct {
+type Published struct {
 	current   atomic.Int64
 	compacted atomic.Int64
 	// removal is the revision below which old versions may be gone. It is raised
@@ -31,6 +31,57 @@ type published struct {
 	table   atomic.Pointer[pieceTable]
 	room    atomic.Int64 // bytes that the store may still take from clients
 	alarms  atomic.Pointer[[]*pb.AlarmMember]
+}
+
+// init makes it that of a node that serves nothing yet.
+func (p *Published) init() {
+	p.compacted.Store(-1)
+	p.removal.Store(-1)
+	p.table.Store(&pieceTable{})
+}
+
+// NewPublished returns what a node shows that serves nothing yet.
+func NewPublished() *Published {
+	p := &Published{}
+	p.init()
+	return p
+}
+
+// Ranges publishes ranges that changed, and the bounds of those that the last
+// step of the core touched. It is called after the step's rows are committed.
+func (p *Published) Ranges(store *ranges.Store, changed []*metapb.Descriptor) {
+	if len(changed) > 0 {
+		newest := map[metapb.RangeID]*metapb.Descriptor{}
+		var order []metapb.RangeID
+		for _, d := range changed {
+			if newest[d.ID()] == nil {
+				order = append(order, d.ID())
+			}
+			newest[d.ID()] = d
+		}
+		descs := make([]*metapb.Descriptor, 0, len(order))
+		for _, id := range order {
+			descs = append(descs, newest[id])
+		}
+		t := p.table.Load().update(descs)
+		for _, id := range order {
+			t.setBound(store.Replica(id))
+		}
+		p.table.Store(t)
+	}
+	t := p.table.Load()
+	store.Touched(func(r *ranges.Replica) { t.setBound(r) })
+}
+
+// Revisions publishes the current and the compacted revision. It is called after
+// Ranges, and says whether there is more to remove.
+func (p *Published) Revisions(current, compacted metapb.Revision) (grown bool) {
+	if int64(compacted) > p.compacted.Load() {
+		p.compacted.Store(int64(compacted))
+		grown = true
+	}
+	p.current.Store(int64(current))
+	return grown
 }
 
 // pieceTable is the ranges of the store, by start. It is never changed.
@@ -88,16 +139,16 @@ func (t *pieceTable) setBound(r *ranges.Replica) {
 }
 
 // Current implements router.Local.
-func (n *Node) Current() (current, compacted metapb.Revision) {
+func (p *Published) Current() (current, compacted metapb.Revision) {
 	// Compacted first: a compaction at or below current may come in between, but
 	// never one above it.
-	compacted = metapb.Revision(n.pub.compacted.Load())
-	return metapb.Revision(n.pub.current.Load()), compacted
+	compacted = metapb.Revision(p.compacted.Load())
+	return metapb.Revision(p.current.Load()), compacted
 }
 
 // Pieces implements router.Local.
-func (n *Node) Pieces(dst []router.Piece, span metapb.Span, s metapb.Revision) []router.Piece {
-	t := n.pub.table.Load()
+func (p *Published) Pieces(dst []router.Piece, span metapb.Span, s metapb.Revision) []router.Piece {
+	t := p.table.Load()
 	for i := max(t.find(span.Start), 0); i < len(t.pieces); i++ {
 		pr := t.pieces[i]
 		part, ok := pr.desc.Span().Intersect(span)
@@ -115,11 +166,11 @@ func (n *Node) Pieces(dst []router.Piece, span metapb.Span, s metapb.Revision) [
 }
 
 // Valid implements router.Local.
-func (n *Node) Valid(p router.Piece, rev metapb.Revision) bool {
-	if metapb.Revision(n.pub.removal.Load()) > rev {
+func (p *Published) Valid(piece router.Piece, rev metapb.Revision) bool {
+	if metapb.Revision(p.removal.Load()) > rev {
 		return false
 	}
-	t := n.pub.table.Load()
-	i := t.find(p.Span.Start)
-	return i >= 0 && t.pieces[i].desc.ID() == p.Range && t.pieces[i].desc.Generation == p.Generation
+	t := p.table.Load()
+	i := t.find(piece.Span.Start)
+	return i >= 0 && t.pieces[i].desc.ID() == piece.Range && t.pieces[i].desc.Generation == piece.Generation
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/proto/metapb"
-	"github.com/flotilladb/flotilla/range"
 	"github.com/flotilladb/flotilla/router"
 )
 
@@ -175,39 +174,16 @@ type syncDone struct {
 // commitApply commits applied rows and counts their keys.
 func (n *Node) commitApply(rd *Ready) error {
 	defer rd.Apply.Close()
-	return n.counts.commit(rd.Applied, func() error { return n.eng.Commit(rd.Apply, false) })
+	return n.counts.Commit(rd.Applied, func() error { return n.eng.Commit(rd.Apply, false) })
 }
 
 // publish lets readers see what the step made readable. The order is that of
-// the comment of published.
+// the comment of Published.
 func (n *Node) publish(rd *Ready) {
-	if len(rd.Descriptors) > 0 {
-		t := n.pub.table.Load()
-		newest := map[metapb.RangeID]*metapb.Descriptor{}
-		var order []metapb.RangeID
-		for _, d := range rd.Descriptors {
-			if newest[d.ID()] == nil {
-				order = append(order, d.ID())
-			}
-			newest[d.ID()] = d
-		}
-		descs := make([]*metapb.Descriptor, 0, len(order))
-		for _, id := range order {
-			descs = append(descs, newest[id])
-		}
-		t = t.update(descs)
-		for _, id := range order {
-			t.setBound(n.core.Store().Replica(id))
-		}
-		n.pub.table.Store(t)
-	}
-	t := n.pub.table.Load()
-	n.core.Store().Touched(func(r *ranges.Replica) { t.setBound(r) })
-	if rev := int64(n.core.System().Compacted()); rev > n.pub.compacted.Load() {
-		n.pub.compacted.Store(rev)
+	n.pub.Ranges(n.core.Store(), rd.Descriptors)
+	if n.pub.Revisions(n.core.Current(), n.core.System().Compacted()) {
 		n.gc.wake()
 	}
-	n.pub.current.Store(int64(n.core.Current()))
 	if !n.isServing && n.core.Serving() {
 		n.isServing = true
 		n.pub.term.Store(n.core.Store().Replica(metapb.SystemRange).Info().Term)

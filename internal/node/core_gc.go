@@ -1,0 +1,102 @@
+package node
+
+import (
+	"fmt"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/range"
+)
+
+// Removal removes from a store what a compaction no longer needs, range by range,
+// in steps that its driver paces. Readers and writers go on beside it.
+//
+// The published removal mark is raised before the first step, so that a reader
+// whose iterator was opened too late finds out.
+type Removal struct {
+	pub  *Published
+	to   metapb.Revision
+	addr []byte // where the next range is looked up; nil: done
+
+	// The range under way; nil: none.
+	desc *metapb.Descriptor
+	gc   *mvcc.Collector
+}
+
+// RemovalStep is what became of a step.
+type RemovalStep int
+
+const (
+	// RemovalWorked: there is more.
+	RemovalWorked RemovalStep = iota
+	// RemovalWaits: writes at or below the compacted revision are under way on
+	// the next range.
+	RemovalWaits
+	// RemovalDone: nothing is left.
+	RemovalDone
+)
+
+// NewRemoval begins the removal of what is not needed from a revision on.
+// REQUIRES: the compacted revision is to, or more.
+func NewRemoval(pub *Published, to metapb.Revision) *Removal {
+	pub.removal.Store(max(pub.removal.Load(), int64(to)))
+	return &Removal{pub: pub, to: to, addr: []byte{byte(keys.KindUser)}}
+}
+
+// Step removes a bounded amount.
+func (g *Removal) Step(eng engine.Engine, budget mvcc.CollectBudget) (RemovalStep, error) {
+	if g.desc == nil {
+		if len(g.addr) == 0 {
+			return RemovalDone, nil
+		}
+		if step, err := g.begin(eng); step != RemovalWorked || err != nil || g.desc == nil {
+			return step, err
+		}
+	}
+	b := eng.NewBatch()
+	defer b.Close()
+	_, done, err := g.gc.Step(eng, b, budget)
+	if done {
+		ranges.WriteRemovalMark(b, g.desc.ID(), g.to)
+	}
+	if err == nil && !b.Empty() {
+		err = eng.Commit(b, false)
+	}
+	if err != nil {
+		return RemovalWorked, fmt.Errorf("range %d: %w", g.desc.RangeId, err)
+	}
+	if done {
+		g.next()
+	}
+	return RemovalWorked, nil
+}
+
+// begin takes up the range at addr. A split of it meanwhile does no harm: the
+// right side took over the mark from before, and what is removed twice is
+// removed.
+func (g *Removal) begin(eng engine.Reader) (RemovalStep, error) {
+	t := g.pub.table.Load()
+	pr := t.pieces[t.find(g.addr)]
+	// What is under way below the compacted revision must be applied first, or
+	// the newest version that the compaction keeps would not be known.
+	if metapb.Revision(pr.bound.Load()) <= g.to {
+		return RemovalWaits, nil
+	}
+	g.desc = pr.desc
+	mark, err := ranges.ReadRemovalMark(eng, g.desc.ID())
+	if err != nil {
+		return RemovalWorked, err
+	}
+	start, end, ok := keys.UserBounds(g.desc.Span())
+	if !ok || mark >= g.to {
+		g.next()
+		return RemovalWorked, nil
+	}
+	g.gc = mvcc.NewCollector(start, end, max(mark, 0), g.to)
+	return RemovalWorked, nil
+}
+
+// next goes on behind the range under way.
+func (g *Removal) next() { g.addr, g.desc, g.gc = g.desc.End, nil, nil }
