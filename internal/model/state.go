@@ -178,3 +178,26 @@ func (d *draft) end() *State {
 	next.revision = d.now()
 	return &next
 }
+
+// Skip returns the state after the revisions up to rev were given to nobody, as
+// a server that crashed may do. Nothing happens if it is there already.
+func (s *State) Skip(rev int64) *State {
+	if rev <= s.revision {
+		return s
+	}
+	next := *s
+	next.revision = rev
+	return &next
+}
+
+// WithCompacted returns the state in which rev is compacted and nothing was
+// forgotten, for a checker that does not know when a compaction took place. It
+// may be above the state's revision.
+func (s *State) WithCompacted(rev int64) *State {
+	if rev == s.compacted {
+		return s
+	}
+	next := *s
+	next.compacted = rev
+	return &next
+}
