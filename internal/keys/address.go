@@ -9,10 +9,11 @@ import (
 // Kind is the first byte of an address.
 type Kind byte
 
-// The kinds of addresses, in their order.
+// The kinds of addresses, in their order: the system range begins the keyspace
+// and ends where the leases begin, so all its rows must come before.
 const (
-	KindLease  Kind = 'l'
 	KindSystem Kind = 's'
+	KindLease  Kind = 't' // time to live
 	KindUser   Kind = 'u'
 )
 

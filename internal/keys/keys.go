@@ -4,7 +4,7 @@
 // ranges. Its first byte says what it is:
 //
 //	's' name                 system row: global and small (range 1 holds them all)
-//	'l' lease id (8 bytes)   lease record
+//	't' lease id (8 bytes)   lease record
 //	'u' user key             a key of a client
 //
 // An *engine key* is what the engine stores. Its first byte is the table:
@@ -12,7 +12,7 @@
 //	table  then                                            version suffix
 //	0x01   range id (8) kind (1) [index (8)]               none   local to a replica, moves with nothing
 //	0x02   name                                            none   local to a store
-//	0x10   address                                         none   rows without versions ('s' and 'l' addresses)
+//	0x10   address                                         none   rows without versions ('s' and 't' addresses)
 //	0x11   address, 0x00 0x01, transaction id (32)         none   intents (address escaped)
 //	0x12   address, 0x00 0x01, transaction id (32)         none   transaction records, by anchor (address escaped)
 //	0x13   'u' user key, 0x00 0x01, (nothing)              none   leased key -> lease id (address escaped)
