@@ -48,7 +48,8 @@ func Evaluate(st State, env Env, req proto.Message) (Result, error) {
 	case *pb.DeleteRangeRequest:
 		return evaluateDelete(st, &env, r)
 	case *pb.TxnRequest:
-		return evaluateTxn(st, &env, r)
+		kept := env // so that a put's env stays on the stack
+		return evaluateTxn(st, &kept, r)
 	}
 	return Result{}, ErrUnknownRequest
 }

@@ -164,7 +164,8 @@ func (o *Overlay) Touched() uint64 { return o.touched }
 // ResetTouched begins a new request.
 func (o *Overlay) ResetTouched() { o.touched = 0 }
 
-// Over returns the state that has the overlay on top of base.
+// Over returns the state that has the overlay on top of base. It lives as long
+// as base: one serves a batch, whatever is added meanwhile.
 func (o *Overlay) Over(base State) State { return overlaid{o, base} }
 
 func (o *Overlay) find(key []byte) (*effect, bool) {

@@ -17,7 +17,7 @@ func CollectRows(st State, accesses []Access) ([][]Row, error) {
 		if a.Revision > 0 {
 			at = a.Revision
 		}
-		err := st.Scan(a.Start, a.End, at, func(row *Row) bool {
+		keep := func(row *Row) bool {
 			kept := *row
 			kept.Key, kept.Value = bytes.Clone(row.Key), nil
 			if a.NeedValues && len(row.Value) != 0 {
@@ -25,12 +25,26 @@ func CollectRows(st State, accesses []Access) ([][]Row, error) {
 			}
 			out[i] = append(out[i], kept)
 			return true
-		})
-		if err != nil {
+		}
+		if err := visitAccess(st, a, at, keep); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// visitAccess calls fn for the live keys of an access. One key is looked up, not
+// scanned for: bloom filters help only the former.
+func visitAccess(st State, a *Access, at Revision, fn func(row *Row) bool) error {
+	n := len(a.Start)
+	if len(a.End) != n+1 || a.End[n] != 0 || !bytes.HasPrefix(a.End, a.Start) {
+		return st.Scan(a.Start, a.End, at, fn)
+	}
+	row, ok, err := st.Get(a.Start, at)
+	if err == nil && ok {
+		fn(&row)
+	}
+	return err
 }
 
 // RowsState is a State made of rows that ranges sent. It knows the accesses

@@ -17,7 +17,7 @@ import (
 // from it: the list of all versions.
 type world struct {
 	t        testing.TB
-	eng      *engine.Mem
+	eng      engine.Engine
 	versions []Version // in order of revision and sub-revision
 	rev      Revision
 }
