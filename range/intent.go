@@ -163,6 +163,7 @@ func (r *Replica) applyIntents(b engine.Batch, c *cmdpb.IntentCommand) error {
 	r.txns.intents[key] = &txnIntents{id: first.Id, revision: rev, rows: c.Intents}
 	r.sawRevision(rev)
 	r.locks.setApplied(first.Id, rev)
+	r.store.more = true // the coordinator's record
 	return nil
 }
 

@@ -126,6 +126,9 @@ type Store struct {
 	full              bool              // the disk takes no more
 	pushes            map[uint64]pushOf // unanswered Sends, by number
 	failed            error
+	// more says that what was applied lets others go on that will log something
+	// at once: the log rows wait for them, so that both share a sync.
+	more bool
 }
 
 // groupToken says that a sync makes what a group handed out under token durable.
@@ -435,7 +438,9 @@ func (s *Store) Collect() (Ready, error) {
 	}
 	rd := Ready{Messages: s.messages, Applied: s.applied, Apply: s.apply}
 	s.messages, s.applied, s.apply = nil, nil, nil
-	if s.append != nil && (len(s.tokens) > 0 || !s.append.Empty()) && s.syncFree() {
+	more := s.more
+	s.more = false
+	if s.append != nil && (len(s.tokens) > 0 || !s.append.Empty()) && s.syncFree() && !more {
 		s.token++
 		rd.Append, rd.Token = s.append, s.token
 		s.syncing = append(s.syncing, syncRound{s.token, s.tokens})
