@@ -38,6 +38,9 @@ type Node struct {
 		synced       []syncDone
 		funcs        []func()
 		closed       bool
+		// lazy: a call need not wake the loop, which comes by itself; hurried: one
+		// that cannot wait for that has woken it.
+		lazy, hurried bool
 	}
 
 	// The loop's own.
