@@ -67,44 +67,63 @@ func unmarshalHot[M message](data mem.BufferSlice, m M, decode func(M, []byte) b
 	return proto.Unmarshal(own, m)
 }
 
-// Marshal encodes a response.
+// Marshal encodes a response into a buffer of exactly its size; a large one
+// comes from gRPC's pool and goes back to it when it has been sent.
 func (c *codec) Marshal(v any) (mem.BufferSlice, error) {
-	var out mem.BufferSlice
-	switch m := v.(type) {
-	case *pb.PutResponse:
-		out = marshalHot(m, sizePutResponse, (*backWriter).putResponse)
-	case *pb.RangeResponse:
-		out = marshalHot(m, sizeRangeResponse, (*backWriter).rangeResponse)
-	case *pb.TxnResponse:
-		out = marshalHot(m, sizeTxnResponse, (*backWriter).txnResponse)
-	case *pb.DeleteRangeResponse:
-		out = marshalHot(m, sizeDeleteRangeResponse, (*backWriter).deleteRangeResponse)
-	case *pb.RangeStreamResponse:
-		out = marshalHot(m, sizeRangeStreamResponse, (*backWriter).rangeStreamResponse)
-	default:
-		var err error
-		if out, err = c.rare.Marshal(v); err != nil {
+	n, ok := sizeHot(v)
+	if !ok {
+		out, err := c.rare.Marshal(v)
+		if err != nil {
 			return nil, fmt.Errorf("marshal %T: %w", v, err)
 		}
+		c.sent.Add(int64(out.Len()))
+		return out, nil
 	}
-	c.sent.Add(int64(out.Len()))
-	return out, nil
-}
-
-// marshalHot encodes into a buffer of exactly the message's size; large ones
-// come from gRPC's pool and go back to it when they have been sent.
-func marshalHot[M any](m M, size func(M) int, write func(*backWriter, M)) mem.BufferSlice {
-	n := size(m)
+	c.sent.Add(int64(n))
 	if mem.IsBelowBufferPoolingThreshold(n) {
-		w := backWriter{b: make([]byte, n), at: n}
-		write(&w, m)
-		w.done()
-		return mem.BufferSlice{mem.SliceBuffer(w.b)}
+		b := make([]byte, n)
+		writeHot(b, v)
+		return mem.BufferSlice{mem.SliceBuffer(b)}, nil
 	}
 	pool := mem.DefaultBufferPool()
-	buf := pool.Get(n)
-	w := backWriter{b: *buf, at: n}
-	write(&w, m)
+	b := pool.Get(n)
+	writeHot(*b, v)
+	return mem.BufferSlice{mem.NewBuffer(b, pool)}, nil
+}
+
+// sizeHot measures the responses that encode.go knows. It and writeHot are
+// switches over direct calls: through a function value the writer would escape
+// to the heap.
+func sizeHot(v any) (n int, ok bool) {
+	switch m := v.(type) {
+	case *pb.PutResponse:
+		return sizePutResponse(m), true
+	case *pb.RangeResponse:
+		return sizeRangeResponse(m), true
+	case *pb.TxnResponse:
+		return sizeTxnResponse(m), true
+	case *pb.DeleteRangeResponse:
+		return sizeDeleteRangeResponse(m), true
+	case *pb.RangeStreamResponse:
+		return sizeRangeStreamResponse(m), true
+	}
+	return 0, false
+}
+
+// writeHot fills b with a response. REQUIRES: len(b) is what sizeHot said.
+func writeHot(b []byte, v any) {
+	w := backWriter{b: b, at: len(b)}
+	switch m := v.(type) {
+	case *pb.PutResponse:
+		w.putResponse(m)
+	case *pb.RangeResponse:
+		w.rangeResponse(m)
+	case *pb.TxnResponse:
+		w.txnResponse(m)
+	case *pb.DeleteRangeResponse:
+		w.deleteRangeResponse(m)
+	case *pb.RangeStreamResponse:
+		w.rangeStreamResponse(m)
+	}
 	w.done()
-	return mem.BufferSlice{mem.NewBuffer(buf, pool)}
 }
