@@ -74,6 +74,7 @@ func (r *Replica) fillBatch(b *batch) {
 	base := mvcc.NewEngineState(r.store.cfg.Reader, start, end)
 	defer base.Close()
 	st := r.overlay.Over(base)
+	r.filling = true
 	n := 0
 	for n < len(r.queue.items) && b.bytes < r.store.cfg.BatchBytesMax && !r.frozen {
 		w := r.queue.items[n]
@@ -90,7 +91,11 @@ func (r *Replica) fillBatch(b *batch) {
 		}
 		n++
 	}
+	r.filling = false
 	r.queue.drop(n)
+	// Not earlier: the queue was being walked.
+	r.queue.pushFront(r.unparked)
+	r.unparked = nil
 }
 
 // evaluateOne evaluates one request. Errors of the request are its answer; an
@@ -348,8 +353,13 @@ func (r *Replica) unpark(tickets []uint64) {
 			ws = append(ws, w)
 		}
 	}
-	if len(ws) > 0 {
+	switch {
+	case len(ws) == 0:
+		return
+	case r.filling:
+		r.unparked = append(r.unparked, ws...)
+	default:
 		r.queue.pushFront(ws)
-		r.store.mark(r)
 	}
+	r.store.mark(r)
 }

@@ -247,6 +247,9 @@ func (r *Replica) advanceTxns() {
 		r.unpark(r.locks.release(id, r.store.now))
 	}
 	r.ended = r.ended[:0]
+	if r.splits > 0 && r.locks.idle() {
+		r.releaseHeld()
+	}
 }
 
 // coordinatorGone reports whether a transaction's coordinator cannot come back:

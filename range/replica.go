@@ -22,13 +22,17 @@ type Replica struct {
 	// of it; 0 while it may not evaluate.
 	leading uint64
 
-	queue   workQueue
-	parked  map[uint64]*work // wait for locks, by ticket
-	tickets uint64
-	locks   *lockTable
-	overlay *mvcc.Overlay
-	batches uint64 // the number of the last batch. Invariant: grows.
-	asked   *batch // waits for its grant; the next is not begun before
+	queue  workQueue
+	parked map[uint64]*work // wait for locks, by ticket
+	// filling says that a batch is being filled from the queue; what locks let
+	// on meanwhile waits in unparked.
+	filling  bool
+	unparked []*work
+	tickets  uint64
+	locks    *lockTable
+	overlay  *mvcc.Overlay
+	batches  uint64 // the number of the last batch. Invariant: grows.
+	asked    *batch // waits for its grant; the next is not begun before
 	// inflight are the batches proposed and not advanced, in order of log and
 	// revision; the first applied of them are applied.
 	inflight []*batch
