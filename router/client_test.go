@@ -59,7 +59,8 @@ func (n *fakeNode) Valid(p Piece, rev metapb.Revision) bool {
 		n.onValid = nil
 		f()
 	}
-	return p.Generation == n.gen && rev >= n.compacted
+	held := n.Pieces(nil, metapb.Span{Start: p.Span.Start, End: append(slices.Clone(p.Span.Start), 0)}, rev)
+	return held[0].Range == p.Range && p.Generation == n.gen && rev >= n.compacted
 }
 
 func (n *fakeNode) Submit(c *Call) error {
@@ -130,6 +131,34 @@ func (n *fakeNode) twin(req *pb.RangeRequest) *pb.RangeResponse {
 		n.t.Fatal(err)
 	}
 	return res.Response.(*pb.TxnResponse).Responses[0].GetResponseRange()
+}
+
+// A transaction's spans are checked together after all of them were read; each
+// must still be its own. And a revision that is compacted is never read, so it
+// must not make what was read look removed.
+func TestReadTxnOverRanges(t *testing.T) {
+	n := newFakeNode(t, "l", "ub", "ud", "uf")
+	for _, key := range []string{"a", "c", "e", "g"} {
+		n.put(key, "v")
+	}
+	n.compacted = 4
+	get := func(key string, rev int64) *pb.RequestOp {
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte(key), Revision: rev}}}
+	}
+	taken := []*pb.RequestOp{get("g", 0), get("a", 0), get("e", 4), get("c", 0)}
+	resp, err := n.client().Txn(t.Context(), &pb.TxnRequest{Success: taken, Failure: []*pb.RequestOp{get("a", 3)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, op := range resp.Responses {
+		if got := op.GetResponseRange().Count; got != 1 {
+			t.Errorf("operation %d found %d keys", i, got)
+		}
+	}
+	_, err = n.client().Txn(t.Context(), &pb.TxnRequest{Success: append(taken, get("a", 3))})
+	if !errors.Is(err, mvcc.ErrCompacted) {
+		t.Fatalf("answered %v, want compacted", err)
+	}
 }
 
 func randomRange(rng *rand.Rand, current metapb.Revision) *pb.RangeRequest {

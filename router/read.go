@@ -286,7 +286,7 @@ func (c *Client) readTxn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRespon
 			return nil, err
 		}
 		resp, err := c.txnAt(req, s, compacted)
-		if c.valid(pieces, oldestRevision(req, s)) {
+		if c.valid(pieces, oldestRevision(req, s, compacted)) {
 			return resp, err
 		}
 		if err := ctx.Err(); err != nil {
@@ -299,6 +299,7 @@ func (c *Client) readTxn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRespon
 // prepareTxn has everything that a transaction reads closed at a revision.
 func (c *Client) prepareTxn(ctx context.Context, r *read, req *pb.TxnRequest, s metapb.Revision) (pieces []Piece, err error) {
 	visitSpans(req, visitFunc(func(key, rangeEnd []byte) bool {
+		r.addrs = nil // pieces of the spans before still name theirs
 		if r.setSpan(key, rangeEnd) {
 			if err = c.prepare(ctx, r, s); err == nil {
 				pieces = append(pieces, r.pieces...)
@@ -321,10 +322,11 @@ func (c *Client) txnAt(req *pb.TxnRequest, s, compacted metapb.Revision) (*pb.Tx
 	return res.Response.(*pb.TxnResponse), nil
 }
 
-// oldestRevision is the lowest revision that a transaction reads at.
-func oldestRevision(req *pb.TxnRequest, s metapb.Revision) metapb.Revision {
+// oldestRevision is the lowest revision that a transaction reads at. What asks
+// for a compacted one reads nothing: it is refused, or its branch is not taken.
+func oldestRevision(req *pb.TxnRequest, s, compacted metapb.Revision) metapb.Revision {
 	for _, a := range mvcc.Footprint(req) {
-		if a.Revision > 0 {
+		if a.Revision > 0 && a.Revision >= compacted {
 			s = min(s, a.Revision)
 		}
 	}

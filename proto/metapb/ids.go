@@ -38,8 +38,12 @@ func (s Span) Contains(key []byte) bool {
 	return bytes.Compare(key, s.Start) >= 0 && (len(s.End) == 0 || bytes.Compare(key, s.End) < 0)
 }
 
-// ContainsSpan reports whether o lies wholly in the span.
+// ContainsSpan reports whether o lies wholly in the span. A span that holds
+// nothing, its end at or before its start, lies in every other.
 func (s Span) ContainsSpan(o Span) bool {
+	if len(o.End) != 0 && bytes.Compare(o.End, o.Start) <= 0 {
+		return true
+	}
 	if bytes.Compare(o.Start, s.Start) < 0 {
 		return false
 	}

@@ -1,0 +1,218 @@
+// Package proc runs servers as processes of their own, as users do: started by
+// their command line, asked over the wire, killed at any moment.
+//
+// A Node belongs to one test; its methods are called by one goroutine, but for
+// Kill.
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// startTimeout bounds a start, recovery included.
+const startTimeout = time.Minute
+
+// Config says what to run.
+type Config struct {
+	// Bin is the program: Flotilla's, or etcd's if Etcd is set.
+	Bin string
+	// Etcd runs real etcd, to see that a test asks for nothing that etcd does
+	// not do.
+	Etcd bool
+	// Dir is the data folder.
+	Dir string
+	// Log is the file that the node's output is appended to.
+	Log string
+	// Args are added to the command line.
+	Args []string
+}
+
+// Node is a server's process, and the address and folder that it keeps from one
+// start to the next.
+type Node struct {
+	cfg  Config
+	Addr string
+	peer string
+	cmd  *exec.Cmd
+	done chan error // holds the result of Wait, once
+}
+
+// New prepares a node; it is not started.
+func New(cfg Config) (*Node, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	peer, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	return &Node{cfg: cfg, Addr: addr, peer: peer}, nil
+}
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+func (n *Node) args() []string {
+	url := "http://" + n.Addr
+	args := []string{"--data-dir", n.cfg.Dir, "--listen-client-urls", url, "--advertise-client-urls", url}
+	if n.cfg.Etcd {
+		peer := "http://" + n.peer
+		args = append(args, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer)
+	} else {
+		args = append([]string{"server"}, args...)
+	}
+	return append(args, n.cfg.Args...)
+}
+
+// Launch starts the process and does not wait for it to serve.
+func (n *Node) Launch() error {
+	out, err := os.OpenFile(n.cfg.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	cmd := exec.Command(n.cfg.Bin, n.args()...)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	n.cmd, n.done = cmd, done
+	return nil
+}
+
+// Start starts the process and returns when it has answered a read.
+func (n *Node) Start() error {
+	if err := n.Launch(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for {
+		err := n.ask(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case exit := <-n.done:
+			n.cmd = nil
+			return fmt.Errorf("the node ended while starting: %w\n%s", exit, n.Tail())
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err, errors.New(n.Tail()))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (n *Node) ask(ctx context.Context) error {
+	conn, err := n.Dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte("first")})
+	return err
+}
+
+// Dial opens a connection.
+func (n *Node) Dial() (*grpc.ClientConn, error) {
+	return grpc.NewClient(n.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.MaxCallSendMsgSize(1<<30)))
+}
+
+// Kill ends the process as a power cut would, as far as a process can be cut.
+func (n *Node) Kill() {
+	if n.cmd == nil {
+		return
+	}
+	_ = n.cmd.Process.Kill()
+	<-n.done
+	n.cmd = nil
+}
+
+// Stop ends the process in order.
+func (n *Node) Stop() error {
+	if n.cmd == nil {
+		return nil
+	}
+	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	err := n.Wait(startTimeout)
+	var exit *exec.ExitError
+	if n.cfg.Etcd && errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGTERM {
+		return nil // etcd ends by the signal that it was sent, after it has cleaned up
+	}
+	return err
+}
+
+// Wait returns the result of a process that ends by itself.
+func (n *Node) Wait(limit time.Duration) error {
+	select {
+	case err := <-n.done:
+		n.cmd = nil
+		return err
+	case <-time.After(limit):
+		n.Kill()
+		return errors.New("the node did not end")
+	}
+}
+
+// Tail is the last of what the node printed.
+func (n *Node) Tail() string {
+	raw, _ := os.ReadFile(n.cfg.Log)
+	return string(raw[max(0, len(raw)-4000):])
+}
+
+// Files lists the files below the data folder whose names match, the newest
+// first.
+func (n *Node) Files(pattern string) ([]string, error) {
+	type file struct {
+		name string
+		mod  time.Time
+	}
+	var found []file
+	err := filepath.Walk(n.cfg.Dir, func(name string, info os.FileInfo, err error) error {
+		if err != nil || info.IsDir() {
+			return err
+		}
+		if ok, _ := filepath.Match(pattern, filepath.Base(name)); ok {
+			found = append(found, file{name, info.ModTime()})
+		}
+		return nil
+	})
+	names := make([]string, 0, len(found))
+	for len(found) > 0 {
+		newest := 0
+		for i := range found {
+			if found[i].mod.After(found[newest].mod) {
+				newest = i
+			}
+		}
+		names = append(names, found[newest].name)
+		found = append(found[:newest], found[newest+1:]...)
+	}
+	return names, err
+}
