@@ -27,6 +27,7 @@ const (
 // waits for one, so that more requests share the next; transactions that only
 // take locks go on, since they need no disk.
 func (r *Replica) evaluate(free bool) {
+	r.again = false
 	if len(r.queue.items) == 0 || r.asked != nil || r.frozen {
 		return
 	}
@@ -55,6 +56,9 @@ func (r *Replica) evaluate(free bool) {
 		r.finish(b)
 	}
 	if len(r.queue.items) > 0 && r.asked == nil {
+		// Not all was taken, and it may be that nothing was logged whose
+		// application would call the replica up again.
+		r.again = true
 		r.store.mark(r)
 	}
 }

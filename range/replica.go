@@ -27,6 +27,7 @@ type Replica struct {
 	// filling says that a batch is being filled from the queue; what locks let
 	// on meanwhile waits in unparked.
 	filling  bool
+	again    bool // there is more to evaluate at once
 	unparked []*work
 	tickets  uint64
 	locks    *lockTable

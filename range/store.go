@@ -429,6 +429,9 @@ func (s *Store) Collect() (Ready, error) {
 	s.dirty = nil
 	for _, r := range dirty {
 		r.dirty = false
+		if r.again {
+			s.mark(r)
+		}
 		s.touch(r)
 	}
 	for _, r := range dirty {
