@@ -96,6 +96,8 @@ type answer struct {
 	body    any
 	err     error
 	changed bool
+	// place is how many changes are before it in its batch.
+	place int
 	// touched is the highest batch of which the request saw effects; a request
 	// that changes nothing is answered when that batch can be read.
 	touched uint64

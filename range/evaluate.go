@@ -164,7 +164,7 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 	}
 	b.asks = true
 	b.answers = append(b.answers, answer{
-		id: w.req.ID, body: res.Response, changed: res.Changed, touched: r.overlay.Touched(),
+		id: w.req.ID, body: res.Response, changed: res.Changed, place: b.changes, touched: r.overlay.Touched(),
 	})
 	if res.Changed {
 		rev := b.open()
@@ -227,29 +227,29 @@ func (r *Replica) fillAnswer(b *batch, a *answer, g *Grant) {
 		return
 	}
 	mvcc.FillResponse(msg, g.First)
-	if !a.changed {
-		setHeader(msg, max(g.Current, r.lastRevision(b, a.touched)))
+	switch {
+	case a.changed:
+	case a.touched == b.number:
+		// Not the batch's last: what comes later in it the request did not see.
+		setHeader(msg, g.First+Revision(a.place)-1)
+	default:
+		setHeader(msg, max(g.Current, r.lastRevision(a.touched)))
 	}
 }
 
-// lastRevision returns the last revision of a batch that is under way, b or one
-// before it; 0 if it is over, or changes nothing.
-func (r *Replica) lastRevision(b *batch, number uint64) Revision {
-	if number != b.number {
-		b = nil
-		for _, p := range r.inflight {
-			if p.number == number {
-				b = p
-			}
+// lastRevision returns the last revision of a batch that is proposed; 0 if it is
+// over, or changes nothing.
+func (r *Replica) lastRevision(number uint64) Revision {
+	for _, b := range r.inflight {
+		if b.number == number && len(b.entry.Updates) > 0 {
+			return Revision(b.entry.Updates[len(b.entry.Updates)-1].Revision)
 		}
 	}
-	if b == nil || len(b.entry.Updates) == 0 {
-		return 0
-	}
-	return Revision(b.entry.Updates[len(b.entry.Updates)-1].Revision)
+	return 0
 }
 
-// setHeader sets the revision of a response and of the responses inside it.
+// setHeader sets the revision of a response and of the responses inside it, but
+// for the header of a transaction in a transaction, which is empty in etcd.
 func setHeader(msg proto.Message, rev Revision) {
 	switch m := msg.(type) {
 	case *pb.DeleteRangeResponse:
@@ -257,7 +257,9 @@ func setHeader(msg proto.Message, rev Revision) {
 	case *pb.RangeResponse:
 		m.Header.Revision = int64(rev)
 	case *pb.TxnResponse:
-		m.Header.Revision = int64(rev)
+		if m.Header.Revision != 0 {
+			m.Header.Revision = int64(rev)
+		}
 		for _, op := range m.Responses {
 			switch o := op.Response.(type) {
 			case *pb.ResponseOp_ResponseRange:
