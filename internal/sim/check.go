@@ -1,0 +1,282 @@
+package sim
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"sort"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flotilladb/flotilla/internal/model"
+	"github.com/flotilladb/flotilla/proto/txnpb"
+)
+
+// checker holds a history against the model. Revisions give the order of the
+// writes, so nothing has to be searched for, but who made those whose client got
+// no answer, and what was compacted at the moment of an answer.
+type checker struct {
+	h *history
+	// revs are the revisions with effects, states what the model holds after each,
+	// nothing compacted.
+	revs   []int64
+	states []*model.State
+	first  *model.State
+
+	owners   map[int64]*op // by the revision in its answer
+	unknown  []*op         // may own one of the rest
+	compacts []*op         // answered or unknown
+}
+
+// check checks everything about a run that is quiet.
+func (s *Sim) check() error {
+	first, err := model.New(s.cfg.Traffic.Limits)
+	if err != nil {
+		return err
+	}
+	c := &checker{h: s.hist, first: first, owners: make(map[int64]*op)}
+	for _, step := range []func() error{c.sort, c.replay, c.answers} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	s.stats.Writes = len(c.revs)
+	if err := s.checkHoles(c); err != nil {
+		return err
+	}
+	return s.checkStore(c)
+}
+
+// sort finds whose the answered revisions are.
+func (c *checker) sort() error {
+	for rev := range c.h.effects {
+		c.revs = append(c.revs, rev)
+	}
+	slices.Sort(c.revs)
+	for _, o := range c.h.ops {
+		if _, ok := o.req.(*pb.CompactionRequest); ok && o.fate != fateRefused && o.err == nil {
+			c.compacts = append(c.compacts, o)
+		}
+		switch {
+		case o.fate == fateUnknown && writes(o.req):
+			c.unknown = append(c.unknown, o)
+		case o.fate == fateAnswered && o.err == nil && changed(o.resp):
+			rev := headerOf(o.resp)
+			if other := c.owners[rev]; other != nil {
+				return fmt.Errorf("revision %d was given to #%d and to #%d", rev, other.number, o.number)
+			}
+			if c.h.effects[rev] == nil {
+				return fmt.Errorf("#%d was acknowledged at revision %d, which was never applied: %s", o.number, rev, describe(o.req))
+			}
+			c.owners[rev] = o
+		}
+	}
+	return nil
+}
+
+func writes(req any) bool {
+	switch req.(type) {
+	case *pb.PutRequest, *pb.DeleteRangeRequest, *pb.TxnRequest:
+		return true
+	}
+	return false
+}
+
+// replay steps the model through all writes.
+func (c *checker) replay() error {
+	state := c.first
+	for _, rev := range c.revs {
+		next, err := c.write(state.Skip(rev-1), rev)
+		if err != nil {
+			return err
+		}
+		c.states = append(c.states, next)
+		state = next
+	}
+	return nil
+}
+
+// write is the write at one revision.
+func (c *checker) write(before *model.State, rev int64) (*model.State, error) {
+	effects := c.h.effects[rev]
+	if o := c.owners[rev]; o != nil {
+		if rev <= o.low {
+			return nil, fmt.Errorf("#%d got revision %d, but %d was acknowledged before it began", o.number, rev, o.low)
+		}
+		next, why := c.tryWrite(before, o, effects)
+		if next == nil {
+			return nil, fmt.Errorf("#%d at revision %d, %s: %s", o.number, rev, describe(o.req), why)
+		}
+		return next, nil
+	}
+	for i, o := range c.unknown {
+		if rev <= o.low {
+			continue
+		}
+		if next, _ := c.tryWrite(before, o, effects); next != nil {
+			c.unknown = slices.Delete(c.unknown, i, i+1)
+			return next, nil
+		}
+	}
+	return nil, fmt.Errorf("revision %d has effects that nobody asked for: %v", rev, effects)
+}
+
+// tryWrite is the model's state after a write, or why it cannot have been that
+// one.
+func (c *checker) tryWrite(before *model.State, o *op, effects []*txnpb.Mutation) (*model.State, string) {
+	why := ""
+	for _, compacted := range c.compactions(o) {
+		next, resp, err := model.Step(before.WithCompacted(compacted), o.req)
+		switch {
+		case err != nil:
+			why = "the model refuses it: " + err.Error()
+		case next.Revision() == before.Revision():
+			why = "it changes nothing in the model"
+		default:
+			if o.fate == fateAnswered {
+				if why = model.Equal(o.req, o.resp, resp, nil, nil); why != "" {
+					continue
+				}
+			}
+			if why = sameEffects(next, next.Revision(), effects); why == "" {
+				return next.WithCompacted(-1), ""
+			}
+		}
+	}
+	return nil, why
+}
+
+// sameEffects compares what was applied with what the model changed.
+func sameEffects(s *model.State, rev int64, effects []*txnpb.Mutation) string {
+	events := s.Events(rev-1, rev)
+	if len(events) != len(effects) {
+		return fmt.Sprintf("%d changes were applied, the model has %d", len(effects), len(events))
+	}
+	for i, e := range events {
+		m := effects[i]
+		same := e.Sub == int64(m.Sub) && bytes.Equal(e.Key, m.Key) && (e.KV == nil) == m.Tombstone
+		if same && e.KV != nil {
+			same = e.KV.CreateRevision == m.CreateRevision && e.KV.Version == m.Version && bytes.Equal(e.KV.Value, m.Value)
+		}
+		if !same {
+			return fmt.Sprintf("applied %v, the model has %v of %q", m, e.KV, e.Key)
+		}
+	}
+	return ""
+}
+
+// compactions are the compacted revisions that may have held during a request.
+func (c *checker) compactions(o *op) []int64 {
+	low := int64(-1)
+	for _, k := range c.compacts {
+		if k.fate == fateAnswered && k.ended < o.begun {
+			low = max(low, k.req.(*pb.CompactionRequest).Revision)
+		}
+	}
+	of := []int64{low}
+	for _, k := range c.compacts {
+		rev := k.req.(*pb.CompactionRequest).Revision
+		if k != o && rev > low && (o.ended == 0 || k.begun < o.ended) {
+			of = append(of, rev)
+		}
+	}
+	slices.Sort(of)
+	return slices.Compact(of)
+}
+
+// at is the model's state at a revision.
+func (c *checker) at(rev int64) *model.State {
+	i := sort.Search(len(c.revs), func(i int) bool { return c.revs[i] > rev })
+	if i == 0 {
+		return c.first.Skip(rev)
+	}
+	return c.states[i-1].Skip(rev)
+}
+
+// answers checks everything that changed nothing.
+func (c *checker) answers() error {
+	for _, o := range c.h.ops {
+		if o.fate != fateAnswered || (o.err == nil && changed(o.resp)) {
+			continue
+		}
+		if err := c.answer(o); err != nil {
+			return fmt.Errorf("#%d %s: %w", o.number, describe(o.req), err)
+		}
+	}
+	return nil
+}
+
+func (c *checker) answer(o *op) error {
+	if o.err == nil {
+		rev := headerOf(o.resp)
+		if rev < o.low || rev > o.high {
+			return fmt.Errorf("it shows revision %d, outside of [%d, %d]", rev, o.low, o.high)
+		}
+		if why := c.tryRead(o, rev); why != "" {
+			return fmt.Errorf("at revision %d %s", rev, why)
+		}
+		return nil
+	}
+	why := ""
+	for _, rev := range c.revisionsIn(o.low, o.high) {
+		if why = c.tryRead(o, rev); why == "" {
+			return nil
+		}
+	}
+	return fmt.Errorf("error %w fits no state from %d to %d: %s", o.err, o.low, o.high, why)
+}
+
+// revisionsIn are the revisions of all states from low to high.
+func (c *checker) revisionsIn(low, high int64) []int64 {
+	of := []int64{low}
+	for i := sort.Search(len(c.revs), func(i int) bool { return c.revs[i] > low }); i < len(c.revs) && c.revs[i] <= high; i++ {
+		of = append(of, c.revs[i])
+	}
+	slices.Reverse(of) // an error is mostly of the newest
+	return of
+}
+
+// tryRead says why the model does not give a request's answer at a revision.
+func (c *checker) tryRead(o *op, rev int64) (why string) {
+	state := c.at(rev)
+	for _, compacted := range c.compactions(o) {
+		next, resp, err := model.Step(state.WithCompacted(compacted), o.req)
+		if err == nil && next.Revision() != state.Revision() {
+			why = "it would change something"
+			continue
+		}
+		if why = model.Equal(o.req, o.resp, nilIfError(resp, err), o.err, err); why == "" {
+			return ""
+		}
+	}
+	return why
+}
+
+func nilIfError(m proto.Message, err error) proto.Message {
+	if err != nil {
+		return nil
+	}
+	return m
+}
+
+// checkHoles looks for numbers that nobody has. Only what is no orderly thing may
+// skip some: crashes, and transactions that waited for longer than their hold.
+func (s *Sim) checkHoles(c *checker) error {
+	slow := s.cfg.SyncMax+s.cfg.SyncStall > orderly
+	if s.stats.Crashes > 0 || s.cfg.StallEvery > 0 || s.cfg.FullEvery > 0 || slow || s.cfg.Ranges.LockAgeMax < orderly*10 ||
+		s.cfg.Ranges.IntentAgeMax < orderly*10 {
+		return nil
+	}
+	last := int64(1)
+	for _, rev := range c.revs {
+		if rev != last+1 {
+			return fmt.Errorf("revisions %d to %d are missing, and nothing crashed", last+1, rev-1)
+		}
+		last = rev
+	}
+	return nil
+}
+
+func compareKeys(a, b []byte) int { return cmp.Compare(string(a), string(b)) }

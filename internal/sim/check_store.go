@@ -1,0 +1,201 @@
+package sim
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/internal/model"
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/range"
+)
+
+// orderly is a delay below which nothing runs out of time.
+const orderly = 5 * time.Millisecond
+
+// busyWith says what the node has under way still; nothing must be left for ever
+// of a run, whatever happened in it.
+func (n *simNode) busyWith() string {
+	switch {
+	case !n.serving || n.stopping:
+		return "the node does not serve"
+	case len(n.calls)+len(n.inbox)+len(n.synced)+n.syncing > 0:
+		return fmt.Sprintf("%d calls, %d syncs", len(n.calls)+len(n.inbox), n.syncing)
+	case n.removal != nil:
+		return "a compaction's garbage is being removed"
+	case n.full:
+		return "the disk is full"
+	}
+	for _, id := range n.core.Store().IDs() {
+		r := n.core.Store().Replica(id)
+		switch info := r.Info(); {
+		case !info.Leads:
+			return fmt.Sprintf("range %d has no leader", id)
+		case info.Waiting > 0:
+			return fmt.Sprintf("%d requests wait at range %d", info.Waiting, id)
+		case r.Bound() != ranges.NoBound:
+			return fmt.Sprintf("range %d has something under way at %d", id, r.Bound())
+		case info.Applied != info.Last:
+			return fmt.Sprintf("range %d has applied %d of %d", id, info.Applied, info.Last)
+		}
+		if why := leftovers(n.eng, r.Descriptor()); why != "" {
+			return why
+		}
+	}
+	return n.directoryLag()
+}
+
+// leftovers says what rows of unfinished transactions a range holds.
+func leftovers(r engine.Reader, d *metapb.Descriptor) string {
+	for what, span := range map[string]keys.Span{"intents": keys.IntentSpan(d.Span()), "records": keys.RecordSpan(d.Span())} {
+		it, err := r.NewIter(engine.IterOptions{Lower: span.Start, Upper: span.End})
+		if err != nil {
+			return err.Error()
+		}
+		found := it.First()
+		it.Close()
+		if found {
+			return fmt.Sprintf("range %d has %s", d.RangeId, what)
+		}
+	}
+	return ""
+}
+
+// directoryLag says where the directory is behind the ranges.
+func (n *simNode) directoryLag() string {
+	dir := n.core.System().Directory()
+	for _, id := range n.core.Store().IDs() {
+		d := n.core.Store().Replica(id).Descriptor()
+		if got := dir.Lookup(nil, d.Span()); len(got) != 1 || !proto.Equal(got[0], d) {
+			return fmt.Sprintf("the directory has %v for %v", got, d)
+		}
+	}
+	return ""
+}
+
+// checkStore checks what the node holds at the end.
+func (s *Sim) checkStore(c *checker) error {
+	if err := s.checkDescriptors(); err != nil {
+		return err
+	}
+	_, compacted := s.node.pub.Current()
+	current := int64(s.node.core.Current())
+	if current < s.hist.seen || current < s.hist.highest {
+		return fmt.Errorf("current is %d, but %d was seen and %d applied", current, s.hist.seen, s.hist.highest)
+	}
+	for _, rev := range s.someRevisions(int64(compacted), current) {
+		if err := checkSnapshot(s.node.eng, c.at(rev), rev); err != nil {
+			return fmt.Errorf("at revision %d (compacted %d, current %d): %w", rev, compacted, current, err)
+		}
+	}
+	if err := s.checkVersions(c, int64(compacted), current); err != nil {
+		return err
+	}
+	want := int64(len(c.at(current).Live([]byte{0}, []byte{0}, current)))
+	if got := s.node.counts.Live(); got >= 0 && got != want {
+		return fmt.Errorf("the index counts %d live keys, there are %d", got, want)
+	}
+	if got, err := s.node.counts.Count(nil, nil, metapb.Revision(current)); err != nil || got != want {
+		return fmt.Errorf("the index counts %d keys at %d (error %v), there are %d", got, current, err, want)
+	}
+	return nil
+}
+
+// checkDescriptors holds the ranges against the whole keyspace and against what
+// they were.
+func (s *Sim) checkDescriptors() error {
+	descs, err := ranges.LoadDescriptors(s.node.eng)
+	if err != nil {
+		return err
+	}
+	s.stats.Ranges = len(descs)
+	slices.SortFunc(descs, func(a, b *metapb.Descriptor) int { return compareKeys(a.Start, b.Start) })
+	var at []byte
+	for i, d := range descs {
+		if !bytes.Equal(d.Start, at) {
+			return fmt.Errorf("range %d begins at %q, the one before ends at %q", d.RangeId, d.Start, at)
+		}
+		if at = d.End; (len(at) == 0) != (i == len(descs)-1) {
+			return fmt.Errorf("range %d ends at %q amid the ranges", d.RangeId, at)
+		}
+		if was := s.hist.generations[d.ID()]; d.Generation != was {
+			return fmt.Errorf("range %d has generation %d, it was %d", d.RangeId, d.Generation, was)
+		}
+		delete(s.hist.generations, d.ID())
+	}
+	for id := range s.hist.generations {
+		return fmt.Errorf("range %d is gone", id)
+	}
+	return nil
+}
+
+// someRevisions draws revisions that can be read, the first and the last always.
+func (s *Sim) someRevisions(low, high int64) []int64 {
+	low = max(low, 1)
+	of := []int64{low, high}
+	for range 4 {
+		of = append(of, low+s.load.Int64N(high-low+1))
+	}
+	return of
+}
+
+// checkSnapshot compares all rows at a revision.
+func checkSnapshot(r engine.Reader, want *model.State, rev int64) error {
+	page, err := mvcc.ReadPage(r, nil, nil, metapb.Revision(rev), mvcc.PageOptions{})
+	if err != nil {
+		return err
+	}
+	if page.Next != nil {
+		return errors.New("not all rows came")
+	}
+	live := want.Live([]byte{0}, []byte{0}, rev)
+	for i := range max(len(live), len(page.KVs)) {
+		switch {
+		case i >= len(live):
+			return fmt.Errorf("the engine has %v, the model has not", page.KVs[i])
+		case i >= len(page.KVs):
+			return fmt.Errorf("the model has %v, the engine has not", live[i])
+		case !proto.Equal(live[i], page.KVs[i]):
+			return fmt.Errorf("the engine has %v, the model %v", page.KVs[i], live[i])
+		}
+	}
+	return nil
+}
+
+// checkVersions looks at every version in the engine: above the compacted
+// revision all must be there, at and below it none that nobody can read.
+func (s *Sim) checkVersions(c *checker, compacted, current int64) error {
+	w, err := mvcc.History(s.node.eng, nil, nil, 0, metapb.Revision(current), 1<<30)
+	if err != nil {
+		return err
+	}
+	above := 0
+	kept := make(map[string]bool)
+	for _, v := range w.Versions {
+		if int64(v.Revision) > compacted {
+			above++
+			continue
+		}
+		if kept[string(v.Key)] || (v.Tombstone && int64(v.Revision) != compacted) {
+			return fmt.Errorf("garbage is left: %q at revision %d, compacted %d", v.Key, v.Revision, compacted)
+		}
+		kept[string(v.Key)] = true
+	}
+	want := 0
+	for rev, muts := range s.hist.effects {
+		if rev > compacted {
+			want += len(muts)
+		}
+	}
+	if above != want {
+		return fmt.Errorf("the engine has %d versions above %d, %d were applied", above, compacted, want)
+	}
+	return nil
+}

@@ -1,0 +1,268 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/model"
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/router"
+)
+
+// client asks one thing after the other. It is a coroutine: it runs when resume
+// is called, up to its next wait.
+//
+// It is also the router.Local of its router.Client: the node as seen from the
+// goroutine of one request.
+type client struct {
+	s     *Sim
+	id    int
+	api   *router.Client
+	op    *op // under way; nil: none
+	wait  func(why wait) bool
+	next  func() (wait, bool)
+	stop  func()
+	waits wait
+	turn  uint64 // counts resumes, so that a planned one that is too late is dropped
+}
+
+// wait is why a client stands still.
+type wait int
+
+const (
+	waitNot   wait = iota
+	waitIdle       // between two requests, or for a node that serves
+	waitCall       // for the loop
+	waitPause      // between two looks at what the loop published
+)
+
+func newClient(s *Sim, id int) *client {
+	c := &client{s: s, id: id}
+	api, err := router.NewClient(router.ClientConfig{
+		Local: c, PageBytesMax: s.cfg.PageBytes, ChunkBytes: s.cfg.ChunkBytes,
+	})
+	if err != nil {
+		panic(err) // the configuration is ours
+	}
+	c.api = api
+	return c
+}
+
+// begin starts the client anew, when its node serves.
+func (c *client) begin() {
+	if c.next != nil {
+		return // it outlived an orderly stop
+	}
+	c.next, c.stop = iter.Pull(c.run)
+	c.waits = waitIdle
+	c.resumeAfter(between(c.s.load, 0, c.s.cfg.ThinkMax))
+}
+
+// kill ends the client with its node: what it asked for has an unknown outcome.
+func (c *client) kill() {
+	if c.next == nil {
+		return
+	}
+	c.unpause()
+	c.turn++
+	c.stop()
+	c.next, c.stop = nil, nil
+	if c.op != nil {
+		c.s.tracef("client %d: lost with the node: %s", c.id, describe(c.op.req))
+		c.op = nil
+	}
+}
+
+func (c *client) resumeAfter(d time.Duration) {
+	turn := c.turn
+	c.s.after(d, func() {
+		if c.turn == turn {
+			c.resume()
+		}
+	})
+}
+
+// resume lets the client run to its next wait.
+func (c *client) resume() {
+	c.turn++
+	c.unpause()
+	c.waits = waitNot
+	why, ok := c.next()
+	if !ok {
+		c.next, c.stop = nil, nil
+		return
+	}
+	c.waits = why
+	switch why {
+	case waitIdle:
+		c.resumeAfter(between(c.s.load, 0, c.s.cfg.ThinkMax))
+	case waitPause:
+		c.s.pausing = append(c.s.pausing, c)
+		c.resumeAfter(between(c.s.load, 0, c.s.cfg.PauseMax))
+	}
+}
+
+func (c *client) unpause() {
+	if c.waits == waitPause {
+		i := slices.Index(c.s.pausing, c)
+		c.s.pausing = slices.Delete(c.s.pausing, i, i+1)
+	}
+}
+
+// run is the coroutine.
+func (c *client) run(yield func(wait) bool) {
+	defer func() {
+		if p := recover(); p != nil && p != errGone {
+			panic(p)
+		}
+	}()
+	c.wait = yield
+	for !c.s.ending {
+		if n := c.s.node; n.serving && (!n.stopping || c.s.load.IntN(3) == 0) {
+			c.ask()
+		}
+		c.stand(waitIdle)
+	}
+}
+
+// stand lets the world go on.
+func (c *client) stand(why wait) {
+	if !c.wait(why) {
+		panic(errGone)
+	}
+}
+
+// maybePause stands still now and then, as the scheduler may have it.
+func (c *client) maybePause() {
+	if c.s.load.IntN(100) < c.s.cfg.PausePercent {
+		c.stand(waitPause)
+	}
+}
+
+// ask makes one request.
+func (c *client) ask() {
+	req := c.s.gen.Next(c.s.hist.known)
+	for tooLarge(req, c.s.cfg.Traffic.Limits.RequestBytesMax) {
+		req = c.s.gen.Next(c.s.hist.known)
+	}
+	c.s.stats.Ops++
+	c.op = c.s.hist.begin(c.id, req)
+	if c.s.trace != nil {
+		c.s.tracef("client %d: #%d %s", c.id, c.op.number, describe(req))
+	}
+	resp, err := c.execute(req)
+	if c.s.trace != nil {
+		c.s.tracef("client %d: #%d is answered: %s", c.id, c.op.number, describeAnswer(resp, err))
+	}
+	current, _ := c.s.node.pub.Current()
+	c.s.fail(c.s.hist.end(c.op, resp, err, int64(current)))
+	c.op = nil
+}
+
+// tooLarge keeps away from the limit of a request's size: it is the API's.
+func tooLarge(req any, max int) bool {
+	m, ok := req.(proto.Message)
+	return ok && proto.Size(m) > max-64
+}
+
+// execute does what the API does with a request: checks its shape, and has the
+// router's client do it.
+func (c *client) execute(req any) (proto.Message, error) {
+	ctx := context.Background()
+	if st, ok := req.(model.Stream); ok {
+		return c.stream(ctx, st.Range)
+	}
+	if r, ok := req.(*pb.CompactionRequest); ok {
+		return answer(c.api.Compact(ctx, r))
+	}
+	if err := mvcc.Validate(req.(proto.Message), c.s.cfg.Traffic.Limits.TxnOpsMax); err != nil {
+		return nil, err
+	}
+	switch r := req.(type) {
+	case *pb.RangeRequest:
+		return answer(c.api.Range(ctx, r))
+	case *pb.PutRequest:
+		return answer(c.api.Put(ctx, r))
+	case *pb.DeleteRangeRequest:
+		return answer(c.api.DeleteRange(ctx, r))
+	case *pb.TxnRequest:
+		return answer(c.api.Txn(ctx, r))
+	}
+	panic(fmt.Sprintf("sim: no request: %T", req))
+}
+
+// answer keeps a nil response from becoming a message that is not nil.
+func answer[M proto.Message](m M, err error) (proto.Message, error) {
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// stream merges the chunks of a RangeStream.
+func (c *client) stream(ctx context.Context, r *pb.RangeRequest) (proto.Message, error) {
+	if err := mvcc.ValidateRangeStream(r); err != nil {
+		return nil, err
+	}
+	whole := &pb.RangeResponse{}
+	err := c.api.RangeStream(ctx, r, func(chunk *pb.RangeResponse) error {
+		whole.Kvs = append(whole.Kvs, chunk.Kvs...)
+		if chunk.Header != nil {
+			whole.Header, whole.Count, whole.More = chunk.Header, chunk.Count, chunk.More
+		}
+		c.maybePause()
+		return nil
+	})
+	return answer(whole, err)
+}
+
+// Submit implements router.Local. It returns when the call was answered, so that
+// who then waits for it need not wait.
+func (c *client) Submit(call *router.Call) error {
+	if !c.s.node.serving {
+		return router.ErrStopping
+	}
+	c.s.node.submit(call, func() {
+		c.resumeAfter(between(c.s.load, 0, 20*time.Microsecond))
+	})
+	c.stand(waitCall)
+	return nil
+}
+
+// Current implements router.Local.
+func (c *client) Current() (current, compacted metapb.Revision) {
+	c.maybePause()
+	return c.s.node.pub.Current()
+}
+
+// Pieces implements router.Local.
+func (c *client) Pieces(dst []router.Piece, span metapb.Span, s metapb.Revision) []router.Piece {
+	c.maybePause()
+	return c.s.node.pub.Pieces(dst, span, s)
+}
+
+// Valid implements router.Local.
+func (c *client) Valid(p router.Piece, rev metapb.Revision) bool {
+	c.maybePause()
+	return c.s.node.pub.Valid(p, rev)
+}
+
+// Reader implements router.Local.
+func (c *client) Reader() engine.Reader {
+	c.maybePause()
+	return c.s.node.eng
+}
+
+// Count implements router.Local.
+func (c *client) Count(start, end []byte, rev metapb.Revision) (int64, error) {
+	c.maybePause()
+	return c.s.node.counts.Count(start, end, rev)
+}

@@ -1,0 +1,74 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/router"
+)
+
+// planFaults plans the first of each kind of fault.
+func (s *Sim) planFaults() {
+	for range s.cfg.SplitsFirst {
+		s.after(between(s.faults, 0, 20*time.Millisecond), s.split)
+	}
+	s.every(s.cfg.SplitEvery, s.split)
+	s.every(s.cfg.CrashEvery, s.crash)
+	s.every(s.cfg.StopEvery, s.node.shutDown)
+	s.every(s.cfg.StallEvery, func() {
+		d := between(s.faults, 0, 400*time.Millisecond)
+		s.tracef("stall for %v", d)
+		s.node.stalledUntil = s.now.Add(d)
+	})
+	s.every(s.cfg.FullEvery, func() {
+		s.node.setFull(true)
+		s.after(between(s.faults, 0, 300*time.Millisecond), func() { s.node.setFull(false) })
+	})
+}
+
+// every lets a fault happen again and again, until the run ends.
+func (s *Sim) every(mean time.Duration, fault func()) {
+	if mean == 0 {
+		return
+	}
+	s.after(between(s.faults, 0, 2*mean), func() {
+		if s.ending {
+			return
+		}
+		fault()
+		s.every(mean, fault)
+	})
+}
+
+// crash dooms the node: it dies in the middle of what it does next, or idle.
+func (s *Sim) crash() {
+	n := s.node
+	if !n.up {
+		return
+	}
+	n.doomed = true
+	life := n.life
+	s.after(between(s.faults, 0, 20*time.Millisecond), func() {
+		if n.up && n.life == life {
+			n.crash()
+		}
+	})
+}
+
+// split cuts a range somewhere.
+func (s *Sim) split() {
+	if !s.node.serving {
+		return
+	}
+	key := s.gen.SplitKey(s.faults)
+	call := &router.Call{Req: &router.SplitRequest{Key: key}, Done: make(chan struct{}, 1)}
+	s.tracef("split at %q", key)
+	s.node.submit(call, func() {
+		if done, ok := call.Resp.(*peerpb.SplitDone); ok && done.Split {
+			s.stats.Splits++
+			s.tracef("split at %q done: ranges %d and %d", key, done.Left.RangeId, done.Right.RangeId)
+		} else {
+			s.tracef("split at %q: %v, %v", key, call.Resp, call.Err)
+		}
+	})
+}

@@ -1,0 +1,391 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/node"
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/router"
+)
+
+// simNode is a node: its disk, and while it is up its core and what its loop has
+// in hand. It does what internal/node/run.go does, in the same order.
+type simNode struct {
+	s    *Sim
+	eng  *engine.Mem
+	life int // counts starts; what was planned in an earlier life does not happen
+
+	up       bool
+	serving  bool
+	stopping bool
+	doomed   bool // dies at one of the next points
+	full     bool
+
+	core    *node.Core
+	pub     *node.Published
+	counts  *node.Counts
+	removal *node.Removal // under way; nil: none
+
+	inbox        []*job
+	calls        map[uint64]*job
+	nextCall     uint64
+	synced       []uint64 // tokens of ended syncs that the core has not heard of
+	syncing      int
+	syncEnd      clock.Time // of the last one begun: they end in order
+	awake        bool       // the loop's next turn is planned
+	stalledUntil clock.Time
+}
+
+// job is a call on its way, and what to do when it is answered.
+type job struct {
+	call *router.Call
+	done func()
+}
+
+// Times of the node's shell.
+const (
+	tickEvery    = 20 * time.Millisecond
+	turnDelayMax = 50 * time.Microsecond
+	removalPause = 5 * time.Millisecond
+	countEvery   = 10 * time.Millisecond
+)
+
+func newNode(s *Sim) *simNode {
+	n := &simNode{s: s, eng: engine.NewMem()}
+	n.eng.DriveSyncs()
+	return n
+}
+
+// boot starts the node on its disk.
+func (n *simNode) boot() {
+	n.life++
+	n.s.tracef("boot %d", n.life)
+	if err := n.open(); err != nil {
+		n.s.fail(fmt.Errorf("boot: %w", err))
+		return
+	}
+	n.up = true
+	n.core.Tick(n.s.now)
+	n.core.SetFull(n.full)
+	n.planTick()
+	n.wake()
+}
+
+func (n *simNode) open() error {
+	ident, err := node.Identify(n.eng, "sim")
+	if err != nil {
+		return err
+	}
+	begun, err := node.NextStart(n.eng)
+	if err != nil {
+		return err
+	}
+	n.core, err = node.NewCore(node.CoreConfig{
+		NodeID: metapb.NodeID(ident.NodeId), StoreID: metapb.StoreID(ident.StoreId), StoreStart: begun,
+		Reader: n.eng, NewBatch: n.eng.NewBatch, Ranges: n.s.cfg.Ranges,
+	})
+	n.pub, n.counts, n.removal = node.NewPublished(), node.NewCounts(n.eng), nil
+	n.inbox, n.calls, n.synced, n.syncing, n.syncEnd = nil, make(map[uint64]*job), nil, 0, 0
+	n.serving, n.stopping, n.doomed, n.awake, n.stalledUntil = false, false, false, false, 0
+	return err
+}
+
+// planned wraps what is to happen in this life only.
+func (n *simNode) planned(do func()) func() {
+	life := n.life
+	return func() {
+		if n.up && n.life == life {
+			do()
+		}
+	}
+}
+
+func (n *simNode) planTick() {
+	n.s.after(tickEvery, n.planned(func() {
+		n.planTick()
+		if n.s.now >= n.stalledUntil {
+			n.core.Tick(n.s.now)
+			n.wake()
+		}
+	}))
+}
+
+// submit gives the loop a call.
+func (n *simNode) submit(call *router.Call, done func()) {
+	n.inbox = append(n.inbox, &job{call, done})
+	n.wake()
+}
+
+// wake plans the loop's next turn.
+func (n *simNode) wake() {
+	if !n.awake {
+		n.awake = true
+		n.s.after(between(n.s.disk, 0, turnDelayMax), n.planned(n.turn))
+	}
+}
+
+// turn is what the loop does when it was woken.
+func (n *simNode) turn() {
+	n.awake = false
+	if n.s.now < n.stalledUntil {
+		n.awake = true
+		n.s.after(n.stalledUntil.Sub(n.s.now), n.planned(n.turn))
+		return
+	}
+	life := n.life
+	n.receive()
+	for n.core.HasReady() {
+		n.step()
+		if !n.up || n.life != life || n.s.failed != nil {
+			return
+		}
+		n.receive()
+	}
+	if n.stopping && n.drained() {
+		n.shut()
+	}
+}
+
+// receive hands what came in to the core.
+func (n *simNode) receive() {
+	for _, token := range n.synced {
+		n.syncing--
+		if err := n.core.Synced(token); err != nil {
+			n.s.fail(err)
+		}
+	}
+	n.synced = n.synced[:0]
+	for _, j := range n.inbox {
+		n.nextCall++
+		n.calls[n.nextCall] = j
+		n.core.Request(n.nextCall, j.call.Req)
+	}
+	n.inbox = n.inbox[:0]
+}
+
+// step takes one Ready through the engine. Readers run at its points, and it may
+// die there.
+func (n *simNode) step() {
+	n.s.stats.Steps++
+	rd, err := n.core.Ready()
+	if err != nil {
+		n.s.fail(err)
+		return
+	}
+	if n.s.point() {
+		return
+	}
+	if rd.Apply != nil {
+		if err := n.commitApply(&rd); err != nil {
+			n.s.fail(err)
+			return
+		}
+	}
+	if n.s.point() {
+		return
+	}
+	n.core.Advance(&rd)
+	n.pub.Ranges(n.core.Store(), rd.Descriptors)
+	if n.s.point() {
+		return
+	}
+	if n.pub.Revisions(n.core.Current(), n.core.System().Compacted()) {
+		n.startRemoval()
+	}
+	n.s.hist.descriptors(rd.Descriptors)
+	n.serve()
+	if n.s.point() {
+		return
+	}
+	for _, res := range rd.Results {
+		n.result(res)
+	}
+	if n.s.point() {
+		return
+	}
+	if rd.Append != nil {
+		n.append(&rd)
+	}
+}
+
+func (n *simNode) commitApply(rd *node.Ready) error {
+	if err := n.s.hist.apply(rd.Applied); err != nil {
+		return err
+	}
+	return n.counts.Commit(rd.Applied, func() error { return n.eng.Commit(rd.Apply, false) })
+}
+
+// result answers a call.
+func (n *simNode) result(res router.Result) {
+	j := n.calls[res.ID]
+	if j == nil {
+		n.s.fail(fmt.Errorf("call %d is answered twice, or was never made", res.ID))
+		return
+	}
+	delete(n.calls, res.ID)
+	j.call.Resp, j.call.Err = res.Resp, res.Err
+	j.call.Done <- struct{}{}
+	if j.done != nil {
+		j.done()
+	}
+}
+
+// append gives the log's rows to the disk, which takes its time.
+func (n *simNode) append(rd *node.Ready) {
+	n.syncing++
+	token := rd.Token
+	err := n.eng.CommitAsync(rd.Append, func(err error) {
+		if err != nil {
+			n.s.fail(err)
+		}
+		n.synced = append(n.synced, token)
+		n.wake()
+	})
+	if err != nil {
+		n.s.fail(err)
+		return
+	}
+	takes := between(n.s.disk, n.s.cfg.SyncMin, n.s.cfg.SyncMax)
+	if n.s.disk.IntN(100) == 0 {
+		takes += between(n.s.disk, 0, n.s.cfg.SyncStall)
+	}
+	n.syncEnd = max(n.syncEnd, n.s.now.Add(takes))
+	n.s.after(n.syncEnd.Sub(n.s.now), n.planned(func() { n.eng.CompleteSync(1) }))
+}
+
+// serve lets the clients in when the node can answer.
+func (n *simNode) serve() {
+	if n.serving || !n.core.Serving() {
+		return
+	}
+	n.serving = true
+	n.s.tracef("serving at revision %d", n.core.Current())
+	for _, c := range n.s.clients {
+		if !n.s.ending {
+			c.begin()
+		}
+	}
+	n.startRemoval()
+	n.planCount()
+}
+
+// startRemoval begins to remove what the compacted revision allows.
+func (n *simNode) startRemoval() {
+	_, compacted := n.pub.Current()
+	if n.removal != nil || compacted < 0 || !n.serving {
+		return
+	}
+	n.removal = node.NewRemoval(n.pub, compacted)
+	n.planRemoval(compacted)
+}
+
+func (n *simNode) planRemoval(to metapb.Revision) {
+	n.s.after(between(n.s.disk, 0, removalPause), n.planned(func() {
+		if n.stopping {
+			return
+		}
+		step, err := n.removal.Step(n.eng, mvcc.CollectBudget{RowsMax: n.s.cfg.RemovalRows})
+		switch {
+		case err != nil:
+			n.s.fail(fmt.Errorf("removal: %w", err))
+		case step != node.RemovalDone:
+			n.planRemoval(to)
+		default:
+			n.s.tracef("removal up to %d done", to)
+			n.s.stats.Compactions++
+			n.removal = nil
+			if _, compacted := n.pub.Current(); compacted > to {
+				n.startRemoval()
+			}
+		}
+	}))
+}
+
+// planCount builds the index of live keys, part by part, each beside what the
+// loop does meanwhile.
+func (n *simNode) planCount() {
+	n.s.after(between(n.s.disk, 0, countEvery), n.planned(func() {
+		task := n.counts.Begin()
+		if task == nil {
+			n.planCount()
+			return
+		}
+		n.s.after(between(n.s.disk, 0, countEvery), n.planned(func() {
+			runErr := task.Run()
+			n.s.after(between(n.s.disk, 0, countEvery), n.planned(func() {
+				if !n.counts.Finish(task, runErr) {
+					n.s.fail(errors.New("the index of live keys could not be built"))
+				}
+				n.planCount()
+			}))
+		}))
+	}))
+}
+
+func (n *simNode) setFull(full bool) {
+	n.full = full
+	if n.up {
+		n.s.tracef("disk full: %v", full)
+		n.core.SetFull(full)
+	}
+}
+
+// crash ends the node at once. A random part of what was not synced is lost.
+func (n *simNode) crash() {
+	n.s.stats.Crashes++
+	unsynced, kept := n.eng.Unsynced(), 0
+	n.down()
+	n.eng = n.eng.Crash(func(unsynced int) int {
+		kept = n.s.disk.IntN(unsynced + 1)
+		return kept
+	})
+	n.s.tracef("crash: %d of %d unsynced batches are left", kept, unsynced)
+	for _, c := range n.s.clients {
+		c.kill()
+	}
+	n.rebootLater()
+}
+
+func (n *simNode) down() { n.up, n.serving, n.stopping, n.core = false, false, false, nil }
+
+func (n *simNode) rebootLater() {
+	n.s.after(between(n.s.faults, time.Millisecond, 50*time.Millisecond), n.boot)
+}
+
+// shutDown begins an orderly stop.
+func (n *simNode) shutDown() {
+	if n.serving && !n.stopping {
+		n.s.tracef("stop")
+		n.stopping = true
+		n.core.Stop()
+		n.wake()
+	}
+}
+
+// drained reports whether nothing is under way.
+func (n *simNode) drained() bool {
+	for _, c := range n.s.clients {
+		if c.op != nil {
+			n.s.after(time.Millisecond, n.planned(n.wake))
+			return false
+		}
+	}
+	return len(n.calls)+len(n.inbox)+len(n.synced)+n.syncing == 0
+}
+
+// shut ends an orderly stop.
+func (n *simNode) shut() {
+	n.s.stats.Stops++
+	n.s.tracef("stopped")
+	n.down()
+	if err := n.eng.Close(); err != nil {
+		n.s.fail(err)
+	}
+	n.eng = n.eng.Reopen()
+	n.rebootLater()
+}

@@ -1,0 +1,170 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/model"
+)
+
+// Sim is one run. Everything in it happens in the goroutine of Run, or in
+// coroutines that Run switches to and back from.
+type Sim struct {
+	cfg    Config
+	now    clock.Time
+	events eventHeap
+	// One generator per actor, so that a longer draw of one does not change what
+	// all others do.
+	faults, disk, load *rand.Rand
+
+	node    *simNode // nodes are to become many; see Config.Nodes
+	clients []*client
+	gen     *model.Generator
+	hist    *history
+	// pausing are the readers that stand still, in the order in which they came.
+	pausing []*client
+	ending  bool // no new requests, no faults
+	trace   io.Writer
+	failed  error
+	stats   Stats
+}
+
+// Stats say what a run had in it.
+type Stats struct {
+	Ops, Unknown, Refused  int
+	Writes, Crashes, Stops int
+	Splits, Ranges, Steps  int
+	Compactions, LogCuts   int
+	Virtual                time.Duration
+}
+
+// start is where virtual time begins; zero means "never" to some.
+const start = clock.Time(time.Second)
+
+// Run runs one configuration and returns what went wrong. Trace, if not nil,
+// gets a line for all that happens.
+func Run(cfg Config, trace io.Writer) (stats Stats, err error) {
+	if err := cfg.Validate(); err != nil {
+		return Stats{}, err
+	}
+	s := &Sim{
+		cfg: cfg, now: start, trace: trace,
+		faults: rand.New(rand.NewPCG(cfg.Seed, 2)),
+		disk:   rand.New(rand.NewPCG(cfg.Seed, 3)),
+		load:   rand.New(rand.NewPCG(cfg.Seed, 4)),
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic at %v: %v\n%s", s.elapsed(), p, debug.Stack())
+		}
+		for _, c := range s.clients {
+			c.kill()
+		}
+	}()
+	if s.gen, err = model.NewGenerator(cfg.Traffic, s.load); err != nil {
+		return Stats{}, err
+	}
+	if s.hist, err = newHistory(cfg.Traffic.Limits); err != nil {
+		return Stats{}, err
+	}
+	s.run()
+	s.stats.Virtual = s.elapsed()
+	return s.stats, s.failed
+}
+
+func (s *Sim) run() {
+	s.node = newNode(s)
+	for i := range s.cfg.Clients {
+		s.clients = append(s.clients, newClient(s, i))
+	}
+	s.node.boot()
+	s.planFaults()
+	end := s.now.Add(s.cfg.Duration)
+	for s.failed == nil && s.now < end && s.stats.Ops < s.cfg.OpsMax {
+		s.happen()
+	}
+	s.ending = true
+	s.tracef("quiet now")
+	s.settle()
+	if s.failed == nil {
+		s.fail(s.check())
+	}
+}
+
+// happen lets the next event happen.
+func (s *Sim) happen() {
+	e := s.events.next()
+	s.now = max(s.now, e.at)
+	e.do()
+}
+
+// after plans an event.
+func (s *Sim) after(d time.Duration, do func()) { s.events.plan(s.now.Add(d), do) }
+
+// settleMax is how long what is under way may take to end.
+const settleMax = time.Minute
+
+// settle runs until nothing is under way.
+func (s *Sim) settle() {
+	end := s.now.Add(settleMax)
+	for s.failed == nil {
+		next := s.now.Add(50 * time.Millisecond)
+		s.after(50*time.Millisecond, func() {})
+		for s.failed == nil && s.now < next {
+			s.happen()
+		}
+		why := s.busy()
+		if why == "" || s.failed != nil {
+			return
+		}
+		if s.now > end {
+			s.fail(fmt.Errorf("not quiet after %v: %s", settleMax, why))
+		}
+	}
+}
+
+// busy says what is under way still.
+func (s *Sim) busy() string {
+	for _, c := range s.clients {
+		if c.op != nil {
+			return fmt.Sprintf("client %d waits for %s", c.id, describe(c.op.req))
+		}
+	}
+	return s.node.busyWith()
+}
+
+func (s *Sim) elapsed() time.Duration { return s.now.Sub(start) }
+
+func (s *Sim) fail(err error) {
+	if err != nil && s.failed == nil {
+		s.failed = fmt.Errorf("at %v: %w", s.elapsed(), err)
+		s.tracef("FAILED: %v", err)
+	}
+}
+
+func (s *Sim) tracef(format string, args ...any) {
+	if s.trace != nil {
+		fmt.Fprintf(s.trace, "%12v  "+format+"\n", append([]any{s.elapsed()}, args...)...)
+	}
+}
+
+// point is a place in the loop's step where another goroutine may run: a reader
+// that stands still may take its next look. It reports that the node crashed
+// there.
+func (s *Sim) point() (crashed bool) {
+	for len(s.pausing) > 0 && s.load.IntN(4) == 0 {
+		s.pausing[s.load.IntN(len(s.pausing))].resume()
+	}
+	if s.node.doomed && s.faults.IntN(6) == 0 {
+		s.node.crash()
+		return true
+	}
+	return false
+}
+
+var errGone = errors.New("sim: the client's node is gone")

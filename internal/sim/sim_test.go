@@ -1,0 +1,114 @@
+package sim
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+)
+
+var (
+	flagSeeds = flag.Uint64("seeds", 20, "how many seeds to run")
+	flagFrom  = flag.Uint64("from", 1, "the first of them")
+	flagSeed  = flag.Uint64("seed", 0, "run this one only")
+	flagTrace = flag.Bool("trace", false, "print all that happens in -seed")
+)
+
+// TestSeeds runs one simulation per seed. Each is a few seconds of virtual time.
+func TestSeeds(t *testing.T) {
+	if *flagSeed != 0 {
+		var trace io.Writer
+		if *flagTrace {
+			trace = os.Stdout
+		}
+		cfg := Draw(*flagSeed)
+		t.Logf("%+v", cfg)
+		stats, err := Run(cfg, trace)
+		t.Logf("%+v", stats)
+		if err != nil {
+			t.Fatal(failure(*flagSeed, err))
+		}
+		return
+	}
+	total := runSeeds(t, *flagFrom, *flagFrom+*flagSeeds)
+	t.Logf("%d seeds: %+v", *flagSeeds, total)
+	if total.Writes == 0 || total.Crashes == 0 || total.Splits == 0 || total.Stops == 0 || total.Compactions == 0 {
+		t.Errorf("the seeds did not meet everything: %+v", total)
+	}
+}
+
+// runSeeds runs seeds side by side, each in one thread.
+func runSeeds(t *testing.T, from, to uint64) (total Stats) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	seeds := make(chan uint64)
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for seed := range seeds {
+				stats, err := Run(Draw(seed), nil)
+				mu.Lock()
+				total.add(stats)
+				if err != nil {
+					t.Error(failure(seed, err))
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for seed := from; seed < to; seed++ {
+		seeds <- seed
+	}
+	close(seeds)
+	wg.Wait()
+	return total
+}
+
+// failure is the line from which a run can be had again.
+func failure(seed uint64, err error) string {
+	commit, gitErr := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
+	if gitErr != nil {
+		commit = []byte("unknown")
+	}
+	return fmt.Sprintf("commit %s, seed %d, replay with: make replay SEED=%d: %v", strings.TrimSpace(string(commit)), seed, seed, err)
+}
+
+func (s *Stats) add(o Stats) {
+	s.Ops += o.Ops
+	s.Writes += o.Writes
+	s.Crashes += o.Crashes
+	s.Stops += o.Stops
+	s.Splits += o.Splits
+	s.Ranges = max(s.Ranges, o.Ranges)
+	s.Steps += o.Steps
+	s.Compactions += o.Compactions
+	s.Unknown += o.Unknown
+	s.Refused += o.Refused
+	s.Virtual += o.Virtual
+}
+
+// One seed is one run, to the last byte of its trace.
+func TestSameSeedSameRun(t *testing.T) {
+	for seed := uint64(1); seed <= 3; seed++ {
+		var sums [2]uint64
+		var lines [2]int
+		for i := range sums {
+			var trace bytes.Buffer
+			if _, err := Run(Draw(seed), &trace); err != nil {
+				t.Fatal(failure(seed, err))
+			}
+			h := fnv.New64a()
+			h.Write(trace.Bytes())
+			sums[i], lines[i] = h.Sum64(), bytes.Count(trace.Bytes(), []byte("\n"))
+		}
+		if sums[0] != sums[1] || lines[0] < 100 {
+			t.Fatalf("seed %d: %d lines with sum %x, then %d lines with sum %x", seed, lines[0], sums[0], lines[1], sums[1])
+		}
+	}
+}
