@@ -24,7 +24,10 @@ type work struct {
 // workQueue is what waits at a range, first come, first served.
 type workQueue struct {
 	items []*work
-	bytes int
+	bytes int // of items
+	// aside is the bytes of those that wait elsewhere, for locks or a split, and
+	// come back.
+	aside int
 	// hurried counts those that need no disk.
 	hurried int
 }
@@ -65,6 +68,20 @@ func (q *workQueue) drop(n int) {
 	rest := copy(q.items, q.items[n:])
 	clear(q.items[rest:])
 	q.items = q.items[:rest]
+}
+
+// fits reports whether a request may wait here as well; an empty queue takes any.
+// What goes on with a transaction always may, and ends what others wait for. It
+// is bounded by the locks that were taken; and intents that were sent away for
+// want of room would leave their revision, which is given out, without anybody
+// here who knows that it is still to come.
+func (q *workQueue) fits(w *work, bytesMax int) bool {
+	switch w.req.Body.(type) {
+	case *peerpb.WriteIntents, *peerpb.WriteRecord, *peerpb.Resolve, *peerpb.Release, *peerpb.Forget, *peerpb.Push:
+		return true
+	}
+	held := q.bytes + q.aside
+	return held == 0 || held+w.bytes <= bytesMax
 }
 
 // requestBytes estimates what a request costs to keep and to log.

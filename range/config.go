@@ -37,8 +37,9 @@ type Config struct {
 	// Logger is given to raft. May be nil.
 	Logger raftgroup.Logger
 
-	// QueueBytesMax bounds the requests that wait at one range, in bytes.
-	// Default 64 MiB.
+	// QueueBytesMax bounds the requests that wait at one range, for their turn
+	// or for locks, in bytes (one request always fits, and what a transaction
+	// sends that has its locks). Default 64 MiB.
 	QueueBytesMax int
 	// BatchBytesMax bounds what one batch takes from the queue, in bytes of
 	// requests (one request always fits). Default 1 MiB.

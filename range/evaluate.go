@@ -346,6 +346,7 @@ func (r *Replica) park(w *work) {
 		r.parked = make(map[uint64]*work)
 	}
 	r.parked[w.ticket] = w
+	r.queue.aside += w.bytes
 	r.store.watchClock(r)
 }
 
@@ -355,6 +356,7 @@ func (r *Replica) unpark(tickets []uint64) {
 	for _, t := range tickets {
 		if w := r.parked[t]; w != nil {
 			delete(r.parked, t)
+			r.queue.aside -= w.bytes
 			w.admitted = true
 			ws = append(ws, w)
 		}

@@ -119,7 +119,7 @@ func (r *Replica) request(req *peerpb.Request) {
 		return
 	}
 	w := &work{req: req, bytes: requestBytes(req.Body)}
-	if r.queue.bytes+w.bytes > r.store.cfg.QueueBytesMax {
+	if !r.queue.fits(w, r.store.cfg.QueueBytesMax) {
 		r.store.reply(req.ID, nil, peerpb.ErrOverloaded)
 		return
 	}

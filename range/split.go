@@ -128,6 +128,7 @@ func (r *Replica) finishSplit() {
 // hold keeps a request out of the queue until locks go or a split is done.
 func (r *Replica) hold(w *work) {
 	r.held = append(r.held, w)
+	r.queue.aside += w.bytes
 	r.store.watchClock(r)
 }
 
@@ -137,6 +138,7 @@ func (r *Replica) releaseHeld() {
 		return
 	}
 	for _, w := range r.held {
+		r.queue.aside -= w.bytes
 		r.queue.push(w)
 	}
 	r.held = nil
