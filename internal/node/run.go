@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/clock"
@@ -82,6 +83,9 @@ func (n *Node) loop(ctx context.Context) {
 			stop = nil
 			n.core.Stop()
 		}
+		for range 4 {
+			runtime.Gosched()
+		}
 		n.receive()
 		for n.core.HasReady() {
 			if err := n.step(); err != nil {
@@ -89,6 +93,11 @@ func (n *Node) loop(ctx context.Context) {
 				return
 			}
 			n.receive()
+			select {
+			case <-ticker.C: // there may be no end of work
+				n.core.Tick(clock.Now())
+			default:
+			}
 		}
 		if stop == nil && n.drained() {
 			return
