@@ -1,8 +1,8 @@
 package node
 
 import (
-	"errors"
 	"fmt"
+	"time"
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/clock"
@@ -62,9 +62,12 @@ type Core struct {
 	// it is being told.
 	report    map[metapb.RangeID]*metapb.Descriptor
 	reporting *placement.DirectoryOp
-	sends     map[uint64]uint64 // ids of the store's questions, by ours
-	internal  uint64            // the last id of our own requests
-	ceiling   *placement.CeilingOp
+	// reportAt is when the directory is told again after it was not reached.
+	reportAt clock.Time
+	stopping bool
+	sends    map[uint64]uint64 // ids of the store's questions, by ours
+	internal uint64            // the last id of our own requests
+	ceiling  *placement.CeilingOp
 }
 
 // Ids of requests that the core itself makes have this bit; the driver's have
@@ -163,7 +166,10 @@ func (c *Core) System() *placement.System { return c.system }
 func (c *Core) Store() *ranges.Store { return c.store }
 
 // Stop refuses new requests; those under way go on.
-func (c *Core) Stop() { c.router.Stop() }
+func (c *Core) Stop() {
+	c.stopping = true
+	c.router.Stop()
+}
 
 // Ready runs everything that needs no disk, and hands out the rest.
 func (c *Core) Ready() (Ready, error) {
@@ -182,7 +188,7 @@ func (c *Core) Ready() (Ready, error) {
 
 // HasReady reports whether Ready would do anything.
 func (c *Core) HasReady() bool {
-	return c.store.HasWork() || c.store.HasOutput() || len(c.results) > 0 || len(c.changed) > 0 || c.router.HasReady()
+	return c.store.HasWork() || c.store.HasOutput() || len(c.results) > 0 || len(c.changed) > 0 || c.router.HasReady() || c.mayTell()
 }
 
 // Advance says that the Apply of the last Ready is committed. What it made
@@ -286,9 +292,15 @@ func (c *Core) result(res router.Result) {
 	}
 }
 
+// mayTell reports whether there is something to tell the directory now. Not
+// while the node stops: its next start tells everything.
+func (c *Core) mayTell() bool {
+	return c.reporting == nil && len(c.report) > 0 && c.seq != nil && !c.stopping && !c.now.Before(c.reportAt)
+}
+
 // tellDirectory reports changed ranges to the system range.
 func (c *Core) tellDirectory() bool {
-	if c.reporting != nil || len(c.report) == 0 || c.seq == nil {
+	if !c.mayTell() {
 		return false
 	}
 	op := &placement.DirectoryOp{}
@@ -303,14 +315,19 @@ func (c *Core) tellDirectory() bool {
 	return true
 }
 
-// reported takes the system range's answer. What it did not take is told again,
-// unless something newer is known by now.
+// reportDelay is how long the directory is left alone after it was not reached.
+const reportDelay = 100 * time.Millisecond
+
+// reported takes the system range's answer. What it did not take is told again
+// after a while, unless something newer is known by now. Not at once: a router
+// that takes nothing says so at once.
 func (c *Core) reported(err error) {
 	op := c.reporting
 	c.reporting = nil
 	if err == nil {
 		return
 	}
+	c.reportAt = c.now.Add(reportDelay)
 	for _, d := range op.Descriptors {
 		if now := c.report[d.ID()]; now == nil || now.Generation < d.Generation {
 			c.report[d.ID()] = d
@@ -401,5 +418,3 @@ func (c *Core) answer(a placement.Answer) {
 	}
 	c.store.Granted(g)
 }
-
-var errNoSequencer = errors.New("node: no sequencer")
