@@ -30,6 +30,8 @@ var errorsByName = map[string]error{
 	"notfound":   peerpb.ErrRangeNotFound,
 	"overloaded": peerpb.ErrOverloaded,
 	"diskfull":   peerpb.ErrDiskFull,
+	"locklost":   peerpb.ErrLockLost,
+	"aborted":    peerpb.ErrTxnAborted,
 	"compacted":  placement.ErrCompacted,
 }
 

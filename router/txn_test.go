@@ -12,7 +12,6 @@ import (
 
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/keys"
-	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -102,12 +101,6 @@ func (s *script) runTxn(t *testing.T, d *datadriven.TestData) {
 }
 
 func TestTxnScripts(t *testing.T) {
-	errorsByName := errorsByName
-	for name, err := range map[string]error{
-		"locklost": peerpb.ErrLockLost, "aborted": peerpb.ErrTxnAborted, "corrupt": mvcc.ErrCorrupt,
-	} {
-		errorsByName[name] = err
-	}
 	datadriven.Walk(t, "testdata/txn", func(t *testing.T, path string) {
 		r, err := New(Config{Store: 1, StoreStart: 7, RequestTimeout: time.Second})
 		if err != nil {
