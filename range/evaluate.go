@@ -183,7 +183,7 @@ func (r *Replica) evaluateSystem(b *batch, w *work, body *peerpb.System) verdict
 	}
 	rows, reply, err := r.store.cfg.System.Evaluate(body.Op)
 	if err != nil || len(rows) == 0 {
-		b.answers = append(b.answers, answer{id: w.req.ID, body: reply, err: err, touched: b.number - 1})
+		b.answers = append(b.answers, answer{id: w.req.ID, body: reply, err: err, touched: b.number})
 		return taken
 	}
 	b.command(&cmdpb.Command{Kind: &cmdpb.Command_Rows{Rows: &cmdpb.RowsCommand{Rows: rows}}})

@@ -52,6 +52,7 @@ type storeScript struct {
 	system *counterSystem
 	now    clock.Time
 	issued Revision // by the sequencer
+	floor  Revision // where the sequencer began
 	epoch  uint64
 	seqOff bool // asks wait for the script
 	asks   []Ask
@@ -86,7 +87,7 @@ func (s *storeScript) bootstrap(replicas int) {
 		s.must(Bootstrap(b, d, 1))
 	}
 	s.must(s.eng.Commit(b, true))
-	s.issued, s.epoch = 1, 1
+	s.issued, s.floor, s.epoch = 1, 1, 1
 	s.open()
 }
 
@@ -137,7 +138,7 @@ func (s *storeScript) grant(a Ask) Grant {
 	return g
 }
 
-func (s *storeScript) current() Revision { return max(1, s.store.Visible()) }
+func (s *storeScript) current() Revision { return max(s.floor, s.store.Visible()) }
 
 func (s *storeScript) collect() {
 	rd, err := s.store.Collect()
@@ -379,8 +380,12 @@ func (s *storeScript) show() {
 		if b := r.Bound(); b != NoBound {
 			bound = strconv.Itoa(int(b))
 		}
-		s.printf("%s leads=%v applied revision=%d bound=%s queue=%d inflight=%d reads=%d closes=%d\n",
+		s.printf("%s leads=%v applied revision=%d bound=%s queue=%d inflight=%d reads=%d closes=%d",
 			formatDescriptor(r.desc), r.Leads(), r.Revision(), bound, len(r.queue.items), len(r.inflight), len(r.reads), len(r.closes))
+		if in := r.Info(); in.First > 12 {
+			s.printf(" log cut to %d bytes", in.LogBytes)
+		}
+		s.out.WriteByte('\n')
 	}
 	s.printf("issued %d, current %d, asks %d, syncs %d, unanswered %d\n",
 		s.issued, s.current(), len(s.asks), len(s.tokens), len(s.names))
@@ -432,6 +437,11 @@ func (s *storeScript) command(t *testing.T, d *datadriven.TestData) string {
 		s.printf("synced %v\n", s.sync())
 	case "run":
 		s.run()
+		if d.HasArg("quiet") {
+			n := strings.Count(s.out.String(), "\n")
+			s.out.Reset()
+			s.printf("%d lines\n", n)
+		}
 	case "sequencer":
 		s.seqOff = d.CmdArgs[0].Key == "off"
 	case "grant":
@@ -445,6 +455,8 @@ func (s *storeScript) command(t *testing.T, d *datadriven.TestData) string {
 		keep := arg("keep", 0)
 		s.eng = s.eng.Crash(func(n int) int { return min(n, keep) })
 		s.open()
+		s.run()
+		s.floor = s.store.Revision()
 	case "show":
 		s.show()
 	case "dump":
