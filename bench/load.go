@@ -72,7 +72,7 @@ func closedLoop(ctx context.Context, clients []pb.KVClient, total int, op func(c
 func openLoop(ctx context.Context, clients []pb.KVClient, perSecond int, stop <-chan struct{}, op func(ctx context.Context, kv pb.KVClient, i int) error) (Figure, error) {
 	var mu sync.Mutex
 	var took []time.Duration
-	var firstErr error
+	var failed float64
 	var wg sync.WaitGroup
 	start := time.Now()
 	for i := 0; ; i++ {
@@ -80,8 +80,11 @@ func openLoop(ctx context.Context, clients []pb.KVClient, perSecond int, stop <-
 		select {
 		case <-time.After(time.Until(due)):
 		case <-stop:
+			elapsed := time.Since(start)
 			wg.Wait()
-			return figureOf(took, time.Since(start)), firstErr
+			f := figureOf(took, elapsed)
+			f.More = map[string]float64{"failed": failed}
+			return f, nil
 		case <-ctx.Done():
 			wg.Wait()
 			return Figure{}, ctx.Err()
@@ -92,8 +95,8 @@ func openLoop(ctx context.Context, clients []pb.KVClient, perSecond int, stop <-
 			mu.Lock()
 			defer mu.Unlock()
 			took = append(took, d)
-			if err != nil && firstErr == nil {
-				firstErr = err
+			if err != nil {
+				failed++
 			}
 		})
 	}

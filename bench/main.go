@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -56,16 +57,20 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	// A workload that fails costs its own figure, not those of the hour before.
 	var figures []Figure
+	var failed error
 	for n := 1; n <= o.runs; n++ {
 		for _, w := range chosen {
 			for _, name := range strings.Split(o.systems, ",") {
-				if !slices.Contains(w.systems, name) {
+				if !slices.Contains(w.systems, name) || ctx.Err() != nil {
 					continue
 				}
 				f, err := measure(ctx, o, w, name)
 				if err != nil {
-					return fmt.Errorf("%s on %s: %w", w.name, name, err)
+					failed = fmt.Errorf("%s on %s, run %d: %w", w.name, name, n, err)
+					fmt.Fprintln(os.Stderr, failed)
+					continue
 				}
 				f.Workload, f.System, f.Run = w.name, name, n
 				fmt.Fprintln(os.Stderr, f)
@@ -75,13 +80,13 @@ func run(ctx context.Context, o options) error {
 	}
 	printTable(os.Stdout, figures)
 	if o.json == "" {
-		return nil
+		return failed
 	}
 	out, err := json.MarshalIndent(figures, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(o.json, out, 0o644)
+	return errors.Join(failed, os.WriteFile(o.json, out, 0o644))
 }
 
 // measure starts a system on an empty folder, runs one workload, and ends it.

@@ -140,7 +140,9 @@ func compact(ctx context.Context, b *bench) (Figure, error) {
 	if err != nil {
 		return Figure{}, err
 	}
-	more := map[string]float64{"p99_before_ms": quiet.P99Millis, "disk_before_mb": b.server.diskMB()}
+	more := map[string]float64{
+		"p99_before_ms": quiet.P99Millis, "failed_before": quiet.More["failed"], "disk_before_mb": b.server.diskMB(),
+	}
 	finished := make(chan struct{})
 	begin := time.Now()
 	var compactErr error
@@ -158,6 +160,7 @@ func compact(ctx context.Context, b *bench) (Figure, error) {
 	if err != nil {
 		return Figure{}, err
 	}
+	more["failed_during"] = during.More["failed"]
 	more["disk_end_mb"] = b.server.diskMB()
 	time.Sleep(20 * time.Second)
 	more["disk_20s_later_mb"] = b.server.diskMB()
