@@ -63,6 +63,7 @@ func (r *Replica) applyEntry(b engine.Batch, e *raftgroup.Entry) error {
 			r.inflight = append(r.inflight[:r.applied], r.inflight[r.applied+1:]...)
 			r.overlay.Drop(own.number)
 			r.refuse(own, peerpb.ErrRefused)
+			r.refuseReads(own.number)
 		}
 		return nil
 	}
@@ -165,9 +166,7 @@ func (r *Replica) advance() {
 	for _, b := range done {
 		r.advanced = b.number
 		for _, a := range b.answers {
-			if a.changed {
-				r.store.reply(a.id, a.body, a.err)
-			}
+			r.store.reply(a.id, a.body, a.err)
 		}
 		r.splits -= b.splits
 	}
@@ -183,7 +182,7 @@ func (r *Replica) advance() {
 	if r.splits == 0 {
 		r.releaseHeld()
 	}
-	if r.right != nil {
+	if len(r.rights) > 0 {
 		r.finishSplit()
 	}
 	r.checkCloses()

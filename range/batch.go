@@ -124,8 +124,8 @@ type answer struct {
 type batch struct {
 	number  uint64 // of the ask and of the overlay's layer
 	entry   cmdpb.Entry
-	answers []answer
-	changes int // updates; each takes a revision
+	answers []answer // once proposed: of the requests that it changes something for
+	changes int      // updates; each takes a revision
 	bytes   int
 	splits  int  // commands that cut the range: at most one, and then alone
 	asks    bool // wants a revision, or the last one issued

@@ -41,8 +41,12 @@ func (r *Replica) evaluate(free bool) {
 		r.waitForSync()
 		return
 	}
-	if len(r.inflight) >= r.store.cfg.ProposalsMax {
+	if len(r.inflight) >= r.store.cfg.ProposalsMax || (r.dropped && len(r.inflight) > 0) {
 		return // advance marks the replica again
+	}
+	if r.dropped {
+		r.dropped = false
+		r.store.cfg.System.Reset()
 	}
 	r.batches++
 	b := &batch{number: r.batches}
@@ -279,12 +283,16 @@ func (r *Replica) finish(b *batch) {
 	if b.logs() && !r.propose(b) {
 		return
 	}
+	later := b.answers[:0] // when the batch is applied
 	for _, a := range b.answers {
 		if a.changed {
-			continue // when the batch is applied
+			later = append(later, a)
+		} else {
+			r.answerRead(a)
 		}
-		r.answerRead(a)
 	}
+	clear(b.answers[len(later):])
+	b.answers = later
 }
 
 // propose hands a batch to raft; false if raft did not take it.

@@ -3,11 +3,14 @@ package ranges
 import (
 	"testing"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/proto/txnpb"
+	"github.com/flotilladb/flotilla/raftgroup"
 )
 
 func newStoreScript(t *testing.T, cfg Config) *storeScript {
@@ -84,5 +87,179 @@ func TestParkedRequestsCountAgainstTheQueue(t *testing.T) {
 	s.run()
 	if got, want := s.out.String(), "7 (put a x*2000): put at 5\n"; got != want {
 		t.Errorf("after the release: replies %q, want %q", got, want)
+	}
+}
+
+// three makes a store with replicas on two other stores, of which the test plays
+// the second: range 2 is led here when it returns, the mark that begins the
+// term not yet committed.
+func three(t *testing.T) *storeScript {
+	s := &storeScript{t: t}
+	s.bootstrap(3)
+	for id := metapb.RangeID(1); id <= 2; id++ {
+		s.store.campaign(s.store.Replica(id))
+	}
+	s.run()
+	next := s.store.Replica(2).group.Term() + 1
+	s.step(raftpb.MsgPreVoteResp, next)
+	s.run()
+	s.step(raftpb.MsgVoteResp, next)
+	s.run()
+	if r := s.store.Replica(2); !r.group.IsLeader() || r.Leads() {
+		t.Fatal("the replica does not lead")
+	}
+	return s
+}
+
+// step brings a message of store 2 in for both ranges.
+func (s *storeScript) step(typ raftpb.MessageType, term uint64) {
+	for id := metapb.RangeID(1); id <= 2; id++ {
+		from, to := uint64(2), uint64(1)
+		m := &raftgroup.Message{Type: &typ, From: &from, To: &to, Term: &term}
+		s.must(s.store.Step(id, m))
+	}
+}
+
+// commit confirms all that range 1 and 2 have.
+func (s *storeScript) commit() {
+	for id := metapb.RangeID(1); id <= 2; id++ {
+		g := s.store.Replica(id).group
+		typ, from, to, term, index := raftpb.MsgAppResp, uint64(2), uint64(1), g.Term(), g.LastIndex()
+		s.must(s.store.Step(id, &raftgroup.Message{Type: &typ, From: &from, To: &to, Term: &term, Index: &index}))
+	}
+	s.run()
+}
+
+// A leader that is deposed before it could evaluate answers who waits.
+func TestDeposedBeforeItBegan(t *testing.T) {
+	s := three(t)
+	s.request("put a 1")
+	s.run()
+	s.step(raftpb.MsgHeartbeat, 99)
+	s.run()
+	if got, want := s.out.String(), "1 (put a 1): range: not the leader\n"; got != want {
+		t.Errorf("replies %q, want %q", got, want)
+	}
+}
+
+// A leader that is deposed answers everybody once: what was proposed is unknown,
+// what only read is refused, also where it saw what was proposed.
+func TestDeposedAnswersEachOnce(t *testing.T) {
+	s := three(t)
+	s.commit()
+	s.request("put a 1")
+	s.request("get-if a=1 a")
+	s.request("get-if nothing=1 a")
+	s.run()
+	s.request("close 2")
+	s.seqOff = true
+	s.request("put b 1")
+	s.run()
+	s.request("put c 1")
+	s.run()
+	s.out.Reset()
+	s.step(raftpb.MsgHeartbeat, 99)
+	s.run()
+	const want = `1 (put a 1): range: the outcome of the request is unknown
+5 (put b 1): range: refused before it was proposed
+2 (get-if a=1 a): range: refused before it was proposed
+4 (close 2): range: not the leader
+6 (put c 1): range: not the leader
+`
+	if got := s.out.String(); got != want {
+		t.Errorf("replies:\n%swant:\n%s", got, want)
+	}
+	if len(s.names) != 0 {
+		t.Errorf("without an answer: %v", s.names)
+	}
+}
+
+// transfer lets the leaders try to hand over to store 2, which does not answer:
+// raft drops proposals until it gives up.
+func (s *storeScript) transfer() {
+	for id := metapb.RangeID(1); id <= 2; id++ {
+		s.must(s.store.Replica(id).group.TransferLeader(2))
+	}
+}
+
+func (s *storeScript) endTransfer() {
+	for id := metapb.RangeID(1); id <= 2; id++ {
+		for range 20 {
+			s.must(s.store.Replica(id).group.Tick())
+		}
+	}
+}
+
+// A split that raft drops does not leave its range frozen.
+func TestDroppedSplit(t *testing.T) {
+	s := three(t)
+	s.commit()
+	s.transfer()
+	s.request("split m 3")
+	s.request("put a 1")
+	s.run()
+	s.endTransfer()
+	s.request("put a 2")
+	s.run()
+	s.commit()
+	const want = `1 (split m 3): range: refused before it was proposed
+2 (put a 1): range: refused before it was proposed
+3 (put a 2): put at 3
+`
+	if got := s.out.String(); got != want {
+		t.Errorf("replies:\n%swant:\n%s", got, want)
+	}
+}
+
+// When raft drops a batch of the system range its effects are forgotten, and
+// not with them those of the batches that are still under way.
+func TestDroppedSystemBatch(t *testing.T) {
+	s := three(t)
+	s.commit()
+	s.request("system next")
+	s.run()
+	s.transfer()
+	s.request("system next")
+	s.run()
+	s.endTransfer()
+	s.request("system next")
+	s.run()
+	s.commit()
+	s.commit()
+	const want = `2 (system next): range: refused before it was proposed
+1 (system next): 1
+3 (system next): 2
+`
+	if got := s.out.String(); got != want {
+		t.Errorf("replies:\n%swant:\n%s", got, want)
+	}
+}
+
+// A replica that is behind may apply two splits at once; both right sides are
+// born.
+func TestTwoSplitsAtOnce(t *testing.T) {
+	s := newStoreScript(t, Config{})
+	r := s.store.Replica(2)
+	s.store.apply = s.eng.NewBatch()
+	for _, split := range []*peerpb.Split{
+		{At: keys.User([]byte("m")), RightID: 3}, {At: keys.User([]byte("g")), RightID: 4},
+	} {
+		left, right := r.divided(split)
+		s.must(r.applySplit(s.store.apply, &cmdpb.SplitCommand{Left: left, Right: right}))
+	}
+	s.collect()
+	s.advance()
+	s.run()
+	for _, key := range []string{"a", "h", "n"} {
+		s.request("put " + key + " 1")
+	}
+	s.run()
+	for _, id := range []metapb.RangeID{2, 3, 4} {
+		if repl := s.store.Replica(id); repl == nil || !repl.Leads() {
+			t.Errorf("range %d: %v", id, repl)
+		}
+	}
+	if len(s.names) != 0 {
+		t.Errorf("without an answer: %v\n%s", s.names, s.out.String())
 	}
 }

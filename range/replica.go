@@ -50,8 +50,12 @@ type Replica struct {
 	// it is applied would have the old generation.
 	splits int
 	frozen bool
-	held   []*work            // wait for locks to go, or for a split to be done
-	right  *metapb.Descriptor // born by an applied split, not yet loaded
+	held   []*work              // wait for locks to go, or for a split to be done
+	rights []*metapb.Descriptor // born by applied splits, not yet loaded
+	// dropped: operations of the system range were evaluated and are lost. Before
+	// the next the state that they left is forgotten, once what was proposed
+	// before them is applied and cannot be forgotten with them.
+	dropped bool
 
 	// txns mirrors the rows of unfinished transactions, ended are those whose
 	// end is applied and not advanced.
@@ -212,10 +216,7 @@ func (r *Replica) stepDown() {
 		r.refuse(r.asked, peerpb.ErrRefused)
 		r.asked = nil
 	}
-	for _, a := range r.reads {
-		r.store.reply(a.id, nil, peerpb.ErrRefused)
-	}
-	r.reads = nil
+	r.refuseReads(0)
 	for _, c := range r.closes {
 		r.store.reply(c.id, nil, peerpb.ErrNotLeader)
 	}
@@ -223,7 +224,7 @@ func (r *Replica) stepDown() {
 	r.refuseQueue(peerpb.ErrNotLeader)
 	r.locks = newLockTable(r.locks.nextToken, r.store.lockLimits())
 	r.overlay = mvcc.NewOverlay()
-	r.splits, r.frozen = 0, false
+	r.splits, r.frozen, r.dropped = 0, false, false
 	if r.desc.ID() == metapb.SystemRange {
 		r.store.cfg.System.Reset()
 	}
@@ -234,7 +235,25 @@ func (r *Replica) refuse(b *batch, err error) {
 	for _, a := range b.answers {
 		r.store.reply(a.id, nil, err)
 	}
-	r.splits -= b.splits
+	if b.splits > 0 {
+		r.splits -= b.splits
+		r.frozen = false
+	}
+	r.dropped = r.dropped || len(b.system) > 0
+}
+
+// refuseReads answers those who wait for a batch from a number on that they saw
+// and that will not be applied, or may not be.
+func (r *Replica) refuseReads(from uint64) {
+	waiting := r.reads[:0]
+	for _, a := range r.reads {
+		if a.touched >= from {
+			r.store.reply(a.id, nil, peerpb.ErrRefused)
+		} else {
+			waiting = append(waiting, a)
+		}
+	}
+	r.reads = waiting
 }
 
 // refuseQueue answers everything that waits.

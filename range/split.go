@@ -94,29 +94,31 @@ func (r *Replica) applySplit(b engine.Batch, c *cmdpb.SplitCommand) error {
 		WriteRemovalMark(b, c.Right.ID(), mark)
 	}
 	r.desc = c.Left // the span's start stays, so its place in the store does
-	r.right = c.Right
+	r.rights = append(r.rights, c.Right)
 	r.txns.dropOutside(c.Left)
 	r.advanceLater()
 	return writeDescriptor(b, c.Left)
 }
 
-// finishSplit brings the right side to life when its rows can be read, and sends
-// away who waits here for keys that went there.
+// finishSplit brings the right sides to life when their rows can be read, and
+// sends away who waits here for keys that went there. There is one, or where the
+// replica was behind, several.
 func (r *Replica) finishSplit() {
 	s := r.store
-	right := r.right
-	r.right = nil
-	leads := r.frozen || len(right.Replicas) == 1
-	r.frozen = false
-	if err := s.load(right); err != nil {
-		// Its rows were committed a moment ago: the engine cannot be read.
-		s.fail(err)
-		return
+	rights, leads := r.rights, r.frozen
+	r.rights, r.frozen = nil, false
+	s.out.Descriptors = append(s.out.Descriptors, r.desc)
+	for _, right := range rights {
+		if err := s.load(right); err != nil {
+			// Its rows were committed a moment ago: the engine cannot be read.
+			s.fail(err)
+			return
+		}
+		if leads || len(right.Replicas) == 1 {
+			s.campaign(s.replicas[right.ID()])
+		}
+		s.out.Descriptors = append(s.out.Descriptors, right)
 	}
-	if leads {
-		s.campaign(s.replicas[right.ID()])
-	}
-	s.out.Descriptors = append(s.out.Descriptors, r.desc, right)
 	items := append(r.queue.items, r.held...)
 	r.queue, r.held = workQueue{}, nil
 	for _, w := range items {
