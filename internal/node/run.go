@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"runtime"
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/clock"
@@ -83,21 +82,21 @@ func (n *Node) loop(ctx context.Context) {
 			stop = nil
 			n.core.Stop()
 		}
-		for range 4 {
-			runtime.Gosched()
-		}
-		n.receive()
-		for n.core.HasReady() {
-			if err := n.step(); err != nil {
-				n.fail(err)
-				return
+		err := n.receive()
+		for err == nil && n.core.HasReady() {
+			if err = n.step(); err != nil {
+				break
 			}
-			n.receive()
+			err = n.receive()
 			select {
 			case <-ticker.C: // there may be no end of work
 				n.core.Tick(clock.Now())
 			default:
 			}
+		}
+		if err != nil {
+			n.fail(err)
+			return
 		}
 		if stop == nil && n.drained() {
 			return
@@ -132,13 +131,14 @@ func (n *Node) drained() bool {
 	return true
 }
 
-// receive hands what came in to the core.
-func (n *Node) receive() {
+// receive hands what came in to the core. After an error what it could not hand
+// over is in the inbox again.
+func (n *Node) receive() error {
 	n.inbox.Lock()
 	calls, synced, funcs := n.inbox.calls, n.inbox.synced, n.inbox.funcs
 	if len(calls)+len(synced)+len(funcs) == 0 {
 		n.inbox.Unlock()
-		return
+		return nil
 	}
 	n.inbox.calls, n.inbox.spare = n.inbox.spare[:0], calls
 	n.inbox.synced, n.inbox.funcs = nil, nil
@@ -149,8 +149,10 @@ func (n *Node) receive() {
 			s.err = n.core.Synced(s.token)
 		}
 		if s.err != nil {
-			n.fail(s.err)
-			return
+			n.inbox.Lock()
+			n.inbox.calls = append(calls, n.inbox.calls...)
+			n.inbox.Unlock()
+			return s.err
 		}
 	}
 	for i, c := range calls {
@@ -162,6 +164,7 @@ func (n *Node) receive() {
 	for _, f := range funcs {
 		f()
 	}
+	return nil
 }
 
 // step takes one Ready through the engine.

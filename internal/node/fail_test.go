@@ -1,0 +1,73 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/flotilladb/flotilla/engine"
+)
+
+// brokenEngine is an engine whose log cannot be made durable any more once
+// broken is set.
+type brokenEngine struct {
+	engine.Engine
+	broken atomic.Bool
+}
+
+var errBroken = errors.New("the disk is broken")
+
+func (e *brokenEngine) CommitAsync(b engine.Batch, done func(error)) error {
+	return e.Engine.CommitAsync(b, func(err error) {
+		if e.broken.Load() {
+			err = errBroken
+		}
+		done(err)
+	})
+}
+
+// A disk that breaks ends the node, and everybody who waits is told; nobody is
+// left waiting, and nothing panics.
+func TestDiskBreaks(t *testing.T) {
+	for round := range 20 {
+		pebble, err := engine.OpenPebble(engine.Config{Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		eng := &brokenEngine{Engine: pebble}
+		cfg := Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)}
+		cfg.setDefaults()
+		n, err := start(t.Context(), cfg, eng)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				for j := 0; ; j++ {
+					if i == 0 && j == 3+round {
+						eng.broken.Store(true)
+					}
+					_, err := n.KV().Put(t.Context(), &pb.PutRequest{Key: fmt.Appendf(nil, "k%d", i)})
+					if err != nil {
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		<-n.Failed()
+		if !errors.Is(n.Err(), errBroken) {
+			t.Errorf("the node failed with %v", n.Err())
+		}
+		if err := n.Stop(context.Background()); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	}
+}
