@@ -60,6 +60,7 @@ func (r *Replica) applyEntry(b engine.Batch, e *raftgroup.Entry) error {
 	if ent.Term != e.Term || ent.Generation != r.desc.Generation {
 		if own != nil {
 			r.applied--
+			r.proposed -= own.size
 			r.inflight = append(r.inflight[:r.applied], r.inflight[r.applied+1:]...)
 			r.overlay.Drop(own.number)
 			r.refuse(own, peerpb.ErrRefused)
@@ -165,6 +166,7 @@ func (r *Replica) advance() {
 	done := r.inflight[:r.applied]
 	for _, b := range done {
 		r.advanced = b.number
+		r.proposed -= b.size
 		for _, a := range b.answers {
 			r.store.reply(a.id, a.body, a.err)
 		}

@@ -132,6 +132,7 @@ type batch struct {
 
 	// once proposed
 	index, term uint64
+	size        int // of the entry, in bytes
 	// system has rows of the system range to be told of when applied.
 	system []*cmdpb.Row
 }
@@ -153,6 +154,13 @@ func (b *batch) command(c *cmdpb.Command) { b.entry.Commands = append(b.entry.Co
 // applied.
 func (b *batch) done(id uint64, body any) {
 	b.answers = append(b.answers, answer{id: id, body: body, changed: true})
+}
+
+func inflightBytes(bs []*batch) (n int) {
+	for _, b := range bs {
+		n += b.size
+	}
+	return n
 }
 
 func sortedTickets(m map[uint64]*work) []uint64 {

@@ -50,6 +50,9 @@ type Config struct {
 	// ProposalsMax bounds the entries of one range that are proposed and not
 	// applied. Default 16.
 	ProposalsMax int
+	// ProposalBytesMax is from how many bytes of such entries on no batch is
+	// begun. Default 16 MiB.
+	ProposalBytesMax int
 	// LogBytesMax is the size of a range's log, in bytes, at which what every
 	// replica has is cut off. Default 4 MiB.
 	LogBytesMax uint64
@@ -78,6 +81,7 @@ func (c *Config) setDefaults() {
 	def(&c.BatchBytesMax, 1<<20)
 	def(&c.SyncsMax, 1)
 	def(&c.ProposalsMax, 16)
+	def(&c.ProposalBytesMax, 16<<20)
 	def(&c.LogBytesMax, 4<<20)
 	def(&c.LockAgeMax, 2*time.Second)
 	def(&c.IntentAgeMax, time.Second)

@@ -8,3 +8,5 @@ var errUnknownCommand = errors.New("ranges: the log has a command of a newer ver
 
 // errBadRecord says that a transaction's record is not one that we write.
 var errBadRecord = errors.New("ranges: the log has a damaged transaction record")
+
+var errBadApplied = errors.New("applied state is damaged or of a newer version")

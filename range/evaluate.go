@@ -41,7 +41,7 @@ func (r *Replica) evaluate(free bool) {
 		r.waitForSync()
 		return
 	}
-	if len(r.inflight) >= r.store.cfg.ProposalsMax || (r.dropped && len(r.inflight) > 0) {
+	if r.mustWait() {
 		return // advance marks the replica again
 	}
 	if r.dropped {
@@ -65,6 +65,14 @@ func (r *Replica) evaluate(free bool) {
 		r.again = true
 		r.store.mark(r)
 	}
+}
+
+// mustWait reports whether no batch may be begun before one that is proposed is
+// applied.
+func (r *Replica) mustWait() bool {
+	cfg := &r.store.cfg
+	return len(r.inflight) >= cfg.ProposalsMax || r.proposed >= cfg.ProposalBytesMax ||
+		(r.dropped && len(r.inflight) > 0)
 }
 
 func (r *Replica) waitForSync() {
@@ -311,6 +319,8 @@ func (r *Replica) propose(b *batch) bool {
 		r.refuse(b, peerpb.ErrRefused)
 		return false
 	}
+	b.size = len(data)
+	r.proposed += b.size
 	r.inflight = append(r.inflight, b)
 	r.stats.wrote(r.store.now, len(b.entry.Updates), len(data))
 	r.store.mark(r)

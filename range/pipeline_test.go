@@ -1,6 +1,8 @@
 package ranges
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -261,5 +263,22 @@ func TestTwoSplitsAtOnce(t *testing.T) {
 	}
 	if len(s.names) != 0 {
 		t.Errorf("without an answer: %v\n%s", s.names, s.out.String())
+	}
+}
+
+// Large entries wait for their turn before they are given revisions. Raft would
+// drop what is too much to be under way, and leave a hole.
+func TestLargeEntriesWait(t *testing.T) {
+	s := newStoreScript(t, Config{QueueBytesMax: 1 << 30, BatchBytesMax: 1, ProposalsMax: 1000, SyncsMax: 1000})
+	for i := range 36 {
+		s.request(fmt.Sprintf("put k%d x*2000000", i))
+	}
+	s.evaluate()
+	if s.issued > 20 {
+		t.Errorf("%d revisions are given to entries of 2 MB that wait for the disk", s.issued)
+	}
+	s.run()
+	if got := strings.Count(s.out.String(), "put at"); got != 36 || s.issued != 37 {
+		t.Errorf("%d puts done, %d revisions issued", got, s.issued)
 	}
 }

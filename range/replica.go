@@ -1,6 +1,8 @@
 package ranges
 
 import (
+	"math"
+
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/invariant"
 	"github.com/flotilladb/flotilla/mvcc"
@@ -38,6 +40,8 @@ type Replica struct {
 	// revision; the first applied of them are applied.
 	inflight []*batch
 	applied  int
+	// proposed is the bytes of the entries of inflight.
+	proposed int
 	// advanced is the number of the last batch that was advanced: what it and
 	// its predecessors wrote can be read in the engine.
 	advanced uint64
@@ -81,7 +85,10 @@ func newReplica(s *Store, d *metapb.Descriptor) (*Replica, error) {
 		RangeID:      d.ID(),
 		ReplicaID:    metapb.ReplicaID(self.ReplicaId),
 		AppliedIndex: state.index,
-		Logger:       s.cfg.Logger,
+		// Never less than what is proposed here: a batch that has its revisions
+		// must not be dropped for want of room.
+		UncommittedBytesMax: math.MaxInt64,
+		Logger:              s.cfg.Logger,
 	}, s.cfg.Reader)
 	if err != nil {
 		return nil, err
@@ -212,6 +219,7 @@ func (r *Replica) stepDown() {
 		r.refuse(b, peerpb.ErrUnknown)
 	}
 	r.inflight = r.inflight[:r.applied]
+	r.proposed = inflightBytes(r.inflight)
 	if r.asked != nil {
 		r.refuse(r.asked, peerpb.ErrRefused)
 		r.asked = nil

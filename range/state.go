@@ -23,8 +23,6 @@ type appliedState struct {
 // newer version.
 const appliedFormat = 1
 
-var errBadApplied = errors.New("applied state is damaged or of a newer version")
-
 func writeApplied(b engine.Batch, id metapb.RangeID, st appliedState) {
 	row := make([]byte, 0, 25)
 	row = append(row, appliedFormat)
