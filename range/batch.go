@@ -127,8 +127,11 @@ type batch struct {
 	answers []answer // once proposed: of the requests that it changes something for
 	changes int      // updates; each takes a revision
 	bytes   int
-	splits  int  // commands that cut the range: at most one, and then alone
-	asks    bool // wants a revision, or the last one issued
+	// exact is the batch's last request, and its one change, if it could only be
+	// evaluated at an assumed revision.
+	exact  proto.Message
+	splits int  // commands that cut the range: at most one, and then alone
+	asks   bool // wants a revision, or the last one issued
 
 	// once proposed
 	index, term uint64

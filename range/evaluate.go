@@ -92,7 +92,7 @@ func (r *Replica) fillBatch(b *batch) {
 	st := r.overlay.Over(base)
 	r.filling = true
 	n := 0
-	for n < len(r.queue.items) && b.bytes < r.store.cfg.BatchBytesMax && !r.frozen {
+	for n < len(r.queue.items) && b.bytes < r.store.cfg.BatchBytesMax && !r.frozen && b.exact == nil {
 		w := r.queue.items[n]
 		v, err := r.evaluateOne(b, st, w)
 		if err != nil {
@@ -156,21 +156,21 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 		return taken, nil
 	}
 	r.overlay.ResetTouched()
-	res, err := mvcc.Evaluate(st, mvcc.Env{
-		Revision:  b.open(),
-		Known:     r.store.known,
-		Compacted: r.store.compacted,
-	}, body.Req)
-	switch {
-	case errors.Is(err, mvcc.ErrWait):
-		// The first of a batch waits for nothing that the batch has open: it is
-		// the request itself that asks above what was issued.
+	rev := b.open()
+	res, err := r.evaluateAt(st, rev, body.Req)
+	if errors.Is(err, mvcc.ErrWait) {
 		if b.changes > 0 {
 			return cuts, nil
 		}
-		err = mvcc.ErrFutureRevision
-		fallthrough
-	case err != nil:
+		// The request compares its own revision with one that was not issued. It
+		// is evaluated at the one that comes next, and once more if it gets
+		// another.
+		rev = r.store.known + 1
+		if res, err = r.evaluateAt(st, rev, body.Req); err == nil && res.Changed {
+			b.exact = body.Req
+		}
+	}
+	if err != nil {
 		b.answers = append(b.answers, answer{id: w.req.ID, err: err, touched: r.overlay.Touched()})
 		return taken, nil
 	}
@@ -179,12 +179,38 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 		id: w.req.ID, body: res.Response, changed: res.Changed, place: b.changes, touched: r.overlay.Touched(),
 	})
 	if res.Changed {
-		rev := b.open()
 		r.overlay.Add(b.number, rev, res.Mutations)
 		b.entry.Updates = append(b.entry.Updates, &cmdpb.Update{Revision: int64(rev), Mutations: res.Mutations})
 		b.changes++
 	}
 	return taken, nil
+}
+
+// evaluateAt evaluates a client's request at a revision, open or assumed.
+func (r *Replica) evaluateAt(st mvcc.State, rev Revision, req proto.Message) (mvcc.Result, error) {
+	env := mvcc.Env{Revision: rev, Known: r.store.known, Compacted: r.store.compacted}
+	if !mvcc.IsOpen(rev) {
+		env.Known = rev - 1
+	}
+	return mvcc.Evaluate(st, env, req)
+}
+
+// evaluateExact evaluates the one change of a batch again, at the revision that
+// it got instead of the one that was assumed. What it changes does not depend on
+// the revision; what its response shows may.
+func (r *Replica) evaluateExact(b *batch, rev Revision) error {
+	r.overlay.Drop(b.number)
+	start, end, _ := keys.UserBounds(r.desc.Span())
+	base := mvcc.NewEngineState(r.store.cfg.Reader, start, end)
+	defer base.Close()
+	res, err := r.evaluateAt(r.overlay.Over(base), rev, b.exact)
+	if err != nil {
+		return err
+	}
+	r.overlay.Add(b.number, rev, res.Mutations)
+	b.entry.Updates[0].Mutations = res.Mutations
+	b.answers[len(b.answers)-1].body = res.Response
+	return nil
 }
 
 // evaluateSystem evaluates an operation of the system range.
@@ -216,6 +242,13 @@ func (r *Replica) granted(g Grant) {
 		return
 	}
 	r.asked = nil
+	if b.exact != nil && Revision(b.entry.Updates[0].Revision) != g.First {
+		if err := r.evaluateExact(b, g.First); err != nil {
+			r.overlay.Drop(b.number)
+			r.refuse(b, err)
+			return
+		}
+	}
 	for i, u := range b.entry.Updates {
 		u.Revision = int64(g.First) + int64(i)
 	}
