@@ -26,6 +26,7 @@ const (
 	txnPrepares                 // the locks of one range after the other
 	txnKnown                    // Current, to tell whether a revision is in the future
 	txnHeader                   // Current, for the header of one that changes nothing
+	txnConfirm                  // all ranges to say that its locks held until then
 	txnRevision                 // its revision
 	txnIntents                  // all ranges to have its intents
 	txnRecord                   // the anchor to have its record
@@ -35,7 +36,7 @@ const (
 // txnOp coordinates a request whose keys lie in several ranges.
 //
 //	prepare range after range, in key order
-//	   → evaluate → nothing changes: Current → release → answer
+//	   → evaluate → nothing changes: Current → release, if held → answer
 //	   → revision → intents everywhere → record at the anchor → answer
 //	   → (txnEnd) resolve everywhere → forget the record
 //
@@ -57,6 +58,7 @@ type txnOp struct {
 	known     metapb.Revision
 	compacted metapb.Revision
 	asked     bool // known is Current, taken with all locks held
+	exact     bool // to be evaluated at the revision itself
 	result    mvcc.Result
 
 	rev    metapb.Revision
@@ -105,7 +107,7 @@ func (o *txnOp) start(r *Router) {
 	o.id = &txnpb.TxnID{
 		StoreId: o.id.StoreId, StoreStart: o.id.StoreStart, Number: o.id.Number, Attempt: o.id.Attempt + 1,
 	}
-	o.prepared, o.state, o.asked = 0, nil, false
+	o.prepared, o.state, o.asked, o.exact = 0, nil, false, false
 	o.known, o.compacted = 0, -1
 	o.rev, o.record = 0, nil
 	parts, err := divideAccesses(r.cache, o.accesses)
@@ -155,11 +157,16 @@ func (o *txnOp) seeRows() {
 }
 
 // run evaluates the request on what the ranges returned.
-func (o *txnOp) run() error {
+func (o *txnOp) run() error { return o.runAt(mvcc.OpenRevision) }
+
+// runAt is run at a revision, open or known.
+func (o *txnOp) runAt(rev metapb.Revision) error {
+	env := mvcc.Env{Revision: rev, Known: o.known, Compacted: o.compacted}
+	if !mvcc.IsOpen(rev) {
+		env.Known = rev - 1
+	}
 	var err error
-	o.result, err = mvcc.Evaluate(o.state, mvcc.Env{
-		Revision: mvcc.OpenRevision, Known: o.known, Compacted: o.compacted,
-	}, o.req)
+	o.result, err = mvcc.Evaluate(o.state, env, o.req)
 	return err
 }
 
@@ -173,7 +180,11 @@ func (o *txnOp) evaluate(r *Router) {
 			r.ask(o, 0)
 			return
 		}
-		err = mvcc.ErrFutureRevision
+		// The request compares its own revision with one that was not issued:
+		// what it changes does not depend on it, what its response shows does.
+		// So it is evaluated once more at the revision that it gets.
+		o.exact = true
+		err = o.runAt(o.known + 1)
 	}
 	switch {
 	case err != nil:
@@ -199,10 +210,15 @@ func (o *txnOp) granted(r *Router, a placement.Answer) {
 		o.evaluate(r)
 	case txnHeader:
 		mvcc.FillResponse(o.result.Response, a.First+1)
-		o.end(r, false)
-		r.finish(o, o.result.Response, nil)
+		o.confirm(r)
 	case txnRevision:
 		o.rev, o.epoch = a.First, a.Epoch
+		if o.exact {
+			if err := o.runAt(o.rev); err != nil {
+				o.giveUp(r, err)
+				return
+			}
+		}
 		mvcc.FillMutations(o.result.Mutations, o.rev)
 		mvcc.FillResponse(o.result.Response, o.rev)
 		o.deal()

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/flotilladb/flotilla/internal/invariant"
+	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/proto/txnpb"
 )
@@ -16,6 +17,8 @@ func (o *txnOp) reply(r *Router, tag int, body any, err error) {
 		o.preparedOne(r, body, err)
 	case txnIntents:
 		o.intentsOf(r, tag, err)
+	case txnConfirm:
+		o.confirmed(r, err)
 	case txnRecord:
 		o.recorded(r, err)
 	case txnLearn:
@@ -103,10 +106,39 @@ func (o *txnOp) intentsOf(r *Router, tag int, err error) {
 	}
 }
 
+// confirm gives the locks back and asks whether they held. A lock without an
+// intent dies of age: had one died before Current was taken, what was read there
+// could be older than the header says.
+func (o *txnOp) confirm(r *Router) {
+	o.phase, o.lost = txnConfirm, nil
+	for i := range o.parts {
+		p := &o.parts[i]
+		o.open++
+		r.send(o, i, p.desc.ID(), p.desc.Generation, &peerpb.Release{Txn: o.id, Lock: p.lock})
+	}
+}
+
+// confirmed takes the answer of one range to that.
+func (o *txnOp) confirmed(r *Router, err error) {
+	o.open--
+	if err != nil {
+		o.lost = err
+	}
+	switch {
+	case o.open > 0:
+	case o.lost == nil:
+		r.finish(o, o.result.Response, nil)
+	case o.mayStartOver(o.lost):
+		o.startOver(r, o.lost)
+	default:
+		o.giveUp(r, o.lost)
+	}
+}
+
 // reviseRevision asks for a new revision with the locks held. What the ranges
 // keep of the old one is not touched: the request is evaluated once more.
 func (o *txnOp) reviseRevision(r *Router) {
-	if err := o.run(); err != nil {
+	if err := o.run(); err != nil && !(o.exact && errors.Is(err, mvcc.ErrWait)) {
 		o.giveUp(r, err)
 		return
 	}
