@@ -92,7 +92,6 @@ func (r *Replica) acceptIntents(body *peerpb.WriteIntents) error {
 	if err := r.locks.setRevision(body.Lock, body.Txn, body.Revision, body.Intents, pushAt, now); err != nil {
 		return err
 	}
-	r.store.Known(body.Revision)
 	return nil
 }
 
@@ -189,8 +188,14 @@ func (r *Replica) evaluateResolve(b *batch, w *work, body *peerpb.Resolve) (verd
 
 // evaluateRelease gives back locks without intents.
 func (r *Replica) evaluateRelease(_ *batch, w *work, body *peerpb.Release) (verdict, error) {
-	if l := r.locks.get(body.Txn); l != nil && l.revision == 0 {
+	l := r.locks.get(body.Txn)
+	held := l != nil && l.token == body.Lock && r.holdsLease()
+	if l != nil && l.revision == 0 {
 		r.unpark(r.locks.release(body.Txn, r.store.now))
+	}
+	if body.Lock != 0 && !held {
+		r.store.reply(w.req.ID, nil, peerpb.ErrLockLost)
+		return taken, nil
 	}
 	r.store.reply(w.req.ID, &peerpb.Done{}, nil)
 	return taken, nil

@@ -99,6 +99,11 @@ type Store struct {
 
 	asks []Ask
 	out  Output
+	// The slices that the call before handed out, to be used again.
+	spareDirty []*Replica
+	spareAsks  []Ask
+	spareOut   Output
+	works      []work // room for requests
 
 	apply    engine.Batch // rows of applied entries since the last Ready
 	append   engine.Batch // log rows that wait for a free sync
@@ -116,7 +121,9 @@ type Store struct {
 	touched []*Replica // whose Bound may have changed since Touched
 	sends   uint64     // the ID of the last of Output.Sends
 
-	// known is the highest revision that any grant named. Invariant: grows.
+	// known is the highest revision that was current, as far as the store heard: a
+	// request may read there. What is given out above it may be in use, but a
+	// header that shows it would go ahead of what others see. Invariant: grows.
 	known Revision
 	// visible is the highest revision of a change, or of a transaction decided
 	// here, that can be read; deciding the same with what Advance will make so.
@@ -310,6 +317,20 @@ func (s *Store) Request(req *peerpb.Request) {
 	r.request(req)
 }
 
+// worksChunk is how many works are allocated at once.
+const worksChunk = 32
+
+// work returns room for a request that waits.
+func (s *Store) work(req *peerpb.Request) *work {
+	if len(s.works) == 0 {
+		s.works = make([]work, worksChunk)
+	}
+	w := &s.works[0]
+	s.works = s.works[1:]
+	w.req, w.bytes = req, requestBytes(req.Body)
+	return w
+}
+
 func (s *Store) reply(id uint64, body any, err error) {
 	s.out.Replies = append(s.out.Replies, peerpb.Reply{ID: id, Body: body, Err: err})
 }
@@ -364,20 +385,24 @@ func (s *Store) Revision() Revision {
 // SetFull says whether the store's disk takes writes that need space.
 func (s *Store) SetFull(full bool) { s.full = full }
 
-// Asks returns what to ask the sequencer, in order, and forgets it.
+// Asks returns what to ask the sequencer, in order, and forgets it. It is valid
+// until the call after the next.
 func (s *Store) Asks() []Ask {
 	asks := s.asks
-	s.asks = nil
+	s.asks, s.spareAsks = s.spareAsks[:0], asks
 	return asks
 }
 
 // PutBack gives asks back that cannot be asked yet; they come again.
-func (s *Store) PutBack(asks []Ask) { s.asks = append(asks, s.asks...) }
+func (s *Store) PutBack(asks []Ask) { s.asks = append(slices.Clone(asks), s.asks...) }
 
-// Output returns what is for others of the node and forgets it.
+// Output returns what is for others of the node and forgets it. Its slices are
+// valid until the call after the next.
 func (s *Store) Output() Output {
 	out := s.out
-	s.out = Output{}
+	clear(s.spareOut.Replies)
+	s.out = Output{Replies: s.spareOut.Replies[:0]}
+	s.spareOut = out
 	return out
 }
 
@@ -404,7 +429,7 @@ func (s *Store) Evaluate() {
 // Granted takes the sequencer's answer to an ask.
 func (s *Store) Granted(g Grant) {
 	if !g.Refused {
-		s.known = max(s.known, g.First+Revision(g.N)-1, g.Current)
+		s.known = max(s.known, g.Current)
 		s.epoch = max(s.epoch, g.Epoch)
 		s.SetCompacted(g.Compacted)
 	}
@@ -416,7 +441,7 @@ func (s *Store) Granted(g Grant) {
 // SetCompacted tells the store the compacted revision.
 func (s *Store) SetCompacted(rev Revision) { s.compacted = max(s.compacted, rev) }
 
-// Known raises the highest revision that was issued, as far as the store knows.
+// Known says that a revision is current.
 func (s *Store) Known(rev Revision) { s.known = max(s.known, rev) }
 
 // Collect gathers the rows of all replicas that have something to do. The
@@ -426,7 +451,7 @@ func (s *Store) Collect() (Ready, error) {
 		return Ready{}, s.failed
 	}
 	dirty := s.dirty
-	s.dirty = nil
+	s.dirty, s.spareDirty = s.spareDirty[:0], dirty
 	for _, r := range dirty {
 		r.dirty = false
 		if r.again {
@@ -456,6 +481,7 @@ func (s *Store) Collect() (Ready, error) {
 // may be read and answered.
 func (s *Store) Advance() {
 	s.visible = s.deciding
+	s.known = max(s.known, s.visible)
 	todo := s.advance
 	s.advance = nil
 	for _, r := range todo {

@@ -103,7 +103,7 @@ func (st *stream) next(start []byte) ([]byte, error) {
 	case n > limit:
 		next = kvs[limit].Key
 		kvs = kvs[:limit]
-	case cut:
+	case cut && len(st.req.RangeEnd) > 0: // one key has nothing behind it
 		next = append(bytes.Clone(kvs[n-1].Key), 0)
 	}
 	st.sent += int64(len(kvs))

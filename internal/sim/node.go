@@ -53,6 +53,7 @@ const (
 	turnDelayMax = 50 * time.Microsecond
 	removalPause = 5 * time.Millisecond
 	countEvery   = 10 * time.Millisecond
+	stepsMax     = 1_000_000 // a run has some thousand
 )
 
 func newNode(s *Sim) *simNode {
@@ -171,7 +172,10 @@ func (n *simNode) receive() {
 // step takes one Ready through the engine. Readers run at its points, and it may
 // die there.
 func (n *simNode) step() {
-	n.s.stats.Steps++
+	if n.s.stats.Steps++; n.s.stats.Steps > stepsMax {
+		n.s.fail(errors.New("the loop steps for ever"))
+		return
+	}
 	rd, err := n.core.Ready()
 	if err != nil {
 		n.s.fail(err)

@@ -27,12 +27,16 @@ type Sim struct {
 	gen     *model.Generator
 	hist    *history
 	// pausing are the readers that stand still, in the order in which they came.
-	pausing []*client
-	ending  bool // no new requests, no faults
-	trace   io.Writer
-	failed  error
-	stats   Stats
+	pausing  []*client
+	ending   bool // no new requests, no faults
+	trace    io.Writer
+	failed   error
+	stats    Stats
+	happened int
 }
+
+// eventsMax is more than any run has.
+const eventsMax = 2_000_000
 
 // Stats say what a run had in it.
 type Stats struct {
@@ -98,6 +102,10 @@ func (s *Sim) run() {
 
 // happen lets the next event happen.
 func (s *Sim) happen() {
+	if s.happened++; s.happened > eventsMax {
+		s.fail(errors.New("events without end"))
+		return
+	}
 	e := s.events.next()
 	s.now = max(s.now, e.at)
 	e.do()

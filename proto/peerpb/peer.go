@@ -83,7 +83,7 @@ type Prepare struct {
 
 // Row is a version of a user key as a prepare returns it.
 type Row struct {
-	Key, Value                                 []byte
+	Key, Value                                  []byte
 	CreateRevision, ModRevision, Version, Lease int64
 }
 
@@ -144,9 +144,11 @@ type Resolve struct {
 }
 
 // Release gives back the locks of a prepared transaction that wrote no intent.
-// Answered by *Done.
+// With Lock, the answer also says whether they held till now. Answered by *Done,
+// or by ErrLockLost.
 type Release struct {
-	Txn *txnpb.TxnID
+	Txn  *txnpb.TxnID
+	Lock uint64 // as Prepared said; 0: does not matter
 }
 
 // Forget removes a transaction record that no range needs any more.
