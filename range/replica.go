@@ -129,7 +129,7 @@ func (r *Replica) request(req *peerpb.Request) {
 		r.store.reply(req.ID, nil, peerpb.ErrNotLeader)
 		return
 	}
-	w := &work{req: req, bytes: requestBytes(req.Body)}
+	w := r.store.work(req)
 	if !r.queue.fits(w, r.store.cfg.QueueBytesMax) {
 		r.store.reply(req.ID, nil, peerpb.ErrOverloaded)
 		return

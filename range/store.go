@@ -99,7 +99,7 @@ type Store struct {
 
 	asks []Ask
 	out  Output
-	// The slices that the call before handed out, to be used again.
+	// What the last call handed out, to be used again.
 	spareDirty []*Replica
 	spareAsks  []Ask
 	spareOut   Output
@@ -385,8 +385,8 @@ func (s *Store) Revision() Revision {
 // SetFull says whether the store's disk takes writes that need space.
 func (s *Store) SetFull(full bool) { s.full = full }
 
-// Asks returns what to ask the sequencer, in order, and forgets it. It is valid
-// until the call after the next.
+// Asks returns what to ask the sequencer, in order, and forgets it. The slice is
+// valid until the next call.
 func (s *Store) Asks() []Ask {
 	asks := s.asks
 	s.asks, s.spareAsks = s.spareAsks[:0], asks
@@ -396,8 +396,8 @@ func (s *Store) Asks() []Ask {
 // PutBack gives asks back that cannot be asked yet; they come again.
 func (s *Store) PutBack(asks []Ask) { s.asks = append(slices.Clone(asks), s.asks...) }
 
-// Output returns what is for others of the node and forgets it. Its slices are
-// valid until the call after the next.
+// Output returns what is for others of the node and forgets it. It is valid until
+// the next call.
 func (s *Store) Output() Output {
 	out := s.out
 	clear(s.spareOut.Replies)
