@@ -226,7 +226,7 @@ func (r *Replica) applyForget(b engine.Batch, c *cmdpb.ForgetCommand) error {
 // beginTxns makes the locks of a new leader out of the intents that are there.
 // Locks without intents died with the leader before.
 func (r *Replica) beginTxns() {
-	r.locks = newLockTable(r.locks.nextToken, r.store.lockLimits())
+	r.locks = newLockTable(firstToken(r.leading), r.store.lockLimits())
 	now := r.store.now
 	for _, ti := range r.txns.sortedIntents() {
 		pushAt := now

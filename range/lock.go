@@ -30,8 +30,8 @@ func keyOf(id *txnpb.TxnID) txnKey {
 // lock is a transaction's hold on keys of a range.
 type lock struct {
 	id *txnpb.TxnID
-	// token names this hold: intents of a hold that was lost and taken again are
-	// told apart by it. Never 0.
+	// token names this hold: intents of a hold that was lost and taken again, of
+	// another leader even, are told apart by it. Never 0.
 	token uint64
 	spans spanSet // user keys
 	since clock.Time
@@ -106,10 +106,14 @@ type lockTable struct {
 	due clock.Time
 }
 
-// newLockTable returns an empty table. Its tokens are above firstToken.
-func newLockTable(firstToken uint64, limits lockLimits) *lockTable {
-	return &lockTable{limits: limits, locks: make(map[txnKey]*lock), nextToken: firstToken}
+// newLockTable returns an empty table. Its tokens are above first.
+func newLockTable(first uint64, limits lockLimits) *lockTable {
+	return &lockTable{limits: limits, locks: make(map[txnKey]*lock), nextToken: first}
 }
+
+// firstToken is below all tokens of the leader of a term: those of different
+// leaders of a range are never the same.
+func firstToken(term uint64) uint64 { return term << 32 }
 
 // idle reports whether nothing is locked.
 func (t *lockTable) idle() bool { return len(t.locks) == 0 && len(t.waiters) == 0 }

@@ -80,7 +80,7 @@ func formatSet(s spanSet) string {
 func (t *lockTable) String() string {
 	var b strings.Builder
 	for _, l := range t.sorted() {
-		fmt.Fprintf(&b, "lock txn=%d token=%d on %s", l.id.Number, l.token, formatSet(l.spans))
+		fmt.Fprintf(&b, "lock txn=%d token=%d on %s", l.id.Number, tokenInTerm(l.token), formatSet(l.spans))
 		if l.revision != 0 {
 			fmt.Fprintf(&b, " rev=%d writes %s", l.revision, formatSet(l.writes))
 		}

@@ -116,7 +116,7 @@ func (s *txnScript) show() {
 		}
 		switch b := rep.Body.(type) {
 		case *peerpb.Prepared:
-			fmt.Fprintf(&s.out, "reply %d: prepared lock=%d", rep.ID, b.Lock)
+			fmt.Fprintf(&s.out, "reply %d: prepared lock=%d", rep.ID, tokenInTerm(b.Lock))
 			for i, rows := range b.Rows {
 				for _, r := range rows {
 					fmt.Fprintf(&s.out, " %d:%s=%s@%d", i, r.Key, r.Value, r.ModRevision)
@@ -195,10 +195,14 @@ func (s *txnScript) answerTo(q Send) {
 	s.t.Fatalf("no answer to %T", q.Body)
 }
 
+// tokenInTerm counts the tokens of one leader.
+func tokenInTerm(token uint64) uint64 { return token & (firstToken(1) - 1) }
+
 type txnArgs struct {
 	key    string
 	rev    int
-	lock   int
+	lock   int // of the leader of now, or of that of term
+	term   int
 	commit bool
 	id     *txnpb.TxnID
 }
@@ -209,6 +213,7 @@ func (s *txnScript) args(d *datadriven.TestData) (a txnArgs) {
 	d.MaybeScanArgs(s.t, "key", &a.key)
 	d.MaybeScanArgs(s.t, "rev", &a.rev)
 	d.MaybeScanArgs(s.t, "lock", &a.lock)
+	d.MaybeScanArgs(s.t, "term", &a.term)
 	d.MaybeScanArgs(s.t, "commit", &a.commit)
 	d.MaybeScanArgs(s.t, "txn", &txn)
 	d.MaybeScanArgs(s.t, "attempt", &attempt)
@@ -234,6 +239,9 @@ func (s *txnScript) run(d *datadriven.TestData) string {
 		s.request(strings.TrimPrefix(fields[0], "?"), &peerpb.Prepare{Txn: a.id, Accesses: acc, Hold: 50 * time.Millisecond})
 	case "intents":
 		s.rev = max(s.rev, Revision(a.rev))
+		if a.term == 0 {
+			a.term = int(s.holder(keys.User([]byte(strings.TrimPrefix(fields[0], "?")))).leading)
+		}
 		intents := testIntents(a.id, int64(a.rev), fields)
 		if a.key != "" {
 			for _, in := range intents {
@@ -241,7 +249,7 @@ func (s *txnScript) run(d *datadriven.TestData) string {
 			}
 		}
 		s.request(strings.TrimPrefix(fields[0], "?"), &peerpb.WriteIntents{
-			Txn: a.id, Lock: uint64(a.lock), Revision: Revision(a.rev), Intents: intents,
+			Txn: a.id, Lock: firstToken(uint64(a.term)) + uint64(a.lock), Revision: Revision(a.rev), Intents: intents,
 		})
 	case "record":
 		rec := &txnpb.Record{Id: a.id, Status: txnpb.RecordStatus_COMMITTED, Revision: int64(a.rev)}
