@@ -29,6 +29,9 @@ func (t *lockTable) setRevision(token uint64, id *txnpb.TxnID, rev Revision, int
 			return peerpb.ErrLockLost
 		}
 	}
+	if rev == l.revision {
+		return nil // a copy; what is applied stays so
+	}
 	t.unpend(l)
 	l.revision, l.applied, l.pushAt = rev, false, pushAt
 	l.writes = writesOf(intents)

@@ -122,16 +122,27 @@ func (r *Replica) pending(b *batch, number uint64) bool {
 
 // evaluateRecord logs the decision to commit. It is taken only while the
 // transaction's own intents are here, applied, at the record's revision: who
-// aborts it takes these away, so a commit and an abort cannot both be.
+// aborts it takes these away, so a commit and an abort cannot both be. Who is
+// told that it is aborted starts over, so they must be gone by then.
 func (r *Replica) evaluateRecord(b *batch, w *work, body *peerpb.WriteRecord) (verdict, error) {
 	rec := body.Record
 	if r.txns.records[keyOf(rec.Id)] != nil {
 		r.store.reply(w.req.ID, &peerpb.Done{}, nil)
 		return taken, nil
 	}
+	if err := checkRecord(rec); err != nil {
+		r.store.reply(w.req.ID, nil, err)
+		return taken, nil
+	}
 	l := r.locks.get(rec.Id)
-	if checkRecord(rec) != nil || l == nil || !l.applied || l.revision != Revision(rec.Revision) || r.pending(b, l.endBatch) {
-		r.store.reply(w.req.ID, nil, peerpb.ErrTxnAborted)
+	switch {
+	case l == nil || l.revision == 0:
+		r.answerRead(answer{id: w.req.ID, err: peerpb.ErrTxnAborted})
+		return taken, nil
+	case !l.applied || l.revision != Revision(rec.Revision) || r.pending(b, l.endBatch):
+		// Perhaps aborted, but not for good: what ends it may be lost, and then a
+		// late copy of the record would be taken.
+		r.store.reply(w.req.ID, nil, peerpb.ErrRefused)
 		return taken, nil
 	}
 	l.recordBatch = b.number
@@ -178,7 +189,8 @@ func (r *Replica) evaluateResolve(b *batch, w *work, body *peerpb.Resolve) (verd
 	l := r.locks.get(body.Txn)
 	if l == nil || l.revision == 0 {
 		r.unpark(r.locks.release(body.Txn, r.store.now))
-		r.store.reply(w.req.ID, &peerpb.Done{}, nil)
+		// When all have said so the record goes: a deposed leader may not.
+		r.answerRead(answer{id: w.req.ID, body: &peerpb.Done{}})
 		return taken, nil
 	}
 	r.logEnd(b, l, body.Commit)
