@@ -50,6 +50,7 @@ func (r *Replica) evaluate(free bool) {
 	}
 	r.batches++
 	b := &batch{number: r.batches}
+	b.reserve(len(r.queue.items))
 	r.fillBatch(b)
 	switch {
 	case b.empty():
@@ -92,7 +93,9 @@ func (r *Replica) fillBatch(b *batch) {
 	st := r.overlay.Over(base)
 	r.filling = true
 	n := 0
-	for n < len(r.queue.items) && b.bytes < r.store.cfg.BatchBytesMax && !r.frozen && b.exact == nil {
+	// What the lock table lets on meanwhile goes first: behind it in the queue may
+	// be a prepare of the same keys, which would not know of it.
+	for n < len(r.queue.items) && b.bytes < r.store.cfg.BatchBytesMax && !r.frozen && b.exact == nil && len(r.unparked) == 0 {
 		w := r.queue.items[n]
 		v, err := r.evaluateOne(b, st, w)
 		if err != nil {
@@ -180,8 +183,7 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 	})
 	if res.Changed {
 		r.overlay.Add(b.number, rev, res.Mutations)
-		b.entry.Updates = append(b.entry.Updates, &cmdpb.Update{Revision: int64(rev), Mutations: res.Mutations})
-		b.changes++
+		b.update(rev, res.Mutations)
 	}
 	return taken, nil
 }
