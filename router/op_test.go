@@ -220,6 +220,9 @@ func parseTxn(input string) *pb.TxnRequest {
 			req.Compare = append(req.Compare, &pb.Compare{Key: key, RangeEnd: end})
 		case "put":
 			req.Success = append(req.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: key}}})
+		case "touch": // a key that must be there
+			req.Success = append(req.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{
+				RequestPut: &pb.PutRequest{Key: key, IgnoreValue: true}}})
 		case "delete":
 			req.Success = append(req.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{
 				RequestDeleteRange: &pb.DeleteRangeRequest{Key: key, RangeEnd: end}}})

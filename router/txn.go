@@ -60,6 +60,7 @@ type txnOp struct {
 	asked     bool // known is Current, taken with all locks held
 	exact     bool // to be evaluated at the revision itself
 	result    mvcc.Result
+	failure   error // instead of result
 
 	rev    metapb.Revision
 	epoch  uint64
@@ -188,7 +189,7 @@ func (o *txnOp) evaluate(r *Router) {
 	}
 	switch {
 	case err != nil:
-		o.giveUp(r, err)
+		o.confirm(r, err)
 	case !o.result.Changed:
 		o.phase = txnHeader
 		r.ask(o, 0)
@@ -210,7 +211,7 @@ func (o *txnOp) granted(r *Router, a placement.Answer) {
 		o.evaluate(r)
 	case txnHeader:
 		mvcc.FillResponse(o.result.Response, a.First+1)
-		o.confirm(r)
+		o.confirm(r, nil)
 	case txnRevision:
 		o.rev, o.epoch = a.First, a.Epoch
 		if o.exact {

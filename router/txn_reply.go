@@ -108,9 +108,10 @@ func (o *txnOp) intentsOf(r *Router, tag int, err error) {
 
 // confirm gives the locks back and asks whether they held. A lock without an
 // intent dies of age: had one died before Current was taken, what was read there
-// could be older than the header says.
-func (o *txnOp) confirm(r *Router) {
-	o.phase, o.lost = txnConfirm, nil
+// could be older than the header says, or be of another state than what was read
+// elsewhere: an error must fit one state as well.
+func (o *txnOp) confirm(r *Router, failure error) {
+	o.phase, o.lost, o.failure = txnConfirm, nil, failure
 	for i := range o.parts {
 		p := &o.parts[i]
 		o.open++
@@ -127,7 +128,7 @@ func (o *txnOp) confirmed(r *Router, err error) {
 	switch {
 	case o.open > 0:
 	case o.lost == nil:
-		r.finish(o, o.result.Response, nil)
+		r.finish(o, o.result.Response, o.failure)
 	case o.mayStartOver(o.lost):
 		o.startOver(r, o.lost)
 	default:
