@@ -9,6 +9,7 @@ import (
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/proto/txnpb"
 )
 
 // work is a request that waits for its turn.
@@ -124,8 +125,9 @@ type answer struct {
 type batch struct {
 	number  uint64 // of the ask and of the overlay's layer
 	entry   cmdpb.Entry
-	answers []answer // once proposed: of the requests that it changes something for
-	changes int      // updates; each takes a revision
+	answers []answer       // once proposed: of the requests that it changes something for
+	changes int            // updates; each takes a revision
+	updates []cmdpb.Update // room for the next
 	bytes   int
 	// exact is the batch's last request, and its one change, if it could only be
 	// evaluated at an assumed revision.
@@ -138,6 +140,29 @@ type batch struct {
 	size        int // of the entry, in bytes
 	// system has rows of the system range to be told of when applied.
 	system []*cmdpb.Row
+}
+
+// reserveMax bounds what reserve takes for requests that may not fit.
+const reserveMax = 256
+
+// reserve makes room for what about n requests leave in the batch.
+func (b *batch) reserve(n int) {
+	n = min(n, reserveMax)
+	b.answers = make([]answer, 0, n)
+	b.entry.Updates = make([]*cmdpb.Update, 0, n)
+	b.updates = make([]cmdpb.Update, n)
+}
+
+// update adds a change to the batch's entry.
+func (b *batch) update(rev Revision, muts []*txnpb.Mutation) {
+	if len(b.updates) == 0 {
+		b.updates = make([]cmdpb.Update, reserveMax)
+	}
+	u := &b.updates[0]
+	b.updates = b.updates[1:]
+	u.Revision, u.Mutations = int64(rev), muts
+	b.entry.Updates = append(b.entry.Updates, u)
+	b.changes++
 }
 
 func (b *batch) empty() bool {
