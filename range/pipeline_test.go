@@ -282,3 +282,29 @@ func TestLargeEntriesWait(t *testing.T) {
 		t.Errorf("%d puts done, %d revisions issued", got, s.issued)
 	}
 }
+
+// An entry that was evaluated in another term or for another generation is
+// applied as nothing; what follows it is not touched.
+func TestVoidedEntries(t *testing.T) {
+	s := newStoreScript(t, Config{})
+	r := s.store.Replica(2)
+	term, generation := r.leading, r.desc.Generation
+	for _, e := range []*cmdpb.Entry{
+		{Term: term - 1, Generation: generation},
+		{Term: term, Generation: generation + 1},
+	} {
+		e.Updates = []*cmdpb.Update{{Revision: 50, Mutations: []*txnpb.Mutation{{Key: []byte("a"), Value: []byte("void")}}}}
+		data, err := e.MarshalVT()
+		s.must(err)
+		_, _, err = r.group.Propose(data)
+		s.must(err)
+	}
+	s.store.mark(r)
+	s.request("put b 1")
+	s.run()
+	s.dump()
+	const want = "1 (put b 1): put at 2\nb=1 mod 2 version 1\n"
+	if got := s.out.String(); got != want || r.Revision() != 2 {
+		t.Errorf("got %q, applied revision %d", got, r.Revision())
+	}
+}
