@@ -33,6 +33,9 @@ func (r *Replica) evaluatePrepare(b *batch, st mvcc.State, w *work, body *peerpb
 		r.store.reply(w.req.ID, nil, peerpb.ErrLockLost)
 		return taken, nil
 	}
+	if b.changes > 0 && r.readsAhead(body.Accesses) {
+		return cuts, nil
+	}
 	r.overlay.ResetTouched()
 	rows, err := mvcc.CollectRows(st, body.Accesses)
 	if err != nil {
@@ -50,6 +53,13 @@ func (r *Replica) evaluatePrepare(b *batch, st mvcc.State, w *work, body *peerpb
 		touched: touched,
 	})
 	return taken, nil
+}
+
+// readsAhead reports whether one of the accesses is to a revision that the store
+// does not know to be current: a change that is still open may get it, or one
+// below it.
+func (r *Replica) readsAhead(accesses []peerpb.Access) bool {
+	return slices.ContainsFunc(accesses, func(a peerpb.Access) bool { return a.Revision > r.store.known })
 }
 
 // lockFor asks for the locks of a prepare; false if it has to wait for them.
