@@ -26,7 +26,7 @@ const (
 // evaluate makes a batch of what waits, if it is time. Without a free sync it
 // waits for one, so that more requests share the next; transactions that only
 // take locks go on, since they need no disk.
-func (r *Replica) evaluate(free bool) {
+func (r *Replica) evaluate(free bool, base mvcc.State) {
 	r.again = false
 	if len(r.queue.items) == 0 || r.asked != nil || r.frozen {
 		return
@@ -51,7 +51,7 @@ func (r *Replica) evaluate(free bool) {
 	r.batches++
 	b := &batch{number: r.batches}
 	b.reserve(len(r.queue.items))
-	r.fillBatch(b)
+	r.fillBatch(b, base)
 	switch {
 	case b.empty():
 	case b.asks:
@@ -86,10 +86,7 @@ func (r *Replica) waitForSync() {
 // fillBatch evaluates from the queue until the batch is full or cut. A request
 // for which the engine cannot be read gets that as its answer; it left nothing
 // in the batch.
-func (r *Replica) fillBatch(b *batch) {
-	start, end, _ := keys.UserBounds(r.desc.Span())
-	base := mvcc.NewEngineState(r.store.cfg.Reader, start, end)
-	defer base.Close()
+func (r *Replica) fillBatch(b *batch, base mvcc.State) {
 	st := r.overlay.Over(base)
 	r.filling = true
 	n := 0

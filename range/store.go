@@ -10,6 +10,7 @@ import (
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/invariant"
 	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -419,11 +420,14 @@ func (s *Store) HasWork() bool {
 func (s *Store) syncFree() bool { return len(s.syncing) < s.cfg.SyncsMax }
 
 // Evaluate makes batches of what waits at the replicas. Asks has what they need.
+// All read the engine through the same iterators: nothing is applied meanwhile.
 func (s *Store) Evaluate() {
 	free := s.syncFree()
+	base := mvcc.NewEngineState(s.cfg.Reader, nil, nil)
 	for _, r := range s.dirty {
-		r.evaluate(free)
+		r.evaluate(free, base)
 	}
+	_ = base.Close() // says again what the reads said to who read
 }
 
 // Granted takes the sequencer's answer to an ask.
