@@ -41,8 +41,13 @@ type overlayBatch struct {
 	effects [][]effect // chunks, so that effects do not move
 }
 
-// overlayChunk is how many effects are allocated at once.
-const overlayChunk = 32
+// Effects are allocated in chunks: the first of a batch is small, since most
+// batches of a store with many ranges are; each further one is twice as large,
+// up to a bound.
+const (
+	overlayChunkMin = 2
+	overlayChunkMax = 32
+)
 
 // NewOverlay returns an empty overlay.
 func NewOverlay() *Overlay {
@@ -88,7 +93,8 @@ func (o *Overlay) batch(number uint64) *overlayBatch {
 func (b *overlayBatch) alloc() *effect {
 	n := len(b.effects)
 	if n == 0 || len(b.effects[n-1]) == cap(b.effects[n-1]) {
-		b.effects = append(b.effects, make([]effect, 0, overlayChunk))
+		size := min(overlayChunkMin<<min(n, 8), overlayChunkMax)
+		b.effects = append(b.effects, make([]effect, 0, size))
 		n++
 	}
 	chunk := &b.effects[n-1]
