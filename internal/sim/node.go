@@ -218,10 +218,23 @@ func (n *simNode) step() {
 }
 
 func (n *simNode) commitApply(rd *node.Ready) error {
+	if n.s.trace != nil {
+		n.traceApplied(rd)
+	}
 	if err := n.s.hist.apply(rd.Applied); err != nil {
 		return err
 	}
 	return n.counts.Commit(rd.Applied, func() error { return n.eng.Commit(rd.Apply, false) })
+}
+
+func (n *simNode) traceApplied(rd *node.Ready) {
+	for _, a := range rd.Applied {
+		for _, u := range a.Updates {
+			for _, m := range u.Mutations {
+				n.s.tracef("range %d applies (%d, %d): %q version %d", a.Range, u.Revision, m.Sub, m.Key, m.Version)
+			}
+		}
+	}
 }
 
 // result answers a call.

@@ -52,6 +52,9 @@ func runSeeds(t *testing.T, from, to uint64) (total Stats) {
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for seed := range seeds {
+				if *flagFirst && t.Failed() {
+					continue
+				}
 				stats, err := Run(Draw(seed), nil)
 				mu.Lock()
 				total.add(stats)

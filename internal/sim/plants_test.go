@@ -1,0 +1,96 @@
+package sim
+
+// plants is the list of bugs that the simulator must find. Each is one that a
+// change could bring, or has brought.
+//
+// Two checks of the design cannot be planted while a cluster is one store: that a
+// range refuses a grant of an older epoch, and that an entry carries the term it
+// was evaluated in. With one voter nobody else ever was the sequencer, or appended.
+func plants() []plant {
+	return append(plantsOfOneRange(), plantsOfTransactions()...)
+}
+
+func plantsOfOneRange() []plant {
+	return []plant{
+		{"reply-before-sync", "internal/sim/node.go", []edit{
+			{"	n.syncing++\n", "	n.syncing++\n	n.synced = append(n.synced, rd.Token)\n	n.wake()\n	token := uint64(0)\n"},
+			{"	token := rd.Token\n", ""},
+			{"		n.synced = append(n.synced, token)\n		n.wake()\n", "		_ = token\n"},
+		}},
+		{"current-before-bounds", "internal/sim/node.go", []edit{
+			{"	n.pub.Ranges(n.core.Store(), rd.Descriptors)\n", ""},
+			{"	n.s.hist.descriptors(rd.Descriptors)\n", "	n.s.hist.descriptors(rd.Descriptors)\n	n.s.point()\n	if n.core == nil {\n		return\n	}\n	n.pub.Ranges(n.core.Store(), rd.Descriptors)\n"},
+		}},
+		{"closed-before-applied", "range/closed.go", []edit{
+			{"case c.batch > r.advanced && r.hasBatch(c.batch), !r.locksLetClose(&c):", "case !r.locksLetClose(&c):"},
+		}},
+		{"bound-forgets-batches", "range/closed.go", []edit{
+			{"	for _, b := range r.inflight {\n		if len(b.entry.Updates) > 0 {\n", "	for _, b := range r.inflight[:0] {\n		if len(b.entry.Updates) > 0 {\n"},
+		}},
+		{"overlay-loses-an-entry", "range/evaluate.go", []edit{
+			{"		r.overlay.Add(b.number, rev, res.Mutations)\n", "		if b.number%4 != 0 {\n			r.overlay.Add(b.number, rev, res.Mutations)\n		}\n"},
+		}},
+		{"split-forgets-a-write", "range/split.go", []edit{
+			{"	r.rights = append(r.rights, c.Right)\n", "	r.rights = append(r.rights, c.Right)\n	if start, _, ok := keys.UserBounds(c.Right.Span()); ok {\n		gone := keys.VersionSpan(start, append(bytes.Clone(start), 0))\n		b.DeleteRange(gone.Start, gone.End)\n	}\n"},
+		}},
+		{"split-does-not-stop-writes", "range/apply.go", []edit{
+			{"ent.Term != e.Term || ent.Generation != r.desc.Generation", "ent.Term != e.Term || ent.Generation > r.desc.Generation"},
+			{"func (r *Replica) advanceLater() {\n", "func (r *Replica) advanceLater() {\n	r.frozen = false\n"},
+		}},
+		{"applied-ahead-of-effects", "range/replica.go", []edit{
+			{"		if rd.Token != 0 {\n", "		if ahead := r.state; rd.Token != 0 {\n			ahead.index = r.group.LastIndex()\n			writeApplied(s.append, r.desc.ID(), ahead)\n"},
+		}},
+		{"sequencer-restarts-low", "internal/node/core.go", []edit{
+			{"last = max(1, c.store.Revision())", "last = max(1, c.store.Revision()-1)"},
+		}},
+		{"removal-without-mark", "internal/node/core_gc.go", []edit{
+			{"	pub.removal.Store(max(pub.removal.Load(), int64(to)))\n", ""},
+		}},
+		{"removal-beside-writes", "internal/node/core_gc.go", []edit{
+			{"if metapb.Revision(pr.bound.Load()) <= g.to {", "if metapb.Revision(pr.bound.Load()) < 0 {"},
+		}},
+		{"removal-of-too-much", "internal/node/core_gc.go", []edit{
+			{"max(mark, 0), g.to)", "max(mark, 0), g.to+1)"},
+		}},
+		{"count-misses-a-change", "internal/node/counts.go", []edit{
+			{"		for _, u := range applied[i].Updates {\n", "		for _, u := range applied[i].Updates {\n			if u.Revision%8 == 0 {\n				continue\n			}\n"},
+		}},
+		{"reads-ahead-of-current", "range/store.go", []edit{
+			{"s.known = max(s.known, g.Current)", "s.known = max(s.known, g.First+Revision(g.N)-1, g.Current)"},
+		}},
+	}
+}
+
+func plantsOfTransactions() []plant {
+	return []plant{
+		{"bound-forgets-intents", "range/closed.go", []edit{
+			{"if rev, ok := r.locks.bound(); ok {", "if rev, ok := r.locks.bound(); ok && rev < 0 {"},
+		}},
+		{"closed-over-locks", "range/closed.go", []edit{
+			{"case c.batch > r.advanced && r.hasBatch(c.batch), !r.locksLetClose(&c):", "case c.batch > r.advanced && r.hasBatch(c.batch):"},
+		}},
+		{"writes-pass-locks", "range/evaluate.go", []edit{
+			{"if !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req)) {", "if b.number%3 != 0 && !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req)) {"},
+		}},
+		{"prepare-before-who-waited", "range/evaluate.go", []edit{
+			{" && len(r.unparked) == 0 {", " {"},
+		}},
+		{"locks-gone-before-intents", "range/prepare.go", []edit{
+			{"	r.logEnd(b, l, body.Commit)\n", "	r.logEnd(b, l, body.Commit)\n	r.unpark(r.locks.release(body.Txn, r.store.now))\n"},
+		}},
+		{"lost-lock-not-noticed", "router/txn_reply.go", []edit{
+			{"	case o.open > 0:\n	case o.lost == nil:\n", "	case o.open > 0:\n	default:\n		r.finish(o, o.result.Response, nil)\n	case o.lost == nil:\n"},
+			{"	default:\n		o.giveUp(r, o.lost)\n	}\n}\n\n// reviseRevision", "	case o.open < 0:\n		o.giveUp(r, o.lost)\n	}\n}\n\n// reviseRevision"},
+			{"	case o.mayStartOver(o.lost):\n		o.startOver(r, o.lost)\n	case o.open < 0:", "	case o.open < 0:"},
+		}},
+		{"record-gone-before-intents", "router/txn_end.go", []edit{
+			{"	if err == nil && !o.last {\n", "	if !o.last {\n"},
+		}},
+		{"abort-not-durable", "range/prepare.go", []edit{
+			{"		r.logEnd(b, l, false)\n		b.done(w.req.ID, aborted)\n", "		r.answerRead(answer{id: w.req.ID, body: aborted})\n"},
+		}},
+		{"starts-not-counted", "internal/node/bootstrap.go", []edit{
+			{"start = binary.BigEndian.Uint64(raw) + 1", "start = binary.BigEndian.Uint64(raw)"},
+		}},
+	}
+}
