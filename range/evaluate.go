@@ -44,6 +44,7 @@ func (r *Replica) evaluate(free bool, base mvcc.State) {
 	if r.mustWait() {
 		return // advance marks the replica again
 	}
+	r.settling = false
 	if r.dropped {
 		r.dropped = false
 		r.store.cfg.System.Reset()
@@ -73,7 +74,7 @@ func (r *Replica) evaluate(free bool, base mvcc.State) {
 func (r *Replica) mustWait() bool {
 	cfg := &r.store.cfg
 	return len(r.inflight) >= cfg.ProposalsMax || r.proposed >= cfg.ProposalBytesMax ||
-		(r.dropped && len(r.inflight) > 0)
+		((r.dropped || r.settling) && len(r.inflight) > 0)
 }
 
 func (r *Replica) waitForSync() {
@@ -160,6 +161,11 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 	res, err := r.evaluateAt(st, rev, body.Req)
 	if errors.Is(err, mvcc.ErrWait) {
 		if b.changes > 0 {
+			return cuts, nil
+		}
+		if len(r.inflight) > 0 {
+			// It may see what is under way, and so more than is current.
+			r.settling = true
 			return cuts, nil
 		}
 		// The request compares its own revision with one that was not issued. It

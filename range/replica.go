@@ -54,8 +54,10 @@ type Replica struct {
 	// it is applied would have the old generation.
 	splits int
 	frozen bool
-	held   []*work              // wait for locks to go, or for a split to be done
-	rights []*metapb.Descriptor // born by applied splits, not yet loaded
+	// settling: who is first in the queue waits until nothing is under way.
+	settling bool
+	held     []*work              // wait for locks to go, or for a split to be done
+	rights   []*metapb.Descriptor // born by applied splits, not yet loaded
 	// dropped: operations of the system range were evaluated and are lost. Before
 	// the next the state that they left is forgotten, once what was proposed
 	// before them is applied and cannot be forgotten with them.

@@ -27,7 +27,7 @@ func describeAnswer(resp proto.Message, err error) string {
 
 // cut keeps lines readable.
 func cut(s string) string {
-	const max = 600
+	const max = 3000
 	if len(s) > max {
 		return s[:max] + "..."
 	}
