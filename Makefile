@@ -10,7 +10,7 @@ BENCH    ?=
 # What is tested with real processes and real etcd lies in modules of its own.
 NESTED := e2e
 
-.PHONY: build run test check race sim replay e2e difftest bench bench-tools proto rewrite clean
+.PHONY: build run test check race sim planted replay e2e difftest bench bench-tools proto rewrite clean
 
 build:
 	$(GO) build -o bin/flotilla ./cmd/flotilla
@@ -32,13 +32,18 @@ check:
 race:
 	$(GO) test -race ./...
 
-# Seeds 1 to SEEDS of the simulator.
+# Seeds 1 to SEEDS of the simulator, and some of the bugs that it must find.
 sim:
-	$(GO) test ./internal/sim -count=1 -timeout 0 -run TestSeeds -args -seeds=$(SEEDS)
+	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds -args -seeds=$(SEEDS)
+	$(GO) test ./internal/sim -count=1 -timeout 0 -run TestPlanted -args -planted='reply-before-sync|overlay-loses|writes-pass-locks'
+
+# All of them: each is a build of its own.
+planted:
+	$(GO) test ./internal/sim -count=1 -timeout 0 -v -run TestPlanted -args -planted=.
 
 # One seed of the simulator, with its trace.
 replay:
-	$(GO) test ./internal/sim -count=1 -timeout 0 -v -run TestSeeds -args -seed=$(SEED) -trace
+	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -v -run TestSeeds -args -seed=$(SEED) -trace
 
 # Real processes: KILLS times kill -9, restarts, full disk, damaged files.
 e2e: build

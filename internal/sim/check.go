@@ -45,6 +45,14 @@ func (s *Sim) check() error {
 		}
 	}
 	s.stats.Writes = len(c.revs)
+	for _, o := range s.hist.ops {
+		switch o.fate {
+		case fateUnknown:
+			s.stats.Unknown++
+		case fateRefused:
+			s.stats.Refused++
+		}
+	}
 	if err := s.checkHoles(c); err != nil {
 		return err
 	}

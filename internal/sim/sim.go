@@ -43,7 +43,7 @@ type Stats struct {
 	Ops, Unknown, Refused  int
 	Writes, Crashes, Stops int
 	Splits, Ranges, Steps  int
-	Compactions, LogCuts   int
+	Compactions            int
 	Virtual                time.Duration
 }
 

@@ -21,6 +21,20 @@ var (
 	flagTrace = flag.Bool("trace", false, "print all that happens in -seed")
 )
 
+// seedsThatFound are those that found a bug; see docs/found-bugs.md.
+func seedsThatFound() []uint64 {
+	return []uint64{18, 68, 74, 106, 193, 269, 310, 367, 744, 778, 990}
+}
+
+// TestSeedsThatFound runs them once more.
+func TestSeedsThatFound(t *testing.T) {
+	for _, seed := range seedsThatFound() {
+		if _, err := Run(Draw(seed), nil); err != nil {
+			t.Error(failure(seed, err))
+		}
+	}
+}
+
 // TestSeeds runs one simulation per seed. Each is a few seconds of virtual time.
 func TestSeeds(t *testing.T) {
 	if *flagSeed != 0 {
