@@ -126,24 +126,33 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	if err := n.loopIn.Go("loop", n.loop); err != nil {
 		return nil, err
 	}
+	if err := n.begin(ctx); err != nil {
+		n.stop.Quiesce()
+		n.loopIn.Quiesce()
+		<-n.loopDone
+		return nil, errors.Join(err, n.stop.Wait(context.Background()))
+	}
+	return n, nil
+}
+
+// begin waits until the node can answer, and starts what runs beside the loop.
+func (n *Node) begin(ctx context.Context) error {
 	select {
 	case <-n.serving:
 	case <-n.failed:
-		return nil, n.err
+		return n.err
 	case <-ctx.Done():
-		n.loopIn.Quiesce()
-		<-n.loopDone
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 	if err := n.refreshAlarms(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	for name, f := range map[string]func(context.Context){"gc": n.gc.run, "count": n.counts.run, "space": n.watchSpace} {
 		if err := n.stop.Go(name, f); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return n, nil
+	return nil
 }
 
 // Failed is closed when the node can no longer answer; Err says why.

@@ -115,7 +115,6 @@ func (n *Node) loop(ctx context.Context) {
 func (n *Node) rest() bool {
 	n.inbox.Lock()
 	defer n.inbox.Unlock()
-	n.inbox.hurried = false
 	n.inbox.lazy = n.syncing > 0
 	return !n.inbox.lazy && len(n.inbox.calls) > 0
 }
@@ -141,6 +140,7 @@ func (n *Node) receive() error {
 		return nil
 	}
 	n.inbox.calls, n.inbox.spare = n.inbox.spare[:0], calls
+	n.inbox.hurried = false
 	n.inbox.synced, n.inbox.funcs = nil, nil
 	n.inbox.Unlock()
 	for _, s := range synced {
