@@ -198,6 +198,7 @@ func (r *Replica) logEnd(b *batch, l *lock, commit bool) {
 func (r *Replica) evaluateResolve(b *batch, w *work, body *peerpb.Resolve) (verdict, error) {
 	l := r.locks.get(body.Txn)
 	if l == nil || l.revision == 0 {
+		r.forsake(body.Txn)
 		r.unpark(r.locks.release(body.Txn, r.store.now))
 		// When all have said so the record goes: a deposed leader may not.
 		r.answerRead(answer{id: w.req.ID, body: &peerpb.Done{}})
@@ -211,6 +212,9 @@ func (r *Replica) evaluateResolve(b *batch, w *work, body *peerpb.Resolve) (verd
 // evaluateRelease gives back locks without intents.
 func (r *Replica) evaluateRelease(_ *batch, w *work, body *peerpb.Release) (verdict, error) {
 	l := r.locks.get(body.Txn)
+	if l == nil {
+		r.forsake(body.Txn)
+	}
 	held := l != nil && l.token == body.Lock && r.holdsLease()
 	if l != nil && l.revision == 0 {
 		r.unpark(r.locks.release(body.Txn, r.store.now))
@@ -221,6 +225,23 @@ func (r *Replica) evaluateRelease(_ *batch, w *work, body *peerpb.Release) (verd
 	}
 	r.store.reply(w.req.ID, &peerpb.Done{}, nil)
 	return taken, nil
+}
+
+// forsake sends the prepares of a transaction away that wait for locks: nobody
+// would give these back.
+func (r *Replica) forsake(id *txnpb.TxnID) {
+	for _, t := range sortedTickets(r.parked) {
+		w := r.parked[t]
+		if w == nil { // let on by one before it
+			continue
+		}
+		if p, ok := w.req.Body.(*peerpb.Prepare); ok && keyOf(p.Txn) == keyOf(id) {
+			delete(r.parked, t)
+			r.queue.aside -= w.bytes
+			r.store.reply(w.req.ID, nil, peerpb.ErrLockLost)
+			r.unpark(r.locks.remove(t, r.store.now))
+		}
+	}
 }
 
 // evaluateForget removes a record that nobody needs any more.
