@@ -18,6 +18,7 @@ var (
 	// ErrClosed says that the engine was closed.
 	ErrClosed = errors.New("engine: closed")
 
+	errChecksum     = errors.New("checksum mismatch")
 	errNoTable      = errors.New("no such table")
 	errTableOrder   = errors.New("table is not in order")
 	errPrevInPrefix = errors.New("engine: no way back after SeekPrefixGE")

@@ -12,7 +12,10 @@ func (e *Pebble) events() *pebble.EventListener {
 	l := &pebble.EventListener{
 		BackgroundError: func(err error) { log.Error("pebble: background work", "error", err.Error()) },
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
-			log.Error("corrupt data", "path", i.Path, "error", i.Details.Error())
+			// Once per file: it is met again by every read.
+			if _, known := e.corrupt.LoadOrStore(i.Path, true); !known {
+				log.Error("corrupt data: what is in the damaged part of the file is not served", "path", i.Path, "error", i.Details.Error())
+			}
 		},
 		WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
 			e.stalls.Add(1)

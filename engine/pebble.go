@@ -21,10 +21,11 @@ type Pebble struct {
 	space *spaceWatch
 	syncs chan pendingSync // to engine-sync, in order of the calls
 
-	stalls atomic.Int64
-	iters  sync.Pool     // of *pebbleIter
-	batchs sync.Pool     // of *pebbleBatch
-	stop   *stop.Stopper // engine-sync and engine-disk
+	stalls  atomic.Int64
+	corrupt sync.Map      // path of a damaged file -> true, once it was logged
+	iters   sync.Pool     // of *pebbleIter
+	batchs  sync.Pool     // of *pebbleBatch
+	stop    *stop.Stopper // engine-sync and engine-disk
 	// open is held shared by what may be asked of a closed engine.
 	open   sync.RWMutex
 	closed atomic.Bool

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -147,6 +148,37 @@ func TestCorruptBlock(t *testing.T) {
 	}
 	if err := errors.Join(closer.Close(), e.Close()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A big damaged block is refused without the search for the bit that broke,
+// which takes longer than a client waits.
+func TestCorruptBigBlock(t *testing.T) {
+	dir := t.TempDir()
+	var lines bytes.Buffer
+	cfg := Config{Dir: dir, BallastBytes: -1, Logger: slog.New(slog.NewTextHandler(&lines, nil))}
+	e := openTest(t, cfg)
+	key := keys.Version([]byte("big"), 1, 0)
+	b := e.NewBatch()
+	b.Set(key, bytes.Repeat([]byte("value"), 400<<10))
+	if err := errors.Join(e.Commit(b, true), b.Close(), e.Flush(), e.Close()); err != nil {
+		t.Fatal(err)
+	}
+	table := onlyFile(t, dir, ".sst")
+	flip(t, table, 1<<20)
+	e = openTest(t, cfg)
+	for range 10 {
+		_, _, err := e.Get(key)
+		var c *CorruptionError
+		if !errors.As(err, &c) || filepath.Base(c.Path) != filepath.Base(table) || !errors.Is(err, errChecksum) {
+			t.Fatal(err)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(lines.String(), filepath.Base(table)); n != 1 {
+		t.Fatalf("the log names the file %d times:\n%s", n, lines.String())
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
@@ -18,7 +19,9 @@ type collector struct {
 	mu     struct {
 		sync.Mutex
 		done    metapb.Revision // garbage up to here is gone
-		changed chan struct{}   // closed when done grows
+		failed  metapb.Revision // garbage up to here could not all be removed
+		err     error           // why not
+		changed chan struct{}   // closed when one of them changes
 	}
 }
 
@@ -31,11 +34,14 @@ const (
 	// gcRetry is when a range is looked at again on which writes below the
 	// compacted revision were still under way.
 	gcRetry = 20 * time.Millisecond
+	// gcFullRetry is when a full disk is tried again. Removal is what makes space,
+	// so it is never given up for want of it.
+	gcFullRetry = time.Second
 )
 
 func newCollector(n *Node) *collector {
 	c := &collector{n: n, signal: make(chan struct{}, 1)}
-	c.mu.done = -1
+	c.mu.done, c.mu.failed = -1, -1
 	c.mu.changed = make(chan struct{})
 	return c
 }
@@ -48,14 +54,17 @@ func (c *collector) wake() {
 	}
 }
 
-// wait returns when the garbage up to rev is gone.
+// wait returns when the garbage up to rev is gone, or cannot be removed.
 func (c *collector) wait(ctx context.Context, rev metapb.Revision) error {
 	for {
 		c.mu.Lock()
-		done, changed := c.mu.done, c.mu.changed
+		done, failed, err, changed := c.mu.done, c.mu.failed, c.mu.err, c.mu.changed
 		c.mu.Unlock()
-		if done >= rev {
+		switch {
+		case done >= rev:
 			return nil
+		case failed >= rev:
+			return err
 		}
 		select {
 		case <-changed:
@@ -80,18 +89,28 @@ func (c *collector) run(ctx context.Context) {
 		if to < 0 {
 			continue
 		}
-		if err := c.collect(ctx, to); err != nil {
-			if ctx.Err() == nil {
-				c.n.cfg.Logger.Error("removal of compacted versions stopped", "err", err)
-			}
-			continue
+		err := c.collect(ctx, to)
+		for errors.Is(err, engine.ErrDiskFull) && sleep(ctx, gcFullRetry) == nil {
+			err = c.collect(ctx, to)
 		}
-		c.mu.Lock()
-		c.mu.done = max(c.mu.done, to)
-		close(c.mu.changed)
-		c.mu.changed = make(chan struct{})
-		c.mu.Unlock()
+		if err != nil && ctx.Err() == nil {
+			c.n.cfg.Logger.Error("removal of compacted versions stopped", "err", err)
+		}
+		c.ended(to, err)
 	}
+}
+
+// ended tells who waits how the removal of the garbage up to a revision went.
+func (c *collector) ended(to metapb.Revision, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.mu.done = max(c.mu.done, to)
+	} else {
+		c.mu.failed, c.mu.err = to, err
+	}
+	close(c.mu.changed)
+	c.mu.changed = make(chan struct{})
 }
 
 // collect removes the garbage up to a revision from every range of the store.

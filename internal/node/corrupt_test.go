@@ -1,0 +1,111 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/flotilladb/flotilla/engine"
+)
+
+// damage flips a byte in every page of a part of the biggest table that holds
+// versions: they sort last.
+func damage(t *testing.T, dir string) (table string) {
+	t.Helper()
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var raw []byte
+	for _, name := range tables {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b) > len(raw) {
+			table, raw = name, b
+		}
+	}
+	for i := len(raw) / 2; i < len(raw)*3/4; i += 4096 {
+		raw[i] ^= 0xff
+	}
+	if err := os.WriteFile(table, raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+// What a damaged block holds is refused at once, naming its file; the node
+// starts, and everything else is served and written.
+func TestCorruptBlock(t *testing.T) {
+	dir := t.TempDir()
+	n := open(t, dir)
+	rng := rand.New(rand.NewPCG(1, 1))
+	value := make([]byte, 64<<10)
+	for i := range 64 {
+		for j := range value {
+			value[j] = byte(rng.Uint32())
+		}
+		if _, err := n.KV().Put(t.Context(), &pb.PutRequest{Key: fmt.Appendf(nil, "k%03d", i), Value: value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(n.eng.Flush(), n.Stop(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	table := damage(t, dir)
+	n = open(t, dir)
+	var bad []byte // a key in the damage
+	served, refused := 0, 0
+	for i := range 64 {
+		key := fmt.Appendf(nil, "k%03d", i)
+		_, err := n.KV().Range(soon(t), &pb.RangeRequest{Key: key})
+		if err == nil {
+			served++
+			continue
+		}
+		refused++
+		bad = key
+		namesFile(t, err, table)
+	}
+	if served == 0 || refused == 0 {
+		t.Fatalf("%d served, %d refused", served, refused)
+	}
+	// What needs the old version is refused, by itself; what does not is not.
+	_, err := n.KV().Put(soon(t), &pb.PutRequest{Key: bad, PrevKv: true})
+	namesFile(t, err, table)
+	_, err = n.KV().DeleteRange(soon(t), &pb.DeleteRangeRequest{Key: []byte("k"), RangeEnd: []byte("l"), PrevKv: true})
+	namesFile(t, err, table)
+	_, err = n.KV().Txn(soon(t), &pb.TxnRequest{Compare: []*pb.Compare{{
+		Key: bad, Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: []byte("x")},
+	}}})
+	namesFile(t, err, table)
+	put, err := n.KV().Put(soon(t), &pb.PutRequest{Key: []byte("new")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = n.KV().Compact(soon(t), &pb.CompactionRequest{Revision: put.Header.Revision, Physical: true})
+	namesFile(t, err, table)
+	closeNode(t, n)
+}
+
+func soon(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func namesFile(t *testing.T, err error, table string) {
+	t.Helper()
+	var c *engine.CorruptionError
+	if !errors.As(err, &c) || filepath.Base(c.Path) != filepath.Base(table) {
+		t.Errorf("got %v, want an error that names %s", err, table)
+	}
+}
