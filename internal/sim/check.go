@@ -56,7 +56,12 @@ func (s *Sim) check() error {
 	if err := s.checkHoles(c); err != nil {
 		return err
 	}
-	return s.checkStore(c)
+	for _, n := range s.nodes {
+		if err := s.checkStore(c, n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sort finds whose the answered revisions are.

@@ -25,6 +25,7 @@ import (
 type client struct {
 	s     *Sim
 	id    int
+	node  *simNode // its requests go there
 	api   *router.Client
 	op    *op // under way; nil: none
 	wait  func(why wait) bool
@@ -44,8 +45,8 @@ const (
 	waitPause      // between two looks at what the loop published
 )
 
-func newClient(s *Sim, id int) *client {
-	c := &client{s: s, id: id}
+func newClient(s *Sim, id int, n *simNode) *client {
+	c := &client{s: s, id: id, node: n}
 	api, err := router.NewClient(router.ClientConfig{
 		Local: c, PageBytesMax: s.cfg.PageBytes, ChunkBytes: s.cfg.ChunkBytes,
 	})
@@ -126,7 +127,7 @@ func (c *client) run(yield func(wait) bool) {
 	}()
 	c.wait = yield
 	for !c.s.ending {
-		if n := c.s.node; n.serving && (!n.stopping || c.s.load.IntN(3) == 0) {
+		if n := c.node; n.serving && (!n.stopping || c.s.load.IntN(3) == 0) {
 			c.ask()
 		}
 		c.stand(waitIdle)
@@ -162,7 +163,7 @@ func (c *client) ask() {
 	if c.s.trace != nil {
 		c.s.tracef("client %d: #%d is answered: %s", c.id, c.op.number, describeAnswer(resp, err))
 	}
-	current, _ := c.s.node.pub.Current()
+	current, _ := c.node.pub.Current()
 	c.s.fail(c.s.hist.end(c.op, resp, err, int64(current)))
 	c.op = nil
 }
@@ -227,10 +228,10 @@ func (c *client) stream(ctx context.Context, r *pb.RangeRequest) (proto.Message,
 // Submit implements router.Local. It returns when the call was answered, so that
 // who then waits for it need not wait.
 func (c *client) Submit(call *router.Call) error {
-	if !c.s.node.serving {
+	if !c.node.serving {
 		return router.ErrStopping
 	}
-	c.s.node.submit(call, func() {
+	c.node.submit(call, func() {
 		c.resumeAfter(between(c.s.load, 0, 20*time.Microsecond))
 	})
 	c.stand(waitCall)
@@ -240,29 +241,29 @@ func (c *client) Submit(call *router.Call) error {
 // Current implements router.Local.
 func (c *client) Current() (current, compacted metapb.Revision) {
 	c.maybePause()
-	return c.s.node.pub.Current()
+	return c.node.pub.Current()
 }
 
 // Pieces implements router.Local.
 func (c *client) Pieces(dst []router.Piece, span metapb.Span, s metapb.Revision) []router.Piece {
 	c.maybePause()
-	return c.s.node.pub.Pieces(dst, span, s)
+	return c.node.pub.Pieces(dst, span, s)
 }
 
 // Valid implements router.Local.
 func (c *client) Valid(p router.Piece, rev metapb.Revision) bool {
 	c.maybePause()
-	return c.s.node.pub.Valid(p, rev)
+	return c.node.pub.Valid(p, rev)
 }
 
 // Reader implements router.Local.
 func (c *client) Reader() engine.Reader {
 	c.maybePause()
-	return c.s.node.eng
+	return c.node.eng
 }
 
 // Count implements router.Local.
 func (c *client) Count(start, end []byte, rev metapb.Revision) (int64, error) {
 	c.maybePause()
-	return c.s.node.counts.Count(start, end, rev)
+	return c.node.counts.Count(start, end, rev)
 }

@@ -14,15 +14,16 @@ func (s *Sim) planFaults() {
 	}
 	s.every(s.cfg.SplitEvery, s.split)
 	s.every(s.cfg.CrashEvery, s.crash)
-	s.every(s.cfg.StopEvery, s.node.shutDown)
+	s.every(s.cfg.StopEvery, func() { s.someNode().shutDown() })
 	s.every(s.cfg.StallEvery, func() {
 		d := between(s.faults, 0, 400*time.Millisecond)
 		s.tracef("stall for %v", d)
-		s.node.stalledUntil = s.now.Add(d)
+		s.someNode().stalledUntil = s.now.Add(d)
 	})
 	s.every(s.cfg.FullEvery, func() {
-		s.node.setFull(true)
-		s.after(between(s.faults, 0, 300*time.Millisecond), func() { s.node.setFull(false) })
+		n := s.someNode()
+		n.setFull(true)
+		s.after(between(s.faults, 0, 300*time.Millisecond), func() { n.setFull(false) })
 	})
 }
 
@@ -40,9 +41,17 @@ func (s *Sim) every(mean time.Duration, fault func()) {
 	})
 }
 
+// someNode draws who is hit.
+func (s *Sim) someNode() *simNode {
+	if len(s.nodes) == 1 {
+		return s.nodes[0]
+	}
+	return s.nodes[s.faults.IntN(len(s.nodes))]
+}
+
 // crash dooms the node: it dies in the middle of what it does next, or idle.
 func (s *Sim) crash() {
-	n := s.node
+	n := s.someNode()
 	if !n.up {
 		return
 	}
@@ -57,13 +66,14 @@ func (s *Sim) crash() {
 
 // split cuts a range somewhere.
 func (s *Sim) split() {
-	if !s.node.serving {
+	n := s.someNode()
+	if !n.serving {
 		return
 	}
 	key := s.gen.SplitKey(s.faults)
 	call := &router.Call{Req: &router.SplitRequest{Key: key}, Done: make(chan struct{}, 1)}
 	s.tracef("split at %q", key)
-	s.node.submit(call, func() {
+	n.submit(call, func() {
 		if done, ok := call.Resp.(*peerpb.SplitDone); ok && done.Split {
 			s.stats.Splits++
 			s.tracef("split at %q done: ranges %d and %d", key, done.Left.RangeId, done.Right.RangeId)

@@ -181,7 +181,7 @@ func (n *simNode) step() {
 		n.s.fail(err)
 		return
 	}
-	if n.s.point() {
+	if n.point() {
 		return
 	}
 	if rd.Apply != nil {
@@ -190,12 +190,12 @@ func (n *simNode) step() {
 			return
 		}
 	}
-	if n.s.point() {
+	if n.point() {
 		return
 	}
 	n.core.Advance(&rd)
 	n.pub.Ranges(n.core.Store(), rd.Descriptors)
-	if n.s.point() {
+	if n.point() {
 		return
 	}
 	if n.pub.Revisions(n.core.Current(), n.core.System().Compacted()) {
@@ -203,18 +203,33 @@ func (n *simNode) step() {
 	}
 	n.s.hist.descriptors(rd.Descriptors)
 	n.serve()
-	if n.s.point() {
+	if n.point() {
 		return
 	}
 	for _, res := range rd.Results {
 		n.result(res)
 	}
-	if n.s.point() {
+	if n.point() {
 		return
 	}
 	if rd.Append != nil {
 		n.append(&rd)
 	}
+}
+
+// point is a place in the loop's step where another goroutine may run: a reader
+// that stands still may take its next look. It reports that the node crashed
+// there.
+func (n *simNode) point() (crashed bool) {
+	s := n.s
+	for len(s.pausing) > 0 && s.load.IntN(4) == 0 {
+		s.pausing[s.load.IntN(len(s.pausing))].resume()
+	}
+	if n.doomed && s.faults.IntN(6) == 0 {
+		n.crash()
+		return true
+	}
+	return false
 }
 
 func (n *simNode) commitApply(rd *node.Ready) error {
@@ -283,7 +298,7 @@ func (n *simNode) serve() {
 	n.serving = true
 	n.s.tracef("serving at revision %d", n.core.Current())
 	for _, c := range n.s.clients {
-		if !n.s.ending {
+		if c.node == n && !n.s.ending {
 			c.begin()
 		}
 	}
@@ -363,7 +378,9 @@ func (n *simNode) crash() {
 	})
 	n.s.tracef("crash: %d of %d unsynced batches are left", kept, unsynced)
 	for _, c := range n.s.clients {
-		c.kill()
+		if c.node == n {
+			c.kill()
+		}
 	}
 	n.rebootLater()
 }
@@ -387,7 +404,7 @@ func (n *simNode) shutDown() {
 // drained reports whether nothing is under way.
 func (n *simNode) drained() bool {
 	for _, c := range n.s.clients {
-		if c.op != nil {
+		if c.node == n && c.op != nil {
 			n.s.after(time.Millisecond, n.planned(n.wake))
 			return false
 		}

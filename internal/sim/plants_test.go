@@ -19,7 +19,7 @@ func plantsOfOneRange() []plant {
 		}},
 		{"current-before-bounds", "internal/sim/node.go", []edit{
 			{"	n.pub.Ranges(n.core.Store(), rd.Descriptors)\n", ""},
-			{"	n.s.hist.descriptors(rd.Descriptors)\n", "	n.s.hist.descriptors(rd.Descriptors)\n	n.s.point()\n	if n.core == nil {\n		return\n	}\n	n.pub.Ranges(n.core.Store(), rd.Descriptors)\n"},
+			{"	n.s.hist.descriptors(rd.Descriptors)\n", "	n.s.hist.descriptors(rd.Descriptors)\n	n.point()\n	if n.core == nil {\n		return\n	}\n	n.pub.Ranges(n.core.Store(), rd.Descriptors)\n"},
 		}},
 		{"closed-before-applied", "range/closed.go", []edit{
 			{"case c.batch > r.advanced && r.hasBatch(c.batch), !r.locksLetClose(&c):", "case !r.locksLetClose(&c):"},

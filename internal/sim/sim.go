@@ -22,7 +22,7 @@ type Sim struct {
 	// all others do.
 	faults, disk, load *rand.Rand
 
-	node    *simNode // nodes are to become many; see Config.Nodes
+	nodes   []*simNode
 	clients []*client
 	gen     *model.Generator
 	hist    *history
@@ -82,11 +82,15 @@ func Run(cfg Config, trace io.Writer) (stats Stats, err error) {
 }
 
 func (s *Sim) run() {
-	s.node = newNode(s)
-	for i := range s.cfg.Clients {
-		s.clients = append(s.clients, newClient(s, i))
+	for range s.cfg.Nodes {
+		s.nodes = append(s.nodes, newNode(s))
 	}
-	s.node.boot()
+	for i := range s.cfg.Clients {
+		s.clients = append(s.clients, newClient(s, i, s.nodes[i%len(s.nodes)]))
+	}
+	for _, n := range s.nodes {
+		n.boot()
+	}
 	s.planFaults()
 	end := s.now.Add(s.cfg.Duration)
 	for s.failed == nil && s.now < end && s.stats.Ops < s.cfg.OpsMax {
@@ -143,7 +147,12 @@ func (s *Sim) busy() string {
 			return fmt.Sprintf("client %d waits for %s", c.id, describe(c.op.req))
 		}
 	}
-	return s.node.busyWith()
+	for _, n := range s.nodes {
+		if why := n.busyWith(); why != "" {
+			return why
+		}
+	}
+	return ""
 }
 
 func (s *Sim) elapsed() time.Duration { return s.now.Sub(start) }
@@ -159,20 +168,6 @@ func (s *Sim) tracef(format string, args ...any) {
 	if s.trace != nil {
 		fmt.Fprintf(s.trace, "%12v  "+format+"\n", append([]any{s.elapsed()}, args...)...)
 	}
-}
-
-// point is a place in the loop's step where another goroutine may run: a reader
-// that stands still may take its next look. It reports that the node crashed
-// there.
-func (s *Sim) point() (crashed bool) {
-	for len(s.pausing) > 0 && s.load.IntN(4) == 0 {
-		s.pausing[s.load.IntN(len(s.pausing))].resume()
-	}
-	if s.node.doomed && s.faults.IntN(6) == 0 {
-		s.node.crash()
-		return true
-	}
-	return false
 }
 
 var errGone = errors.New("sim: the client's node is gone")
