@@ -104,7 +104,6 @@ func newReplica(s *Store, d *metapb.Descriptor) (*Replica, error) {
 		locks:   newLockTable(0, s.lockLimits()),
 		overlay: mvcc.NewOverlay(),
 	}
-	s.known = max(s.known, state.revision)
 	return r, r.loadIntents()
 }
 
