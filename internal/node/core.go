@@ -225,7 +225,7 @@ func (c *Core) run() {
 		for i := range asks {
 			c.askFor(&asks[i])
 		}
-		if !moved && len(asks) == 0 {
+		if !moved && len(asks) == 0 && !c.store.HasOutput() {
 			return
 		}
 	}
