@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -17,7 +18,7 @@ var (
 )
 
 // plantSeedsMax bounds how many seeds a planted bug may take to be found.
-const plantSeedsMax = 2000
+const plantSeedsMax = 1000
 
 // plant is a bug: an edit of the sources that the simulator is then built from.
 // Nothing in the sources themselves knows of it.
@@ -94,7 +95,7 @@ func (p *plant) find(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	run := exec.Command(binary, "-test.run", "^TestSeeds$", "-first", "-seeds", "2000")
+	run := exec.Command(binary, "-test.run", "^TestSeeds$", "-first", "-seeds", strconv.Itoa(plantSeedsMax))
 	run.Dir, err = os.Getwd()
 	if err != nil {
 		t.Fatal(err)
