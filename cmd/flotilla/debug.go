@@ -165,7 +165,7 @@ func formatCommand(c *cmdpb.Command) string {
 	case *cmdpb.Command_Record:
 		return fmt.Sprintf("record %s: %s at %d", formatTxn(k.Record.Id), k.Record.Status, k.Record.Revision)
 	case *cmdpb.Command_Resolve:
-		return fmt.Sprintf("resolve %s, commit %v, %d intents", formatTxn(k.Resolve.Id), k.Resolve.Commit, len(k.Resolve.Addresses))
+		return fmt.Sprintf("resolve %s, commit %v", formatTxn(k.Resolve.Id), k.Resolve.Commit)
 	case *cmdpb.Command_Forget:
 		return "forget " + formatTxn(k.Forget.Id)
 	case *cmdpb.Command_Split:

@@ -34,11 +34,8 @@ type Entry struct {
 	Term       uint64 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
 	Generation uint64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	// updates are in order of revision, every revision different.
-	Updates  []*Update  `protobuf:"bytes,3,rep,name=updates,proto3" json:"updates,omitempty"`
-	Commands []*Command `protobuf:"bytes,4,rep,name=commands,proto3" json:"commands,omitempty"`
-	// crc is CRC-32C of the entry encoded with crc = 0; fixed so that it can be
-	// filled in.
-	Crc           uint32 `protobuf:"fixed32,15,opt,name=crc,proto3" json:"crc,omitempty"`
+	Updates       []*Update  `protobuf:"bytes,3,rep,name=updates,proto3" json:"updates,omitempty"`
+	Commands      []*Command `protobuf:"bytes,4,rep,name=commands,proto3" json:"commands,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -99,13 +96,6 @@ func (x *Entry) GetCommands() []*Command {
 		return x.Commands
 	}
 	return nil
-}
-
-func (x *Entry) GetCrc() uint32 {
-	if x != nil {
-		return x.Crc
-	}
-	return 0
 }
 
 // Update is the effect of one modifying request.
@@ -173,7 +163,6 @@ type Command struct {
 	//	*Command_Forget
 	//	*Command_Split
 	//	*Command_Rows
-	//	*Command_Truncate
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -270,15 +259,6 @@ func (x *Command) GetRows() *RowsCommand {
 	return nil
 }
 
-func (x *Command) GetTruncate() *TruncateCommand {
-	if x != nil {
-		if x, ok := x.Kind.(*Command_Truncate); ok {
-			return x.Truncate
-		}
-	}
-	return nil
-}
-
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -313,11 +293,6 @@ type Command_Rows struct {
 	Rows *RowsCommand `protobuf:"bytes,6,opt,name=rows,proto3,oneof"`
 }
 
-type Command_Truncate struct {
-	// truncate cuts the log up to and including an index.
-	Truncate *TruncateCommand `protobuf:"bytes,7,opt,name=truncate,proto3,oneof"`
-}
-
 func (*Command_Intent) isCommand_Kind() {}
 
 func (*Command_Record) isCommand_Kind() {}
@@ -329,8 +304,6 @@ func (*Command_Forget) isCommand_Kind() {}
 func (*Command_Split) isCommand_Kind() {}
 
 func (*Command_Rows) isCommand_Kind() {}
-
-func (*Command_Truncate) isCommand_Kind() {}
 
 type IntentCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -431,11 +404,9 @@ func (x *AddressedIntent) GetIntent() *txnpb.Intent {
 }
 
 type ResolveCommand struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Id     *txnpb.TxnID           `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Commit bool                   `protobuf:"varint,2,opt,name=commit,proto3" json:"commit,omitempty"`
-	// addresses of the intents in this range.
-	Addresses     [][]byte `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            *txnpb.TxnID           `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Commit        bool                   `protobuf:"varint,2,opt,name=commit,proto3" json:"commit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -482,13 +453,6 @@ func (x *ResolveCommand) GetCommit() bool {
 		return x.Commit
 	}
 	return false
-}
-
-func (x *ResolveCommand) GetAddresses() [][]byte {
-	if x != nil {
-		return x.Addresses
-	}
-	return nil
 }
 
 type ForgetCommand struct {
@@ -700,84 +664,37 @@ func (x *Row) GetDeleted() bool {
 	return false
 }
 
-type TruncateCommand struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *TruncateCommand) Reset() {
-	*x = TruncateCommand{}
-	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[10]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *TruncateCommand) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*TruncateCommand) ProtoMessage() {}
-
-func (x *TruncateCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[10]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use TruncateCommand.ProtoReflect.Descriptor instead.
-func (*TruncateCommand) Descriptor() ([]byte, []int) {
-	return file_flotilla_proto_cmdpb_cmd_proto_rawDescGZIP(), []int{10}
-}
-
-func (x *TruncateCommand) GetIndex() uint64 {
-	if x != nil {
-		return x.Index
-	}
-	return 0
-}
-
 var File_flotilla_proto_cmdpb_cmd_proto protoreflect.FileDescriptor
 
 const file_flotilla_proto_cmdpb_cmd_proto_rawDesc = "" +
 	"\n" +
-	"\x1eflotilla/proto/cmdpb/cmd.proto\x12\x0eflotilla.cmdpb\x1a flotilla/proto/metapb/meta.proto\x1a\x1eflotilla/proto/txnpb/txn.proto\"\xb4\x01\n" +
+	"\x1eflotilla/proto/cmdpb/cmd.proto\x12\x0eflotilla.cmdpb\x1a flotilla/proto/metapb/meta.proto\x1a\x1eflotilla/proto/txnpb/txn.proto\"\xa2\x01\n" +
 	"\x05Entry\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x120\n" +
 	"\aupdates\x18\x03 \x03(\v2\x16.flotilla.cmdpb.UpdateR\aupdates\x123\n" +
-	"\bcommands\x18\x04 \x03(\v2\x17.flotilla.cmdpb.CommandR\bcommands\x12\x10\n" +
-	"\x03crc\x18\x0f \x01(\aR\x03crc\"\\\n" +
+	"\bcommands\x18\x04 \x03(\v2\x17.flotilla.cmdpb.CommandR\bcommands\"\\\n" +
 	"\x06Update\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x126\n" +
-	"\tmutations\x18\x02 \x03(\v2\x18.flotilla.txnpb.MutationR\tmutations\"\x99\x03\n" +
+	"\tmutations\x18\x02 \x03(\v2\x18.flotilla.txnpb.MutationR\tmutations\"\xda\x02\n" +
 	"\aCommand\x127\n" +
 	"\x06intent\x18\x01 \x01(\v2\x1d.flotilla.cmdpb.IntentCommandH\x00R\x06intent\x120\n" +
 	"\x06record\x18\x02 \x01(\v2\x16.flotilla.txnpb.RecordH\x00R\x06record\x12:\n" +
 	"\aresolve\x18\x03 \x01(\v2\x1e.flotilla.cmdpb.ResolveCommandH\x00R\aresolve\x127\n" +
 	"\x06forget\x18\x04 \x01(\v2\x1d.flotilla.cmdpb.ForgetCommandH\x00R\x06forget\x124\n" +
 	"\x05split\x18\x05 \x01(\v2\x1c.flotilla.cmdpb.SplitCommandH\x00R\x05split\x121\n" +
-	"\x04rows\x18\x06 \x01(\v2\x1b.flotilla.cmdpb.RowsCommandH\x00R\x04rows\x12=\n" +
-	"\btruncate\x18\a \x01(\v2\x1f.flotilla.cmdpb.TruncateCommandH\x00R\btruncateB\x06\n" +
+	"\x04rows\x18\x06 \x01(\v2\x1b.flotilla.cmdpb.RowsCommandH\x00R\x04rowsB\x06\n" +
 	"\x04kind\"J\n" +
 	"\rIntentCommand\x129\n" +
 	"\aintents\x18\x01 \x03(\v2\x1f.flotilla.cmdpb.AddressedIntentR\aintents\"[\n" +
 	"\x0fAddressedIntent\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12.\n" +
-	"\x06intent\x18\x02 \x01(\v2\x16.flotilla.txnpb.IntentR\x06intent\"m\n" +
+	"\x06intent\x18\x02 \x01(\v2\x16.flotilla.txnpb.IntentR\x06intent\"O\n" +
 	"\x0eResolveCommand\x12%\n" +
 	"\x02id\x18\x01 \x01(\v2\x15.flotilla.txnpb.TxnIDR\x02id\x12\x16\n" +
-	"\x06commit\x18\x02 \x01(\bR\x06commit\x12\x1c\n" +
-	"\taddresses\x18\x03 \x03(\fR\taddresses\"N\n" +
+	"\x06commit\x18\x02 \x01(\bR\x06commit\"N\n" +
 	"\rForgetCommand\x12%\n" +
 	"\x02id\x18\x01 \x01(\v2\x15.flotilla.txnpb.TxnIDR\x02id\x12\x16\n" +
 	"\x06anchor\x18\x02 \x01(\fR\x06anchor\"r\n" +
@@ -789,9 +706,7 @@ const file_flotilla_proto_cmdpb_cmd_proto_rawDesc = "" +
 	"\x03Row\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x18\n" +
-	"\adeleted\x18\x03 \x01(\bR\adeleted\"'\n" +
-	"\x0fTruncateCommand\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05indexB,Z*github.com/flotilladb/flotilla/proto/cmdpbb\x06proto3"
+	"\adeleted\x18\x03 \x01(\bR\adeletedB,Z*github.com/flotilladb/flotilla/proto/cmdpbb\x06proto3"
 
 var (
 	file_flotilla_proto_cmdpb_cmd_proto_rawDescOnce sync.Once
@@ -805,7 +720,7 @@ func file_flotilla_proto_cmdpb_cmd_proto_rawDescGZIP() []byte {
 	return file_flotilla_proto_cmdpb_cmd_proto_rawDescData
 }
 
-var file_flotilla_proto_cmdpb_cmd_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_flotilla_proto_cmdpb_cmd_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_flotilla_proto_cmdpb_cmd_proto_goTypes = []any{
 	(*Entry)(nil),             // 0: flotilla.cmdpb.Entry
 	(*Update)(nil),            // 1: flotilla.cmdpb.Update
@@ -817,36 +732,34 @@ var file_flotilla_proto_cmdpb_cmd_proto_goTypes = []any{
 	(*SplitCommand)(nil),      // 7: flotilla.cmdpb.SplitCommand
 	(*RowsCommand)(nil),       // 8: flotilla.cmdpb.RowsCommand
 	(*Row)(nil),               // 9: flotilla.cmdpb.Row
-	(*TruncateCommand)(nil),   // 10: flotilla.cmdpb.TruncateCommand
-	(*txnpb.Mutation)(nil),    // 11: flotilla.txnpb.Mutation
-	(*txnpb.Record)(nil),      // 12: flotilla.txnpb.Record
-	(*txnpb.Intent)(nil),      // 13: flotilla.txnpb.Intent
-	(*txnpb.TxnID)(nil),       // 14: flotilla.txnpb.TxnID
-	(*metapb.Descriptor)(nil), // 15: flotilla.metapb.Descriptor
+	(*txnpb.Mutation)(nil),    // 10: flotilla.txnpb.Mutation
+	(*txnpb.Record)(nil),      // 11: flotilla.txnpb.Record
+	(*txnpb.Intent)(nil),      // 12: flotilla.txnpb.Intent
+	(*txnpb.TxnID)(nil),       // 13: flotilla.txnpb.TxnID
+	(*metapb.Descriptor)(nil), // 14: flotilla.metapb.Descriptor
 }
 var file_flotilla_proto_cmdpb_cmd_proto_depIdxs = []int32{
 	1,  // 0: flotilla.cmdpb.Entry.updates:type_name -> flotilla.cmdpb.Update
 	2,  // 1: flotilla.cmdpb.Entry.commands:type_name -> flotilla.cmdpb.Command
-	11, // 2: flotilla.cmdpb.Update.mutations:type_name -> flotilla.txnpb.Mutation
+	10, // 2: flotilla.cmdpb.Update.mutations:type_name -> flotilla.txnpb.Mutation
 	3,  // 3: flotilla.cmdpb.Command.intent:type_name -> flotilla.cmdpb.IntentCommand
-	12, // 4: flotilla.cmdpb.Command.record:type_name -> flotilla.txnpb.Record
+	11, // 4: flotilla.cmdpb.Command.record:type_name -> flotilla.txnpb.Record
 	5,  // 5: flotilla.cmdpb.Command.resolve:type_name -> flotilla.cmdpb.ResolveCommand
 	6,  // 6: flotilla.cmdpb.Command.forget:type_name -> flotilla.cmdpb.ForgetCommand
 	7,  // 7: flotilla.cmdpb.Command.split:type_name -> flotilla.cmdpb.SplitCommand
 	8,  // 8: flotilla.cmdpb.Command.rows:type_name -> flotilla.cmdpb.RowsCommand
-	10, // 9: flotilla.cmdpb.Command.truncate:type_name -> flotilla.cmdpb.TruncateCommand
-	4,  // 10: flotilla.cmdpb.IntentCommand.intents:type_name -> flotilla.cmdpb.AddressedIntent
-	13, // 11: flotilla.cmdpb.AddressedIntent.intent:type_name -> flotilla.txnpb.Intent
-	14, // 12: flotilla.cmdpb.ResolveCommand.id:type_name -> flotilla.txnpb.TxnID
-	14, // 13: flotilla.cmdpb.ForgetCommand.id:type_name -> flotilla.txnpb.TxnID
-	15, // 14: flotilla.cmdpb.SplitCommand.left:type_name -> flotilla.metapb.Descriptor
-	15, // 15: flotilla.cmdpb.SplitCommand.right:type_name -> flotilla.metapb.Descriptor
-	9,  // 16: flotilla.cmdpb.RowsCommand.rows:type_name -> flotilla.cmdpb.Row
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	4,  // 9: flotilla.cmdpb.IntentCommand.intents:type_name -> flotilla.cmdpb.AddressedIntent
+	12, // 10: flotilla.cmdpb.AddressedIntent.intent:type_name -> flotilla.txnpb.Intent
+	13, // 11: flotilla.cmdpb.ResolveCommand.id:type_name -> flotilla.txnpb.TxnID
+	13, // 12: flotilla.cmdpb.ForgetCommand.id:type_name -> flotilla.txnpb.TxnID
+	14, // 13: flotilla.cmdpb.SplitCommand.left:type_name -> flotilla.metapb.Descriptor
+	14, // 14: flotilla.cmdpb.SplitCommand.right:type_name -> flotilla.metapb.Descriptor
+	9,  // 15: flotilla.cmdpb.RowsCommand.rows:type_name -> flotilla.cmdpb.Row
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_flotilla_proto_cmdpb_cmd_proto_init() }
@@ -861,7 +774,6 @@ func file_flotilla_proto_cmdpb_cmd_proto_init() {
 		(*Command_Forget)(nil),
 		(*Command_Split)(nil),
 		(*Command_Rows)(nil),
-		(*Command_Truncate)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -869,7 +781,7 @@ func file_flotilla_proto_cmdpb_cmd_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flotilla_proto_cmdpb_cmd_proto_rawDesc), len(file_flotilla_proto_cmdpb_cmd_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -258,12 +258,10 @@ type Intent struct {
 	Id       *TxnID                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Revision int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// anchor is the address whose range holds the transaction record.
-	Anchor    []byte      `protobuf:"bytes,3,opt,name=anchor,proto3" json:"anchor,omitempty"`
-	Mutations []*Mutation `protobuf:"bytes,4,rep,name=mutations,proto3" json:"mutations,omitempty"`
-	// created is the coordinator's wall time in nanoseconds, for humans only.
-	CreatedUnixNanos int64 `protobuf:"varint,5,opt,name=created_unix_nanos,json=createdUnixNanos,proto3" json:"created_unix_nanos,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	Anchor        []byte      `protobuf:"bytes,3,opt,name=anchor,proto3" json:"anchor,omitempty"`
+	Mutations     []*Mutation `protobuf:"bytes,4,rep,name=mutations,proto3" json:"mutations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Intent) Reset() {
@@ -322,13 +320,6 @@ func (x *Intent) GetMutations() []*Mutation {
 		return x.Mutations
 	}
 	return nil
-}
-
-func (x *Intent) GetCreatedUnixNanos() int64 {
-	if x != nil {
-		return x.CreatedUnixNanos
-	}
-	return 0
 }
 
 // Record is the decision on a transaction, at keys.Record(anchor, id). A
@@ -422,13 +413,12 @@ const file_flotilla_proto_txnpb_txn_proto_rawDesc = "" +
 	"\vstore_start\x18\x02 \x01(\x04R\n" +
 	"storeStart\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\x04R\x06number\x12\x18\n" +
-	"\aattempt\x18\x04 \x01(\x04R\aattempt\"\xc9\x01\n" +
+	"\aattempt\x18\x04 \x01(\x04R\aattempt\"\x9b\x01\n" +
 	"\x06Intent\x12%\n" +
 	"\x02id\x18\x01 \x01(\v2\x15.flotilla.txnpb.TxnIDR\x02id\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06anchor\x18\x03 \x01(\fR\x06anchor\x126\n" +
-	"\tmutations\x18\x04 \x03(\v2\x18.flotilla.txnpb.MutationR\tmutations\x12,\n" +
-	"\x12created_unix_nanos\x18\x05 \x01(\x03R\x10createdUnixNanos\"\xac\x01\n" +
+	"\tmutations\x18\x04 \x03(\v2\x18.flotilla.txnpb.MutationR\tmutations\"\xac\x01\n" +
 	"\x06Record\x12%\n" +
 	"\x02id\x18\x01 \x01(\v2\x15.flotilla.txnpb.TxnIDR\x02id\x124\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x1c.flotilla.txnpb.RecordStatusR\x06status\x12\x1a\n" +

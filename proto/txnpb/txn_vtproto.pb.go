@@ -188,11 +188,6 @@ func (m *Intent) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
-	if m.CreatedUnixNanos != 0 {
-		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.CreatedUnixNanos))
-		i--
-		dAtA[i] = 0x28
-	}
 	if len(m.Mutations) > 0 {
 		for iNdEx := len(m.Mutations) - 1; iNdEx >= 0; iNdEx-- {
 			size, err := m.Mutations[iNdEx].MarshalToSizedBufferVT(dAtA[:i])
@@ -372,9 +367,6 @@ func (m *Intent) SizeVT() (n int) {
 			l = e.SizeVT()
 			n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
 		}
-	}
-	if m.CreatedUnixNanos != 0 {
-		n += 1 + protohelpers.SizeOfVarint(uint64(m.CreatedUnixNanos))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -920,25 +912,6 @@ func (m *Intent) UnmarshalVT(dAtA []byte) error {
 				return err
 			}
 			iNdEx = postIndex
-		case 5:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field CreatedUnixNanos", wireType)
-			}
-			m.CreatedUnixNanos = 0
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				m.CreatedUnixNanos |= int64(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -1623,25 +1596,6 @@ func (m *Intent) UnmarshalVTUnsafe(dAtA []byte) error {
 				return err
 			}
 			iNdEx = postIndex
-		case 5:
-			if wireType != 0 {
-				return fmt.Errorf("proto: wrong wireType = %d for field CreatedUnixNanos", wireType)
-			}
-			m.CreatedUnixNanos = 0
-			for shift := uint(0); ; shift += 7 {
-				if shift >= 64 {
-					return protohelpers.ErrIntOverflow
-				}
-				if iNdEx >= l {
-					return io.ErrUnexpectedEOF
-				}
-				b := dAtA[iNdEx]
-				iNdEx++
-				m.CreatedUnixNanos |= int64(b&0x7F) << shift
-				if b < 0x80 {
-					break
-				}
-			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
