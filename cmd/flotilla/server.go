@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -66,7 +67,8 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
-	tuneMemory(cfg, environ)
+	floor := tuneMemory(cfg, environ)
+	defer runtime.KeepAlive(&floor)
 
 	listeners, err := listen(cfg)
 	if err != nil {
@@ -164,15 +166,23 @@ func startAPI(cfg *config.Config, n *node.Node, listeners *listeners, stopper *s
 	})
 }
 
+// heapFloorBytes is memory that is allocated and never touched, so that it costs
+// addresses only: the collector counts it as live. Without it the heap of a
+// node, which is small because the engine's cache is not on it, would be
+// collected many times a second.
+const heapFloorBytes = 64 << 20
+
 // tuneMemory sets how eagerly garbage is collected, unless Go's own variables
-// do. Most of a node's memory is the engine's cache, which is not on the heap.
-func tuneMemory(cfg *config.Config, environ []string) {
-	if !isSet(environ, "GOGC") {
-		debug.SetGCPercent(cfg.GCPercent)
-	}
+// do. What it returns must be kept alive as long as the node runs.
+func tuneMemory(cfg *config.Config, environ []string) (floor []byte) {
 	if cfg.MemoryLimitBytes > 0 && !isSet(environ, "GOMEMLIMIT") {
 		debug.SetMemoryLimit(cfg.MemoryLimitBytes)
 	}
+	if isSet(environ, "GOGC") {
+		return nil
+	}
+	debug.SetGCPercent(cfg.GCPercent)
+	return make([]byte, heapFloorBytes)
 }
 
 // listeners are bound before the store is opened: a port in use is known at
