@@ -38,9 +38,6 @@ func plantsOfOneRange() []plant {
 		{"removal-without-mark", "internal/node/core_gc.go", []edit{
 			{"	pub.removal.Store(max(pub.removal.Load(), int64(to)))\n", ""},
 		}},
-		{"removal-beside-writes", "internal/node/core_gc.go", []edit{
-			{"if metapb.Revision(pr.bound.Load()) <= g.to {", "if metapb.Revision(pr.bound.Load()) < 0 {"},
-		}},
 		{"removal-of-too-much", "internal/node/core_gc.go", []edit{
 			{"max(mark, 0), g.to)", "max(mark, 0), g.to+1)"},
 		}},
@@ -74,7 +71,7 @@ func plantsOfTransactions() []plant {
 			{"&peerpb.Release{Txn: o.id, Lock: p.lock})", "&peerpb.Release{Txn: o.id})"},
 		}},
 		{"record-gone-before-intents", "router/txn_end.go", []edit{
-			{"	if err == nil && !o.last {\n", "	if !o.last {\n"},
+			{"func (o *txnEnd) start(r *Router) { o.tick(r) }", "func (o *txnEnd) start(r *Router) {\n	if o.commit {\n		o.ask(r, 0, o.anchor, &peerpb.Forget{Txn: o.id, Anchor: o.anchor})\n		return\n	}\n	o.tick(r)\n}"},
 		}},
 		{"abort-not-durable", "range/prepare.go", []edit{
 			{"		r.logEnd(b, l, false)\n		b.done(w.req.ID, aborted)\n", "		r.answerRead(answer{id: w.req.ID, body: aborted})\n"},
