@@ -21,7 +21,8 @@
 // write failed for want of space; the ballast file was given back to the file
 // system, and the write was made in its room. Stuck: no ballast is left either;
 // Commit returns ErrDiskFull for what it has not begun, what it has begun waits
-// for space, and reads go on. All three end by themselves when space comes back.
+// for space (a commit that met the end of space first does so before it
+// returns), and reads go on. All three end by themselves when space comes back.
 //
 // Goroutines of the Pebble engine besides Pebble's own: "engine-sync" waits for
 // syncs and calls what CommitAsync was given; "engine-disk" watches free space.
@@ -144,6 +145,8 @@ type Engine interface {
 	// Compact rewrites a span so that deleted rows give their space back now.
 	Compact(ctx context.Context, span Span) error
 	Stats() Stats
+	// DiskLow is Stats().DiskLow || Stats().DiskFull, for whoever asks often.
+	DiskLow() bool
 	Close() error
 }
 

@@ -268,6 +268,9 @@ func (m *Mem) Compact(context.Context, Span) error { return nil }
 // Stats implements Engine.
 func (m *Mem) Stats() Stats { return Stats{} }
 
+// DiskLow implements Engine: a Mem has room.
+func (m *Mem) DiskLow() bool { return false }
+
 // Close implements Engine. Unlike a crash, it loses nothing.
 func (m *Mem) Close() error {
 	if m.closed {

@@ -36,6 +36,9 @@ func (e *Pebble) Stats() Stats {
 	return e.stats(m)
 }
 
+// DiskLow implements Engine.
+func (e *Pebble) DiskLow() bool { return e.space.low.Load() || e.space.full.Load() }
+
 func (e *Pebble) stats(m *pebble.Metrics) Stats {
 	total := m.Total()
 	return Stats{

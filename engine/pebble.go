@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/flotilladb/flotilla/internal/stop"
 )
@@ -49,10 +50,13 @@ func OpenPebble(cfg Config) (*Pebble, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	cfg = cfg.withDefaults()
+	if cfg.FS == nil {
+		cfg.FS = vfs.Default
+	}
 	if err := cfg.FS.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, wrap("open", diskErr(err))
 	}
+	cfg = cfg.withDefaults() // which looks at the folder's file system
 	lock, err := lockFolder(cfg.FS, cfg.Dir)
 	if err != nil {
 		return nil, err

@@ -98,7 +98,7 @@ func (w *spaceWatch) reserveBytes() uint64 {
 		return w.reserve
 	}
 	total := w.total.Load()
-	return max(total/20, min(3*w.memory, total/4))
+	return max(total/20, min(6*w.memory, total/4))
 }
 
 func (w *spaceWatch) ballastBytes() int64 { return min(w.size, int64(w.total.Load()/100)) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,8 +62,8 @@ func TestReserve(t *testing.T) {
 	const mb = 1 << 20
 	for _, tc := range []struct{ total, memtable, configured, reserve, ballast uint64 }{
 		{100000, 32, 0, 5000, 64},
-		{1000, 32, 0, 96, 10},
-		{64, 32, 0, 16, 0}, // a quarter: three memtables are more than the disk
+		{1000, 32, 0, 192, 10},
+		{64, 32, 0, 16, 0}, // a quarter: six memtables are more than the disk
 		{64, 32, 7, 7, 0},
 	} {
 		w := newSpaceWatch(Config{FS: vfs.NewMem(), MemtableBytes: tc.memtable * mb, BallastBytes: 64 * mb, LowSpaceBytes: tc.configured * mb})
@@ -106,35 +107,42 @@ func TestFullDisk(t *testing.T) {
 	fill(t, filler)
 
 	done := make(chan error, 10000)
-	begun := 0
 	value := make([]byte, 64<<10)
-	commit := func() error {
+	commit := func(i int) error {
 		b := e.NewBatch()
-		b.Set(keys.RaftLog(1, uint64(begun)), append(value, fmt.Sprint(begun)...))
+		b.Set(keys.RaftLog(1, uint64(i)), append(value, fmt.Sprint(i)...))
 		return e.CommitAsync(b, func(err error) { done <- err })
 	}
-	for ; ; begun++ {
-		err := commit()
-		if errors.Is(err, ErrDiskFull) {
-			break
+	// A commit that needs a new log file waits too: the writer may be told, or wait.
+	var halt atomic.Bool
+	writer := make(chan int, 1)
+	go func() {
+		begun := 0
+		for !halt.Load() && begun < cap(done)-1 && commit(begun) == nil {
+			begun++
 		}
-		if err != nil || begun == cap(done) {
-			t.Fatalf("commit %d: %v", begun, err)
-		}
+		writer <- begun
+	}()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for e.space.stuck.Load() == 0 {
+		<-tick.C
 	}
-	if begun == 0 {
-		t.Fatal("the ballast made no room")
+	halt.Store(true)
+	if err := commit(cap(done)); !errors.Is(err, ErrDiskFull) {
+		t.Fatalf("a commit on a full disk: %v", err)
 	}
-	if s := e.Stats(); !s.DiskFull {
+	if s := e.Stats(); !s.DiskFull || !e.DiskLow() {
 		t.Fatalf("%+v", s)
 	}
-	if n, err := count(t, e); n != 1000+begun || err != nil {
+	if n, err := count(t, e); n <= 1000 || err != nil {
 		t.Fatalf("%d rows while full, %v", n, err)
 	}
 
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
+	begun := <-writer
 	for range begun {
 		if err := <-done; err != nil {
 			t.Fatal(err)
@@ -147,7 +155,7 @@ func TestFullDisk(t *testing.T) {
 	if s := e.Stats(); s.DiskFull || s.DiskLow {
 		t.Fatalf("%+v", s)
 	}
-	if err := commit(); err != nil {
+	if err := commit(begun); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(<-done, e.Close()); err != nil {

@@ -19,6 +19,12 @@ import (
 // tables and log chunks that tell a torn end from a damaged middle.
 const format = pebble.FormatValueSeparation
 
+// The size of a memtable that is chosen by the size of the file system.
+const (
+	memtableBytesMin = 4 << 20
+	memtableBytesMax = 32 << 20
+)
+
 // l0StopWrites is the number of level 0 sublevels at which writes stop.
 const l0StopWrites = 32
 
@@ -28,16 +34,19 @@ type Config struct {
 	Dir string
 	// CacheBytes is the size of the cache of uncompressed blocks; 128 MiB if 0.
 	CacheBytes int64
-	// MemtableBytes is the size of one memtable; 32 MiB if 0. At most three
-	// exist at once, and after a kill their writes are replayed from the log.
+	// MemtableBytes is the size of one memtable. At most three exist at once, and
+	// after a kill their writes are replayed from the log, of which up to five
+	// times as much is on the disk. If 0, it is 32 MiB, or a sixty-fourth of a file
+	// system that is smaller than 2 GiB, but not less than 4 MiB.
 	MemtableBytes uint64
 	// BallastBytes is the size of a file that is given back to the file system
 	// when that is full. 64 MiB if 0, none if negative; at most one hundredth of
 	// the file system.
 	BallastBytes int64
 	// LowSpaceBytes is the free space below which Stats.DiskLow is true. If 0, it
-	// is a twentieth of the file system, but not less than three memtables (what
-	// is in them must still fit) unless that is more than a quarter of it.
+	// is a twentieth of the file system, but not less than six memtables (what is
+	// in them must still fit, twice while it is compacted) unless that is more
+	// than a quarter of it.
 	LowSpaceBytes uint64
 	// SpaceInterval is how often free space is looked at; 1 s if 0.
 	SpaceInterval time.Duration
@@ -68,9 +77,6 @@ func (c Config) withDefaults() Config {
 	if c.CacheBytes == 0 {
 		c.CacheBytes = 128 << 20
 	}
-	if c.MemtableBytes == 0 {
-		c.MemtableBytes = 32 << 20
-	}
 	if c.BallastBytes == 0 {
 		c.BallastBytes = 64 << 20
 	}
@@ -79,6 +85,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.FS == nil {
 		c.FS = vfs.Default
+	}
+	if c.MemtableBytes == 0 {
+		c.MemtableBytes = memtableBytesMax
+		if u, err := c.FS.GetDiskUsage(c.Dir); err == nil && u.TotalBytes != 0 {
+			c.MemtableBytes = max(memtableBytesMin, min(memtableBytesMax, u.TotalBytes/64))
+		}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -25,6 +25,7 @@ type Collector struct {
 	start, end []byte
 	cursor     []byte // the user key to go on at
 	inKey      []byte // if not nil: the engine key to go on at, amid cursor's versions
+	freed      int64  // bytes of keys and values that were removed
 	done       bool
 }
 
@@ -59,6 +60,9 @@ func NewCollector(start, end []byte, from, to Revision) *Collector {
 // Cursor is the user key up to which all garbage is in the batches of the steps
 // so far; ok is false when that is the whole span.
 func (c *Collector) Cursor() (key []byte, ok bool) { return c.cursor, !c.done }
+
+// FreedBytes is the size of the keys and values that the steps so far removed.
+func (c *Collector) FreedBytes() int64 { return c.freed }
 
 // Step adds deletes to a batch and returns how many. done says that nothing is
 // left to do; the reader must show the batches of earlier steps.
@@ -231,6 +235,10 @@ func (s *collectStep) finishKey() error {
 }
 
 func (s *collectStep) delete() {
+	s.c.freed += int64(len(s.all.Key()))
+	if v, err := s.all.Value(); err == nil { // what cannot be read can be removed
+		s.c.freed += int64(len(v))
+	}
 	s.batch.Delete(s.all.Key())
 	s.deleted++
 	s.rows--

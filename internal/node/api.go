@@ -45,9 +45,9 @@ func (kv *KV) capped(puts bool) error {
 	switch a := kv.n.Alarms(); {
 	case len(a) == 0:
 		return nil
-	case slices.ContainsFunc(a, func(m *pb.AlarmMember) bool { return m.Alarm == pb.AlarmType_CORRUPT }):
+	case kv.n.hasAlarm(pb.AlarmType_CORRUPT):
 		return mvcc.ErrCorrupt
-	case puts && slices.ContainsFunc(a, func(m *pb.AlarmMember) bool { return m.Alarm == pb.AlarmType_NOSPACE }):
+	case puts && kv.n.hasAlarm(pb.AlarmType_NOSPACE):
 		return peerpb.ErrDiskFull
 	}
 	return nil
@@ -101,8 +101,8 @@ func (n *Node) Leader() uint64 { return n.ident.NodeId }
 func (n *Node) Status(ctx context.Context) (*pb.StatusResponse, error) {
 	st := n.eng.Stats()
 	resp := &pb.StatusResponse{
-		DbSize:         int64(st.DiskBytes),
-		DbSizeInUse:    int64(min(st.LogicalBytes, st.DiskBytes)),
+		DbSize:         max(int64(st.DiskBytes), sizeInUse(&st)),
+		DbSizeInUse:    sizeInUse(&st),
 		DbSizeQuota:    n.cfg.QuotaBytes,
 		StorageVersion: "3.7.0",
 	}
@@ -192,6 +192,10 @@ func (n *Node) Alarms() []*pb.AlarmMember {
 	return nil
 }
 
+func (n *Node) hasAlarm(t pb.AlarmType) bool {
+	return slices.ContainsFunc(n.Alarms(), func(m *pb.AlarmMember) bool { return m.Alarm == t })
+}
+
 // raiseNoSpace raises etcd's alarm for this node.
 func (n *Node) raiseNoSpace(ctx context.Context) {
 	_, err := n.Alarm(ctx, &pb.AlarmRequest{
@@ -204,7 +208,26 @@ func (n *Node) raiseNoSpace(ctx context.Context) {
 
 // Available implements etcdapi.Quota: whether the disk, and the quota if there
 // is one, take so many bytes more. It knows what the last look at the disk saw.
-func (n *Node) Available(costBytes int64) bool { return n.pub.room.Load() > costBytes }
+//
+// Between two looks what is let in is taken off, and the engine knows at once
+// when the disk is low: a fast writer fills a small disk within a look.
+func (n *Node) Available(costBytes int64) bool {
+	if n.pub.room.Load() > costBytes && !n.eng.DiskLow() {
+		n.pub.room.Add(-costBytes)
+		return true
+	}
+	select {
+	case n.refused <- struct{}{}: // who is refused for want of space raises the alarm
+	default:
+	}
+	return false
+}
+
+// sizeInUse is what the quota bounds: tables and what will be in tables. Not the
+// engine's log, which as in etcd is not of the database: its files are used again
+// and do not grow with the data, so that no compaction could bring a store with
+// a small quota below it.
+func sizeInUse(st *engine.Stats) int64 { return int64(st.LogicalBytes + st.MemtableBytes) }
 
 // room returns how many bytes the store may still take from clients.
 func (n *Node) room() int64 {
@@ -215,7 +238,7 @@ func (n *Node) room() int64 {
 	case n.cfg.QuotaBytes == 0:
 		return math.MaxInt64
 	}
-	return n.cfg.QuotaBytes - int64(st.DiskBytes)
+	return n.cfg.QuotaBytes - sizeInUse(&st)
 }
 
 // Members implements etcdapi.Cluster.

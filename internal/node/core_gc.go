@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/keys"
@@ -23,7 +24,20 @@ type Removal struct {
 	// The range under way; nil: none.
 	desc *metapb.Descriptor
 	gc   *mvcc.Collector
+
+	garbage Garbage
 }
+
+// Garbage is a span of engine keys in which so many bytes of keys and values
+// were deleted. The engine still holds them, below the deletions.
+type Garbage struct {
+	Span  engine.Span
+	Bytes int64
+}
+
+// garbageBytes is how much garbage is handed out at once: enough that it is worth
+// its while, little enough that what is rewritten needs not much room.
+const garbageBytes = 32 << 20
 
 // RemovalStep is what became of a step.
 type RemovalStep int
@@ -42,7 +56,9 @@ const (
 // REQUIRES: the compacted revision is to, or more.
 func NewRemoval(pub *Published, to metapb.Revision) *Removal {
 	pub.removal.Store(max(pub.removal.Load(), int64(to)))
-	return &Removal{pub: pub, to: to, addr: []byte{byte(keys.KindUser)}}
+	r := &Removal{pub: pub, to: to, addr: []byte{byte(keys.KindUser)}}
+	r.garbage.Span.Start = keys.VersionSpan(nil, nil).Start
+	return r
 }
 
 // Step removes a bounded amount.
@@ -57,6 +73,7 @@ func (g *Removal) Step(eng engine.Engine, budget mvcc.CollectBudget) (RemovalSte
 	}
 	b := eng.NewBatch()
 	defer b.Close()
+	before := g.gc.FreedBytes()
 	_, done, err := g.gc.Step(eng, b, budget)
 	if done {
 		ranges.WriteRemovalMark(b, g.desc.ID(), g.to)
@@ -67,10 +84,36 @@ func (g *Removal) Step(eng engine.Engine, budget mvcc.CollectBudget) (RemovalSte
 	if err != nil {
 		return RemovalWorked, fmt.Errorf("range %d: %w", g.desc.RangeId, err)
 	}
+	g.addGarbage(g.gc.FreedBytes() - before)
 	if done {
 		g.next()
 	}
 	return RemovalWorked, nil
+}
+
+// addGarbage notes what a step removed: up to the collector's cursor, or to the
+// end of the range.
+func (g *Removal) addGarbage(bytes int64) {
+	end, more := g.gc.Cursor()
+	if !more {
+		_, end, _ = keys.UserBounds(g.desc.Span())
+	}
+	g.garbage.Bytes += bytes
+	if more {
+		end = append(slices.Clone(end), 0) // the step may have ended amid this key
+	}
+	g.garbage.Span.End = keys.VersionSpan(nil, end).End
+}
+
+// TakeGarbage returns a span with much garbage, if there is one; what is left of
+// it at the end, with all. The next begins where it ends.
+func (g *Removal) TakeGarbage(all bool) (Garbage, bool) {
+	if g.garbage.Bytes == 0 || !all && g.garbage.Bytes < garbageBytes {
+		return Garbage{}, false
+	}
+	taken := g.garbage
+	g.garbage = Garbage{Span: engine.Span{Start: taken.Span.End}}
+	return taken, true
 }
 
 // begin takes up the range at addr. A split of it meanwhile does no harm: the

@@ -89,14 +89,15 @@ func (c *collector) run(ctx context.Context) {
 		if to < 0 {
 			continue
 		}
-		err := c.collect(ctx, to)
+		rest, err := c.collect(ctx, to)
 		for errors.Is(err, engine.ErrDiskFull) && sleep(ctx, gcFullRetry) == nil {
-			err = c.collect(ctx, to)
+			rest, err = c.collect(ctx, to)
 		}
 		if err != nil && ctx.Err() == nil {
 			c.n.cfg.Logger.Error("removal of compacted versions stopped", "err", err)
 		}
 		c.ended(to, err)
+		_ = c.reclaim(ctx, rest)
 	}
 }
 
@@ -113,25 +114,62 @@ func (c *collector) ended(to metapb.Revision, err error) {
 	c.mu.changed = make(chan struct{})
 }
 
-// collect removes the garbage up to a revision from every range of the store.
-func (c *collector) collect(ctx context.Context, to metapb.Revision) error {
+// collect removes the garbage up to a revision from every range of the store,
+// and returns the last of it, whose space is still to be given back.
+func (c *collector) collect(ctx context.Context, to metapb.Revision) (rest Garbage, err error) {
 	removal := NewRemoval(&c.n.pub, to)
 	for {
 		began := time.Now()
 		step, err := removal.Step(c.n.eng, mvcc.CollectBudget{})
 		pause := max(gcPauseMin, gcShare*time.Since(began))
 		switch {
-		case err != nil:
-			return err
-		case step == RemovalDone:
-			return nil
+		case err != nil || step == RemovalDone:
+			rest, _ = removal.TakeGarbage(true)
+			return rest, err
 		case step == RemovalWaits:
 			pause = gcRetry
 		}
 		if err := sleep(ctx, pause); err != nil {
-			return err
+			return Garbage{}, err
+		}
+		if g, ok := removal.TakeGarbage(false); ok {
+			if err := c.reclaim(ctx, g); err != nil {
+				return Garbage{}, err
+			}
 		}
 	}
+}
+
+const (
+	// Less garbage than this is left to the engine, which finds it when it
+	// rewrites what is there; so is a share of less than one in reclaimShare of
+	// the span on disk, or the work would be out of proportion.
+	reclaimBytesMin = 1 << 20
+	reclaimShare    = 4
+)
+
+// reclaim has the engine give back the space of what was removed. By itself it
+// would do so only when more was written: the deletions stay in memory until
+// that is full, and a store that nobody writes to any more keeps its garbage.
+// Rewriting needs room too, which is why it is done piece by piece. It returns
+// an error only when the node stops.
+func (c *collector) reclaim(ctx context.Context, g Garbage) error {
+	if g.Bytes < reclaimBytesMin {
+		return nil
+	}
+	began := time.Now()
+	err := c.n.eng.Flush()
+	var usage uint64
+	if err == nil {
+		usage, err = c.n.eng.DiskUsage(g.Span)
+	}
+	if err == nil && uint64(g.Bytes)*reclaimShare >= usage {
+		err = c.n.eng.Compact(ctx, g.Span)
+	}
+	if err != nil && ctx.Err() == nil {
+		c.n.cfg.Logger.Warn("space of removed versions is not given back yet", "err", err)
+	}
+	return sleep(ctx, gcShare*time.Since(began))
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

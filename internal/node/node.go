@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/stop"
@@ -30,9 +32,10 @@ type Node struct {
 	stop   *stop.Stopper // all but the loop
 	loopIn *stop.Stopper
 
-	pub    Published
-	wakeup chan struct{}
-	inbox  struct {
+	pub     Published
+	refused chan struct{} // has room for one: a put was refused for want of space
+	wakeup  chan struct{}
+	inbox   struct {
 		sync.Mutex
 		calls, spare []*router.Call
 		synced       []syncDone
@@ -110,6 +113,7 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		stop:     stop.New(context.Background()),
 		loopIn:   stop.New(context.Background()),
 		wakeup:   make(chan struct{}, 1),
+		refused:  make(chan struct{}, 1),
 		calls:    make(map[uint64]*router.Call),
 		serving:  make(chan struct{}),
 		failed:   make(chan struct{}),
@@ -201,27 +205,31 @@ func (n *Node) Count(start, end []byte, rev metapb.Revision) (int64, error) {
 func (n *Node) watchSpace(ctx context.Context) {
 	t := time.NewTicker(spaceInterval)
 	defer t.Stop()
-	wasFull := false
+	wasFull, refused := false, false
 	for {
 		room := n.room()
 		n.pub.room.Store(room)
 		full := room <= 0
+		if (full && !wasFull || refused) && !n.hasAlarm(pb.AlarmType_NOSPACE) {
+			n.cfg.Logger.Warn("no space left: puts are refused until keys are removed and the alarm is disarmed")
+			n.raiseNoSpace(ctx)
+		}
 		if full != wasFull {
 			wasFull = full
-			if full {
-				n.cfg.Logger.Warn("no space left: puts are refused until keys are removed and the alarm is disarmed")
-				n.raiseNoSpace(ctx)
-			} else {
+			if !full {
 				n.cfg.Logger.Info("space is back: disarm the NOSPACE alarm to take puts again")
 			}
 			if n.inLoop(ctx, func() { n.core.SetFull(full) }) != nil {
 				return
 			}
 		}
+		refused = false
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+		case <-n.refused:
+			refused = true
 		}
 	}
 }
