@@ -51,6 +51,9 @@ type spaceWatch struct {
 	// a reserve in less than an interval.
 	since atomic.Int64
 
+	onFatal func(error)
+	died    sync.Once
+
 	mu struct {
 		sync.Mutex
 		held bool // the ballast is on the disk
@@ -62,7 +65,7 @@ func newSpaceWatch(cfg Config) *spaceWatch {
 		fs: cfg.FS, log: cfg.Logger, dir: cfg.Dir,
 		ballast: cfg.FS.PathJoin(cfg.Dir, ballastName),
 		size:    cfg.BallastBytes, reserve: cfg.LowSpaceBytes, memory: cfg.MemtableBytes,
-		ended: make(chan struct{}),
+		ended: make(chan struct{}), onFatal: cfg.Fatal,
 	}
 	_, err := w.fs.Stat(w.ballast)
 	w.mu.held = err == nil
@@ -179,6 +182,14 @@ func (w *spaceWatch) do(mustNotFail bool, op func() error) error {
 	return err
 }
 
+// fatal reports the end of a running engine. What fails while it is opened or
+// closed is its caller's to report.
+func (w *spaceWatch) fatal(err error) {
+	if err != nil && w.onFatal != nil && w.waits.Load() {
+		w.died.Do(func() { w.onFatal(wrap("log or manifest", diskErr(err))) })
+	}
+}
+
 // pause returns false if the engine is being closed.
 func (w *spaceWatch) pause() bool {
 	t := time.NewTimer(spacePoll)
@@ -267,16 +278,32 @@ type fullFile struct {
 
 func (f *fullFile) Write(p []byte) (n int, err error) {
 	// Not the closure of do at first: this is the hot path of the log.
-	if n, err = f.File.Write(p); err == nil || !isNoSpace(err) {
-		return n, err
+	if n, err = f.File.Write(p); err == nil {
+		return n, nil
 	}
-	err = f.space.do(f.must, func() error {
-		m, err := f.File.Write(p[n:])
-		n += m
-		return err
-	})
-	return n, err
+	if isNoSpace(err) {
+		err = f.space.do(f.must, func() error {
+			m, err := f.File.Write(p[n:])
+			n += m
+			return err
+		})
+	}
+	return n, f.checked(err)
 }
+
+// checked ends the engine if what must not fail failed.
+func (f *fullFile) checked(err error) error {
+	if err != nil && f.must {
+		f.space.fatal(err)
+	}
+	return err
+}
+
+// Sync implements vfs.File.
+func (f *fullFile) Sync() error { return f.checked(f.File.Sync()) }
+
+// SyncData implements vfs.File.
+func (f *fullFile) SyncData() error { return f.checked(f.File.SyncData()) }
 
 func (f *fullFile) WriteAt(p []byte, at int64) (n int, err error) {
 	err = f.space.do(f.must, func() error {

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/flotilladb/flotilla/internal/keys"
 )
@@ -195,6 +198,47 @@ func TestOpenOnFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A log that cannot be synced ends the process, told once and with the file's
+// name; a start on what is there finds what was durable.
+func TestSyncFails(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	var broken atomic.Bool
+	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if broken.Load() && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) && filepath.Ext(op.Path) == ".log" {
+			return fmt.Errorf("sync %s: %w", op.Path, syscall.EIO)
+		}
+		return nil
+	}))
+	told := make(chan error, 10)
+	cfg := Config{Dir: "/db", FS: fs, BallastBytes: -1, Fatal: func(err error) { told <- err }}
+	e := openTest(t, cfg)
+	put(t, e, true, 0, 100)
+	broken.Store(true)
+	b := e.NewBatch()
+	b.Set(keys.RaftLog(1, 1), []byte("not durable"))
+	synced := make(chan error, 1)
+	if err := e.CommitAsync(b, func(err error) { synced <- err }); err != nil {
+		t.Fatal(err)
+	}
+	err := <-told
+	if !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), ".log") {
+		t.Fatal(err)
+	}
+	if err := <-synced; !errors.Is(err, syscall.EIO) {
+		t.Fatalf("the commit: %v", err)
+	}
+	if len(told) != 0 {
+		t.Fatal("told twice")
+	}
+	after := openTest(t, Config{Dir: "/db", FS: mem.CrashClone(vfs.CrashCloneCfg{}), BallastBytes: -1})
+	if n, err := count(t, after); n != 100 || err != nil {
+		t.Fatalf("%d rows, %v", n, err)
+	}
+	if err := after.Close(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -50,6 +50,11 @@ type Config struct {
 	LowSpaceBytes uint64
 	// SpaceInterval is how often free space is looked at; 1 s if 0.
 	SpaceInterval time.Duration
+	// Fatal is called, once, when a running engine could not write or sync its log
+	// or manifest: nobody knows then what is on the disk, so the process must end.
+	// What was reported durable is. If it returns, or is nil, commits fail and
+	// what Pebble does not expect to fail panics.
+	Fatal func(error)
 	// FS is the file system, the machine's if nil.
 	FS vfs.FS
 	// Logger gets one line per change of state, nothing if nil.

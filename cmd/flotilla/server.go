@@ -82,6 +82,13 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 		ClientURLs: texts(cfg.AdvertiseClientURLs), PeerURLs: texts(cfg.InitialAdvertisePeerURLs),
 		CacheBytes: cfg.CacheBytes, QuotaBytes: cfg.QuotaBackendBytes,
 		Logger: logger, Registerer: registry,
+		Fatal: func(err error) {
+			// Nothing is tried any more, as after a power cut: no other write or
+			// answer may come from a state that the disk does not have.
+			logger.Error("the disk failed and the node ends; what was acknowledged is on the disk. "+
+				"Look at the disk and its file system, then start the node again", "error", err)
+			os.Exit(exitFailed)
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("start on %s: %w", cfg.DataDir, err)

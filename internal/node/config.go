@@ -29,6 +29,9 @@ type Config struct {
 	CallsMax int
 	// SyncsMax is how many syncs of the log may be under way. Default 1.
 	SyncsMax int
+	// Fatal is told when the disk did not take what must be durable; see
+	// engine.Config.
+	Fatal func(error)
 	// Logger gets one line per change of state.
 	Logger *slog.Logger
 	// Registerer gets the metrics.

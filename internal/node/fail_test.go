@@ -71,3 +71,48 @@ func TestDiskBreaks(t *testing.T) {
 		}
 	}
 }
+
+// fullEngine is an engine whose disk is full for some commits.
+type fullEngine struct {
+	engine.Engine
+	refuse atomic.Int32
+}
+
+func (e *fullEngine) full() bool { return e.refuse.Add(-1) >= 0 }
+
+func (e *fullEngine) Commit(b engine.Batch, sync bool) error {
+	if e.full() {
+		return engine.ErrDiskFull
+	}
+	return e.Engine.Commit(b, sync)
+}
+
+func (e *fullEngine) CommitAsync(b engine.Batch, done func(error)) error {
+	if e.full() {
+		return engine.ErrDiskFull
+	}
+	return e.Engine.CommitAsync(b, done)
+}
+
+// A disk that has no room at all holds writes up; they go on when it has.
+func TestDiskStuck(t *testing.T) {
+	pebble, err := engine.OpenPebble(engine.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eng := &fullEngine{Engine: pebble}
+	cfg := Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)}
+	cfg.setDefaults()
+	n, err := start(t.Context(), cfg, eng)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		eng.refuse.Store(int32(i + 1))
+		put(t, n.KV(), "k", "v", int64(2+i))
+		if _, err := n.KV().Range(t.Context(), &pb.RangeRequest{Key: []byte("k")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closeNode(t, n)
+}

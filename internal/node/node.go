@@ -72,6 +72,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		Dir:           cfg.Dir,
 		CacheBytes:    cfg.CacheBytes,
 		MemtableBytes: cfg.MemtableBytes,
+		Fatal:         cfg.Fatal,
 		Logger:        cfg.Logger.With("part", "engine"),
 		Registerer:    cfg.Registerer,
 	})

@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/router"
@@ -191,13 +193,34 @@ func (n *Node) step() error {
 	}
 	n.syncing++
 	token := rd.Token
-	return n.eng.CommitAsync(rd.Append, func(err error) {
-		n.inbox.Lock()
-		n.inbox.synced = append(n.inbox.synced, syncDone{token, err})
-		n.inbox.Unlock()
-		n.wake()
+	return n.whenRoom(func() error {
+		return n.eng.CommitAsync(rd.Append, func(err error) {
+			n.inbox.Lock()
+			n.inbox.synced = append(n.inbox.synced, syncDone{token, err})
+			n.inbox.Unlock()
+			n.wake()
+		})
 	})
 }
+
+// whenRoom commits as soon as the disk has room. By then the reserve and the
+// ballast are used up, mostly by others: nothing that the loop could do meanwhile
+// would not write too. Reads go on beside it.
+func (n *Node) whenRoom(commit func() error) error {
+	for {
+		err := commit()
+		if !errors.Is(err, engine.ErrDiskFull) {
+			return err
+		}
+		n.pub.room.Store(0)
+		if sleep(n.loopIn.Context(), fullRetry) != nil {
+			return err
+		}
+	}
+}
+
+// fullRetry is when a write is tried again that the disk has no room for.
+const fullRetry = 100 * time.Millisecond
 
 type syncDone struct {
 	token uint64
@@ -207,7 +230,9 @@ type syncDone struct {
 // commitApply commits applied rows and counts their keys.
 func (n *Node) commitApply(rd *Ready) error {
 	defer rd.Apply.Close()
-	return n.counts.Commit(rd.Applied, func() error { return n.eng.Commit(rd.Apply, false) })
+	return n.whenRoom(func() error {
+		return n.counts.Commit(rd.Applied, func() error { return n.eng.Commit(rd.Apply, false) })
+	})
 }
 
 // publish lets readers see what the step made readable. The order is that of
