@@ -27,15 +27,7 @@ func TestFullDisk(t *testing.T) {
 
 func fullDisk(t *testing.T, megabytes int) {
 	onlyFlotilla(t)
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes)); err != nil {
-		t.Skipf("cannot mount a small disk: %v", err)
-	}
-	node := newNode(t, filepath.Join(dir, "data"))
-	t.Cleanup(func() {
-		node.Kill()
-		_ = syscall.Unmount(dir, 0)
-	})
+	node := newNode(t, filepath.Join(smallDisk(t, megabytes), "data"))
 	start(t, node)
 	client := kv(t, node)
 	written := fillUp(t, client)
@@ -43,6 +35,7 @@ func fullDisk(t *testing.T, megabytes int) {
 		t.Fatalf("full after %d MiB of %d", written, megabytes)
 	}
 	t.Logf("%d MiB were put", written)
+	awaitAlarm(t, pb.NewMaintenanceClient(connect(t, node)))
 	node.Kill()
 	start(t, node)
 	client = kv(t, node)
@@ -68,6 +61,65 @@ func fullDisk(t *testing.T, megabytes int) {
 		t.Fatalf("stop: %v", err)
 	}
 	start(t, node)
+}
+
+// Somebody else fills the disk to the last byte. Reads go on, a start works, and
+// puts are refused, until there is room.
+func TestNoRoomAtAll(t *testing.T) {
+	onlyFlotilla(t)
+	dir := smallDisk(t, 256)
+	node := newNode(t, filepath.Join(dir, "data"))
+	start(t, node)
+	client := kv(t, node)
+	const count = 20
+	for i := range count {
+		if _, err := client.Put(short(t), &pb.PutRequest{Key: fmt.Appendf(nil, "k%04d", i), Value: noise(1 << 20)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	filler := filepath.Join(dir, "filler")
+	file, err := os.Create(filler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for block := noise(1 << 20); len(block) > 0; {
+		n, err := file.Write(block)
+		if err != nil && n == 0 {
+			block = block[:len(block)/2]
+		}
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		read, err := client.Range(short(t), &pb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l")})
+		if err != nil || read.Count < count {
+			t.Fatalf("read: %v, %v", read, err)
+		}
+		node.Kill()
+		start(t, node)
+		client = kv(t, node)
+		_, err = client.Put(short(t), &pb.PutRequest{Key: []byte("more"), Value: noise(1 << 20)})
+		noSpace(t, err)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	putsAgain(t, client, pb.NewMaintenanceClient(connect(t, node)))
+	if err := node.Stop(); err != nil {
+		t.Fatalf("stop: %v", err)
+	}
+}
+
+// smallDisk mounts a file system of its own that ends with the test.
+func smallDisk(t *testing.T, megabytes int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes)); err != nil {
+		t.Skipf("cannot mount a small disk: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, 0) })
+	return dir
 }
 
 // fillUp puts keys of 1 MiB until there is no space for them, and returns how
@@ -142,6 +194,22 @@ func disarm(t *testing.T, maintenance pb.MaintenanceClient) {
 		}); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// awaitAlarm waits for the alarm, which is raised beside the refusal.
+func awaitAlarm(t *testing.T, maintenance pb.MaintenanceClient) {
+	t.Helper()
+	ctx := short(t)
+	for {
+		active, err := maintenance.Alarm(ctx, &pb.AlarmRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(active.Alarms) > 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
