@@ -24,7 +24,7 @@ type Collector struct {
 	from, to   Revision
 	start, end []byte
 	cursor     []byte // the user key to go on at
-	inKey      []byte // if not nil: the engine key to go on at, amid cursor's versions
+	inKey      []byte // if not nil: the last engine key removed, of cursor's key
 	freed      int64  // bytes of keys and values that were removed
 	done       bool
 }
@@ -106,14 +106,6 @@ type collectStep struct {
 func (s *collectStep) spent() bool { return s.rows <= 0 || s.batch.Len() >= s.bytes }
 
 func (s *collectStep) run() error {
-	if s.c.inKey != nil {
-		s.key = append(s.key[:0], s.c.cursor...)
-		if more, err := s.purge(s.c.inKey); err != nil || more {
-			return err
-		}
-		s.c.inKey = nil
-		s.c.cursor = append(bytes.Clone(s.key), 0)
-	}
 	s.seek = keys.AppendUserPrefix(s.seek[:0], s.c.cursor)
 	ok := s.recent.SeekGE(s.seek)
 	for ok {
@@ -179,38 +171,46 @@ func (s *collectStep) inspect() (garbage, more bool, err error) {
 	}
 }
 
-// collect removes the garbage of s.key; more says that the budget ended first.
+// collect removes the garbage of s.key; more says that the budget ended first,
+// and that the key's turn is not over.
+//
+// The oldest version goes first: what a crash leaves of a removal then looks
+// like a removal that did not get as far. Were a tombstone to go before what it
+// covers, nothing recent would tell that there is something under the next
+// version.
 func (s *collectStep) collect() (more bool, err error) {
 	s.seek = keys.AppendVersion(s.seek[:0], s.key, s.c.to, keys.SubMax)
 	if !s.at(s.all.SeekGE(s.seek)) {
 		return false, s.all.Error()
 	}
 	// The newest version that a read at To sees is kept, or goes last.
-	if !s.all.Next() {
-		return false, s.finishKey()
+	_, kept, keptSub, err := keys.DecodeVersion(s.all.Key())
+	if err != nil {
+		return false, err
 	}
-	if !s.at(true) {
-		return false, s.finishKey()
+	s.seek = keys.AppendUserPrefix(s.seek[:0], append(s.key, 0))
+	if last := s.c.inKey; last != nil { // what earlier steps removed is not walked over again
+		s.c.inKey = nil
+		if user, _, _, err := keys.DecodeVersion(last); err == nil && bytes.Equal(user, s.key) {
+			s.seek = append(s.seek[:0], last...)
+		}
 	}
-	s.seek = append(s.seek[:0], s.all.Key()...)
-	return s.purge(s.seek)
-}
-
-// purge removes the versions of s.key from an engine key on, then the newest
-// one if it is a tombstone that nobody needs.
-func (s *collectStep) purge(from []byte) (more bool, err error) {
-	for ok := s.at(s.all.SeekGE(from)); ok; ok = s.at(s.all.Next()) {
+	for ok := s.at(s.all.SeekLT(s.seek)); ok; ok = s.at(s.all.Prev()) {
+		_, rev, sub, err := keys.DecodeVersion(s.all.Key())
+		if err != nil {
+			return false, err
+		}
+		if rev == kept && sub == keptSub {
+			return false, s.finishKey()
+		}
 		if s.spent() && s.deleted > 0 {
-			s.c.cursor = bytes.Clone(s.key)
-			s.c.inKey = bytes.Clone(s.all.Key())
+			s.c.cursor, s.c.inKey = bytes.Clone(s.key), bytes.Clone(s.seek)
 			return true, nil
 		}
 		s.delete()
+		s.seek = append(s.seek[:0], s.all.Key()...)
 	}
-	if err := s.all.Error(); err != nil {
-		return false, err
-	}
-	return false, s.finishKey()
+	return false, s.all.Error()
 }
 
 // finishKey removes the newest version of s.key at or below To if it is a

@@ -102,6 +102,40 @@ func TestCollectInterrupted(t *testing.T) {
 	}
 }
 
+// A crash may keep any number of a collection's steps; one that begins again
+// from the same revision removes all that the first would have.
+func TestCollectAfterCrash(t *testing.T) {
+	for seed := range int64(300) {
+		rng := rand.New(rand.NewSource(seed))
+		w := newWorld(t)
+		g := &generator{rng: rng}
+		from := Revision(0)
+		for range 4 {
+			for range rng.Intn(30) {
+				g.rev = int64(w.rev)
+				if req := g.write(); Validate(req, 128) == nil {
+					_, _ = w.do(req)
+				}
+			}
+			to := max(w.rev-Revision(rng.Intn(10)), from)
+			c := NewCollector(nil, nil, from, to)
+			for range rng.Intn(12) {
+				b := w.eng.NewBatch()
+				_, _, err := c.Step(w.eng, b, CollectBudget{RowsMax: 1 + rng.Intn(3)})
+				must(t, err)
+				must(t, w.eng.Commit(b, false))
+			}
+			w.collect(from, to, CollectBudget{RowsMax: 1 + rng.Intn(12)})
+			want := leaves(w.versions, to)
+			slices.SortFunc(want, func(a, b Version) int { return compareVersions(&a, &b) })
+			if got := w.stored(); !slices.EqualFunc(got, want, sameVersion) {
+				t.Fatalf("seed %d, collect (%d, %d] twice:\ngot  %v\nwant %v", seed, from, to, got, want)
+			}
+			from = to
+		}
+	}
+}
+
 // A collection stays inside its span.
 func TestCollectSpan(t *testing.T) {
 	w := randomWorld(t, rand.New(rand.NewSource(3)), 200)
