@@ -22,7 +22,7 @@ const format = pebble.FormatValueSeparation
 // The size of a memtable that is chosen by the size of the file system.
 const (
 	memtableBytesMin = 4 << 20
-	memtableBytesMax = 32 << 20
+	memtableBytesMax = 16 << 20
 )
 
 // l0StopWrites is the number of level 0 sublevels at which writes stop.
