@@ -255,6 +255,9 @@ func (c *checker) revisionsIn(low, high int64) []int64 {
 	for i := sort.Search(len(c.revs), func(i int) bool { return c.revs[i] > low }); i < len(c.revs) && c.revs[i] <= high; i++ {
 		of = append(of, c.revs[i])
 	}
+	if of[len(of)-1] != high {
+		of = append(of, high) // revisions that nothing took are current too
+	}
 	slices.Reverse(of) // an error is mostly of the newest
 	return of
 }
