@@ -14,9 +14,14 @@ import (
 // to see, once it is its turn. What it saw of the overlay must be applied before
 // it is answered: what it is told, it may tell its client.
 func (r *Replica) evaluatePrepare(b *batch, st mvcc.State, w *work, body *peerpb.Prepare) (verdict, error) {
-	if r.splits > 0 && !w.admitted {
+	if r.splits > 0 && !w.admitted && r.locks.get(body.Txn) == nil {
 		r.hold(w) // a split waits until nothing is locked
 		return parks, nil
+	}
+	if r.store.full && body.Puts {
+		// Not later: a revision that is refused would be a hole.
+		r.store.reply(w.req.ID, nil, peerpb.ErrDiskFull)
+		return taken, nil
 	}
 	if !w.admitted {
 		admitted, err := r.lockFor(w, body)
@@ -94,8 +99,6 @@ func (r *Replica) acceptIntents(body *peerpb.WriteIntents) error {
 		return peerpb.ErrLockLost // a new leader has no locks without intents
 	case body.Epoch < r.store.epoch:
 		return &peerpb.RefusedRevisionError{Closed: body.Revision}
-	case r.store.full && putsIn(body.Intents):
-		return peerpb.ErrDiskFull
 	}
 	now := r.store.now
 	pushAt := now.Add(r.store.cfg.IntentAgeMax)
@@ -103,13 +106,6 @@ func (r *Replica) acceptIntents(body *peerpb.WriteIntents) error {
 		return err
 	}
 	return nil
-}
-
-// putsIn reports whether intents need space for good.
-func putsIn(intents []*cmdpb.AddressedIntent) bool {
-	return slices.ContainsFunc(intents, func(in *cmdpb.AddressedIntent) bool {
-		return slices.ContainsFunc(in.Intent.Mutations, func(m *txnpb.Mutation) bool { return !m.Tombstone })
-	})
 }
 
 // evaluateIntents logs the intents that were accepted when they arrived.

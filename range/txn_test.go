@@ -204,6 +204,7 @@ type txnArgs struct {
 	lock   int // of the leader of now, or of that of term
 	term   int
 	commit bool
+	puts   bool
 	id     *txnpb.TxnID
 }
 
@@ -215,6 +216,7 @@ func (s *txnScript) args(d *datadriven.TestData) (a txnArgs) {
 	d.MaybeScanArgs(s.t, "lock", &a.lock)
 	d.MaybeScanArgs(s.t, "term", &a.term)
 	d.MaybeScanArgs(s.t, "commit", &a.commit)
+	d.MaybeScanArgs(s.t, "puts", &a.puts)
 	d.MaybeScanArgs(s.t, "txn", &txn)
 	d.MaybeScanArgs(s.t, "attempt", &attempt)
 	d.MaybeScanArgs(s.t, "start", &start)
@@ -231,12 +233,14 @@ func (s *txnScript) run(d *datadriven.TestData) string {
 		s.bootstrap(d.Input)
 	case "put":
 		s.request(a.key, &peerpb.Write{Req: &pb.PutRequest{Key: []byte(a.key), Value: []byte("v")}})
+	case "full":
+		s.store.SetFull(true)
 	case "prepare":
 		acc := parseAccesses(fields)
 		for i := range acc {
 			acc[i].NeedValues = true
 		}
-		s.request(strings.TrimPrefix(fields[0], "?"), &peerpb.Prepare{Txn: a.id, Accesses: acc, Hold: 50 * time.Millisecond})
+		s.request(strings.TrimPrefix(fields[0], "?"), &peerpb.Prepare{Txn: a.id, Accesses: acc, Hold: 50 * time.Millisecond, Puts: a.puts})
 	case "intents":
 		s.rev = max(s.rev, Revision(a.rev))
 		if a.term == 0 {

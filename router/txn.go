@@ -131,7 +131,7 @@ func (o *txnOp) prepare(r *Router) {
 	}
 	o.phase = txnPrepares
 	p := &o.parts[o.prepared]
-	q := &prepareRequest{body: peerpb.Prepare{Txn: o.id, Accesses: p.accesses, Hold: o.hold(r)}}
+	q := &prepareRequest{body: peerpb.Prepare{Txn: o.id, Accesses: p.accesses, Hold: o.hold(r), Puts: mvcc.Puts(o.req)}}
 	q.Range, q.Generation, q.Body = p.desc.ID(), p.desc.Generation, &q.body
 	r.sendRequest(o, o.prepared, &q.Request)
 }

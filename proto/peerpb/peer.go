@@ -79,6 +79,9 @@ type Prepare struct {
 	// Hold is how long the lock may hold back closing while the transaction has
 	// no revision.
 	Hold time.Duration
+	// Puts says that the transaction may need space. A store that has none refuses
+	// it here, before its revision is asked for.
+	Puts bool
 }
 
 // Row is a version of a user key as a prepare returns it.
