@@ -12,8 +12,12 @@ import (
 	"github.com/flotilladb/flotilla/router"
 )
 
-// yields is how often the loop lets others run before it looks at what came in.
-const yields = 2
+// With busyCalls under way the loop lets others run, yields times, before it
+// looks at what came in.
+const (
+	busyCalls = 64
+	yields    = 2
+)
 
 // tickInterval is how often the core is told the time.
 const tickInterval = 20 * time.Millisecond
@@ -88,10 +92,11 @@ func (n *Node) loop(ctx context.Context) {
 			stop = nil
 			n.core.Stop()
 		}
-		// Calls that are on their way come first, and share the next batch. Where
-		// nothing else is to run, this costs nothing.
-		for range yields {
-			runtime.Gosched()
+		if len(n.calls) >= busyCalls {
+			// Calls that are on their way come first, and share the next batch.
+			for range yields {
+				runtime.Gosched()
+			}
 		}
 		err := n.receive()
 		for err == nil && n.core.HasReady() {
