@@ -31,6 +31,9 @@ const (
 	// core.
 	gcPauseMin = time.Millisecond
 	gcShare    = 2
+	// gcRows is how many versions a step looks at or removes. Commits take effect
+	// in order, so a write waits for the whole of a step before it.
+	gcRows = 256
 	// gcRetry is when a range is looked at again on which writes below the
 	// compacted revision were still under way.
 	gcRetry = 20 * time.Millisecond
@@ -120,7 +123,7 @@ func (c *collector) collect(ctx context.Context, to metapb.Revision) (rest Garba
 	removal := NewRemoval(&c.n.pub, to)
 	for {
 		began := time.Now()
-		step, err := removal.Step(c.n.eng, mvcc.CollectBudget{})
+		step, err := removal.Step(c.n.eng, mvcc.CollectBudget{RowsMax: gcRows})
 		pause := max(gcPauseMin, gcShare*time.Since(began))
 		switch {
 		case err != nil || step == RemovalDone:
