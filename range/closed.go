@@ -3,6 +3,7 @@ package ranges
 import (
 	"math"
 
+	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -52,7 +53,6 @@ func (r *Replica) checkCloses() {
 		case !r.holdsLease():
 			r.store.reply(c.id, nil, peerpb.ErrNotLeader)
 		default:
-			r.closedAt = max(r.closedAt, c.s)
 			r.store.reply(c.id, &peerpb.Closed{S: c.s, Index: r.state.index}, nil)
 		}
 	}
@@ -102,7 +102,7 @@ func (b *batch) touches(s Revision, spans []metapb.Span) bool {
 func updateTouches(u *cmdpb.Update, spans []metapb.Span) bool {
 	for _, m := range u.Mutations {
 		for _, sp := range spans {
-			if userIn(sp, m.Key) {
+			if keys.HoldsUser(sp, m.Key) {
 				return true
 			}
 		}

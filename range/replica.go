@@ -47,8 +47,6 @@ type Replica struct {
 	advanced uint64
 	reads    []answer // wait for a batch that they saw
 	closes   []closing
-	// closedAt is the highest revision that this leader called closed.
-	closedAt Revision
 	// splits counts the splits that wait or are under way; no transaction takes
 	// locks meanwhile. frozen: a split is proposed, and what is evaluated before
 	// it is applied would have the old generation.

@@ -152,7 +152,7 @@ func (r *Replica) holds(body peerpb.Body) bool {
 	switch body := body.(type) {
 	case *peerpb.Write:
 		if put, ok := body.Req.(*pb.PutRequest); ok {
-			return userIn(r.desc.Span(), put.Key)
+			return keys.HoldsUser(r.desc.Span(), put.Key)
 		}
 		for _, a := range accessesOf(body.Req) {
 			if !r.desc.Span().ContainsSpan(keys.UserSpan(a.Start, a.End)) {
@@ -167,10 +167,4 @@ func (r *Replica) holds(body peerpb.Body) bool {
 		return r.desc.Contains(body.Anchor)
 	}
 	return true
-}
-
-// userIn reports whether a span of addresses holds a user key.
-func userIn(sp metapb.Span, key []byte) bool {
-	start, end, ok := keys.UserBounds(sp)
-	return ok && bytes.Compare(key, start) >= 0 && (len(end) == 0 || bytes.Compare(key, end) < 0)
 }

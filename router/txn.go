@@ -245,7 +245,7 @@ func (o *txnOp) deal() {
 	for i := range o.parts {
 		p := &o.parts[i]
 		p.done, p.intents = false, make([]*cmdpb.AddressedIntent, 0, len(p.accesses))
-		for at < len(muts) && userIn(p.desc, muts[at].Key) {
+		for at < len(muts) && keys.HoldsUser(p.desc.Span(), muts[at].Key) {
 			n := at + 1
 			for n < len(muts) && bytes.Equal(muts[n].Key, muts[at].Key) {
 				n++
@@ -363,12 +363,6 @@ func (o *txnOp) end(r *Router, commit bool) {
 	}
 	e.answered = true
 	r.begin(e)
-}
-
-// userIn reports whether a range holds a user key.
-func userIn(d *metapb.Descriptor, key []byte) bool {
-	start, end, ok := keys.UserBounds(d.Span())
-	return ok && bytes.Compare(key, start) >= 0 && (len(end) == 0 || bytes.Compare(key, end) < 0)
 }
 
 // divideAccesses cuts accesses at the borders of ranges: one part for each

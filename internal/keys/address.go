@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -110,4 +111,11 @@ func prefixEnd(prefix []byte) []byte {
 	end := append([]byte(nil), prefix...)
 	end[len(end)-1]++
 	return end
+}
+
+// HoldsUser reports whether a span of addresses holds a user key. It costs no
+// allocation.
+func HoldsUser(span metapb.Span, key []byte) bool {
+	start, end, ok := UserBounds(span)
+	return ok && bytes.Compare(key, start) >= 0 && (len(end) == 0 || bytes.Compare(key, end) < 0)
 }
