@@ -20,6 +20,7 @@ const (
 	writeCompaction  vfs.DiskWriteCategory = "pebble-compaction"
 	writeBlobRewrite vfs.DiskWriteCategory = "pebble-blob-file-rewrite"
 	writeTable       vfs.DiskWriteCategory = "flotilla-table"
+	writeLog         vfs.DiskWriteCategory = "pebble-wal"
 )
 
 // spacePoll is how often a write that waits for space tries again.
@@ -242,7 +243,7 @@ func (fs *fullFS) file(c vfs.DiskWriteCategory, open func() (vfs.File, error)) (
 	if err != nil {
 		return nil, err
 	}
-	return &fullFile{File: f, space: fs.space, must: must}, nil
+	return &fullFile{File: f, space: fs.space, must: must, log: c == writeLog}, nil
 }
 
 // Create implements vfs.FS.
@@ -274,6 +275,7 @@ type fullFile struct {
 	vfs.File
 	space *spaceWatch
 	must  bool
+	log   bool // the write-ahead log
 }
 
 func (f *fullFile) Write(p []byte) (n int, err error) {
@@ -316,7 +318,11 @@ func (f *fullFile) WriteAt(p []byte, at int64) (n int, err error) {
 
 // Preallocate is only advice: the write itself will find out.
 func (f *fullFile) Preallocate(at, n int64) error {
-	if err := f.File.Preallocate(at, n); err != nil && !isNoSpace(err) {
+	allocate := f.File.Preallocate
+	if fd := f.Fd(); f.log && fd != vfs.InvalidFd {
+		allocate = func(at, n int64) error { return extend(fd, at, n) }
+	}
+	if err := allocate(at, n); err != nil && !isNoSpace(err) {
 		return err
 	}
 	return nil
