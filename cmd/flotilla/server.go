@@ -176,8 +176,10 @@ func startAPI(cfg *config.Config, n *node.Node, listeners *listeners, stopper *s
 // heapFloorBytes is memory that is allocated and never touched, so that it costs
 // addresses only: the collector counts it as live. Without it the heap of a
 // node, which is small because the engine's cache is not on it, would be
-// collected many times a second.
-const heapFloorBytes = 64 << 20
+// collected many times a second. Not more than that takes: fresh memory between
+// two collections is cold. With 64 MiB a put by one client takes 9 % longer, and
+// 500 clients gain nothing.
+const heapFloorBytes = 16 << 20
 
 // tuneMemory sets how eagerly garbage is collected, unless Go's own variables
 // do. What it returns must be kept alive as long as the node runs.
