@@ -124,8 +124,9 @@ type Engine interface {
 	// CommitAsync applies a batch, visible at return, and calls done on a
 	// goroutine of the engine when it is durable, in order of the calls. The
 	// batch belongs to the engine from then on and is closed by it, unless an
-	// error is returned: then it is its caller's and done is not called. done
-	// must not call CommitAsync, which may wait for it.
+	// error is returned: then it is its caller's and done is not called. With
+	// thousands of commits under way CommitAsync waits for a done to return, so
+	// that done must not call it then.
 	CommitAsync(b Batch, done func(error)) error
 	// NewView returns a view of one or all spans (nil: all) of engine keys.
 	NewView(spans []Span) View

@@ -2,7 +2,7 @@
 //
 // Core joins everything that decides (router, store, sequencer, the system
 // range's facts) into one deterministic value. Node is the shell around it: one
-// goroutine, the loop, drives the Core; handlers of requests hand calls to the
-// loop and wait, and read the engine on their own when the loop has published
-// that they may.
+// goroutine, the loop, drives the Core, and while it rests, whoever brings work
+// does so in its place. Handlers of requests hand calls over and wait, and read
+// the engine on their own when it was published that they may.
 package node

@@ -46,7 +46,11 @@ type Node struct {
 		lazy, hurried bool
 	}
 
-	// The loop's own.
+	// turn is held by whoever drives the core: the loop, or who brings work while
+	// it rests. It guards the core and what follows. The lock order is turn, inbox.
+	turn      sync.Mutex
+	turnErr   error // of a turn that was not the loop's
+	ended     bool  // no more turns
 	calls     map[uint64]*router.Call
 	nextCall  uint64
 	syncing   int

@@ -12,6 +12,13 @@ import (
 	"github.com/flotilladb/flotilla/router"
 )
 
+// With fewer than fewCalls under way whoever brings work to a resting loop does
+// it, up to turnsHere steps of it.
+const (
+	fewCalls  = 4
+	turnsHere = 8
+)
+
 // With busyCalls under way the loop lets others run, yields times, before it
 // looks at what came in.
 const (
@@ -41,10 +48,41 @@ func (n *Node) Submit(c *router.Call) error {
 		n.inbox.hurried, wake = true, true
 	}
 	n.inbox.Unlock()
-	if wake {
+	if wake && !n.turnHere() {
 		n.wake()
 	}
 	return nil
+}
+
+// turnHere takes turns of the loop on the goroutine of whoever brought work, if
+// the loop rests and there is little to do: a hand-over to the loop costs switches
+// of threads, which with one client are more than the turn itself. It reports
+// whether nothing is left for the loop.
+func (n *Node) turnHere() bool {
+	if !n.turn.TryLock() {
+		return false
+	}
+	defer n.turn.Unlock()
+	for range turnsHere {
+		if n.ended || n.turnErr != nil || len(n.calls) >= fewCalls {
+			return false
+		}
+		if n.turnErr = n.receive(); n.turnErr != nil {
+			return false
+		}
+		if !n.core.HasReady() {
+			return !n.rest()
+		}
+		n.turnErr = n.step()
+	}
+	return false
+}
+
+// locked runs f while nobody takes a turn.
+func (n *Node) locked(f func()) {
+	n.turn.Lock()
+	defer n.turn.Unlock()
+	f()
 }
 
 // wake makes the loop look at its inbox.
@@ -87,40 +125,53 @@ func (n *Node) loop(ctx context.Context) {
 		select {
 		case <-n.wakeup:
 		case <-ticker.C:
-			n.core.Tick(clock.Now())
+			n.locked(func() { n.core.Tick(clock.Now()) })
 		case <-stop:
 			stop = nil
-			n.core.Stop()
+			n.locked(n.core.Stop)
 		}
-		if len(n.calls) >= busyCalls {
-			// Calls that are on their way come first, and share the next batch.
-			for range yields {
-				runtime.Gosched()
-			}
-		}
-		err := n.receive()
-		for err == nil && n.core.HasReady() {
-			if err = n.step(); err != nil {
-				break
-			}
-			err = n.receive()
-			select {
-			case <-ticker.C: // there may be no end of work
-				n.core.Tick(clock.Now())
-			default:
-			}
-		}
-		if err != nil {
-			n.fail(err)
+		if n.takeTurn(ticker.C, stop == nil) {
 			return
-		}
-		if stop == nil && n.drained() {
-			return
-		}
-		if n.rest() {
-			n.wake()
 		}
 	}
+}
+
+// takeTurn drives the core until there is nothing to do, and reports whether the
+// loop is over.
+func (n *Node) takeTurn(ticks <-chan time.Time, stopping bool) (over bool) {
+	n.turn.Lock()
+	defer n.turn.Unlock()
+	if len(n.calls) >= busyCalls {
+		// Calls that are on their way come first, and share the next batch.
+		for range yields {
+			runtime.Gosched()
+		}
+	}
+	err := n.turnErr
+	if err == nil {
+		err = n.receive()
+	}
+	for err == nil && n.core.HasReady() {
+		if err = n.step(); err != nil {
+			break
+		}
+		err = n.receive()
+		select {
+		case <-ticks: // there may be no end of work
+			n.core.Tick(clock.Now())
+		default:
+		}
+	}
+	switch {
+	case err != nil:
+		n.fail(err)
+		n.ended = true
+	case stopping && n.drained():
+		n.ended = true
+	case n.rest():
+		n.wake()
+	}
+	return n.ended
 }
 
 // rest says how the loop wants to be woken while it waits, and reports whether
@@ -212,7 +263,9 @@ func (n *Node) step() error {
 			n.inbox.Lock()
 			n.inbox.synced = append(n.inbox.synced, syncDone{token, err})
 			n.inbox.Unlock()
-			n.wake()
+			if !n.turnHere() {
+				n.wake()
+			}
 		})
 	})
 }
