@@ -3,6 +3,8 @@ package mvcc
 import (
 	"errors"
 	"fmt"
+
+	"github.com/flotilladb/flotilla/proto/peerpb"
 )
 
 // Each of these is one error of etcd; the API layer has the table of codes and
@@ -23,8 +25,9 @@ var (
 	ErrTooManyOps = errors.New("mvcc: too many operations in txn request")
 	// ErrDuplicateKey says that a transaction writes a key twice.
 	ErrDuplicateKey = errors.New("mvcc: duplicate key given in txn request")
-	// ErrLeaseNotFound says that a put names a lease that does not exist.
-	ErrLeaseNotFound = errors.New("mvcc: requested lease not found")
+	// ErrLeaseNotFound says that a put names a lease that does not exist. It is
+	// package lease's ErrNotFound.
+	ErrLeaseNotFound = peerpb.ErrLeaseNotFound
 	// ErrCompacted says that a revision is below the compacted one.
 	ErrCompacted = errors.New("mvcc: required revision has been compacted")
 	// ErrFutureRevision says that a revision is above the current one.

@@ -1,0 +1,344 @@
+package lease
+
+import (
+	"errors"
+	"math"
+	"time"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+)
+
+// ExpirerConfig bounds what an expirer asks for.
+type ExpirerConfig struct {
+	// RevokesInFlightMax bounds the revokes that were handed out and not Done.
+	RevokesInFlightMax int
+	// RevokesPerSecondMax paces them, so that a storm leaves room for other work.
+	RevokesPerSecondMax int
+	// RetryDelayMin and RetryDelayMax bound the wait after a failed revoke, which
+	// doubles from one to the other.
+	RetryDelayMin, RetryDelayMax time.Duration
+	// CheckpointInterval is how often what remains of a lease is persisted, if its
+	// TTL is above that. 0: never.
+	CheckpointInterval time.Duration
+	// CheckpointsMax bounds what Checkpoints hands out at a time.
+	CheckpointsMax int
+	// TickWorkMax bounds the leases that one Tick looks at.
+	TickWorkMax int
+}
+
+// DefaultExpirerConfig returns what suits a range on an ordinary machine.
+func DefaultExpirerConfig() ExpirerConfig {
+	return ExpirerConfig{
+		RevokesInFlightMax:  64,
+		RevokesPerSecondMax: 4000,
+		RetryDelayMin:       100 * time.Millisecond,
+		RetryDelayMax:       5 * time.Second,
+		CheckpointInterval:  5 * time.Minute,
+		CheckpointsMax:      1000,
+		TickWorkMax:         4096,
+	}
+}
+
+// Validate reports what is wrong with a configuration.
+func (c *ExpirerConfig) Validate() error {
+	switch {
+	case c.RevokesInFlightMax <= 0, c.RevokesPerSecondMax <= 0, c.TickWorkMax <= 0, c.CheckpointsMax <= 0:
+		return errors.New("lease: a bound of the expirer is not above 0")
+	case c.RevokesPerSecondMax > int(time.Second):
+		return errors.New("lease: RevokesPerSecondMax is above one in a nanosecond")
+	case c.RetryDelayMin <= 0, c.RetryDelayMax < c.RetryDelayMin:
+		return errors.New("lease: bad retry delays of the expirer")
+	case c.CheckpointInterval < 0:
+		return errors.New("lease: CheckpointInterval is negative")
+	}
+	return nil
+}
+
+// Due is a lease that must be revoked.
+type Due struct {
+	ID       ID
+	Deadline clock.Time
+}
+
+// Checkpoint is what is to be written into a record. Remaining 0 clears it.
+type Checkpoint struct {
+	ID        ID
+	Remaining int64 // seconds
+}
+
+// Expirer knows the deadlines of a range's leases while its replica leads. A new
+// one is made for each term. Owned by the replica; not safe for concurrent use.
+type Expirer struct {
+	cfg   ExpirerConfig
+	table *Table
+	now   clock.Time // of the last call that said it. Invariant: never goes back.
+
+	states states
+	queue  queue
+	load   load
+
+	due      fifo // by the time they were found due; some may be gone meanwhile
+	inFlight int  // states that are revoking
+	// paidUntil is when the revokes handed out so far would have ended at the
+	// allowed pace. It may lag behind now by the burst and no more.
+	paidUntil clock.Time
+
+	clears, checkpoints fifo // wanted; some may be gone meanwhile
+	dues                []Due
+}
+
+// burst is how far back unused pace is remembered.
+const burst = 100 * time.Millisecond
+
+// NewExpirer returns an expirer that knows no lease yet.
+func NewExpirer(cfg ExpirerConfig) (*Expirer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	e := &Expirer{cfg: cfg}
+	e.states.init()
+	return e, nil
+}
+
+// Begin is called when the replica begins to lead. It only notes the table,
+// which must be the replica's own and always be ahead of what the expirer is
+// told: Tick takes the leases in, portion by portion, and a call about one takes
+// it in at once. From is the expirer of the left side if this is the right side
+// of a split, or nil: deadlines are taken over from it as long as it has them.
+func (e *Expirer) Begin(now clock.Time, table *Table, from *Expirer) {
+	e.table = table
+	e.advanceTo(now)
+	e.queue.init(now)
+	e.paidUntil = now
+	e.load.begin(now, from, max(1, e.cfg.RevokesPerSecondMax*3/4))
+}
+
+func (e *Expirer) advanceTo(now clock.Time) { e.now = max(e.now, now) }
+
+// Granted is called when a grant is applied.
+func (e *Expirer) Granted(id ID, ttl int64, now clock.Time) {
+	e.advanceTo(now)
+	e.Revoked(id)
+	e.insert(id, ttl, deadline(e.now, ttl), false)
+}
+
+// insert takes a lease in that has no state.
+func (e *Expirer) insert(id ID, ttl int64, at clock.Time, checkpointed bool) *state {
+	i, st := e.states.add(id)
+	st.ttl, st.deadline = ttl, at
+	if checkpointed {
+		st.flags |= mayBeCheckpointed
+	}
+	e.schedule(st)
+	e.queue.push(&e.states, i, st.wake())
+	return st
+}
+
+// deadline adds a TTL to a time. The largest TTL nearly fills the clock.
+func deadline(now clock.Time, ttl int64) clock.Time {
+	if ttl > (math.MaxInt64-int64(now))/int64(time.Second) {
+		return math.MaxInt64
+	}
+	return now + clock.Time(ttl)*clock.Time(time.Second)
+}
+
+// schedule says when what remains of a lease is next to be persisted.
+func (e *Expirer) schedule(st *state) {
+	st.checkpointAt = 0
+	if every := e.cfg.CheckpointInterval; every > 0 && st.deadline.Sub(e.now) > every {
+		st.checkpointAt = e.now.Add(every)
+	}
+}
+
+// wake is when somebody must look at a live lease.
+func (st *state) wake() clock.Time {
+	if st.checkpointAt != 0 {
+		return min(st.checkpointAt, st.deadline)
+	}
+	return st.deadline
+}
+
+// find returns the state of a lease, taking it in if Tick has not come to it.
+func (e *Expirer) find(id ID) (int32, *state) {
+	i, st := e.states.find(id)
+	if st == nil && e.load.active {
+		if r, ok := e.table.Get(id); ok {
+			e.take(&r)
+			return e.states.find(id)
+		}
+	}
+	return i, st
+}
+
+// Renewed is called when a client renews its lease and returns the TTL as
+// granted. The caller then still has to make sure that it leads. It is refused
+// with ErrNotFound, ErrExpired or ErrCheckpointed.
+func (e *Expirer) Renewed(id ID, now clock.Time) (ttl int64, err error) {
+	e.advanceTo(now)
+	_, st := e.find(id)
+	switch {
+	case st == nil:
+		return 0, ErrNotFound
+	case st.phase != live || !e.now.Before(st.deadline):
+		return 0, ErrExpired
+	case st.flags&mayBeCheckpointed != 0:
+		if st.flags&clearing == 0 {
+			st.flags |= clearing
+			e.clears.push(id)
+		}
+		return 0, ErrCheckpointed
+	}
+	// The queue is not told: it finds the new deadline when it looks.
+	st.deadline = deadline(e.now, st.ttl)
+	e.schedule(st)
+	return st.ttl, nil
+}
+
+// Remaining returns how long a lease has to live, never below 0.
+func (e *Expirer) Remaining(id ID, now clock.Time) (time.Duration, bool) {
+	e.advanceTo(now)
+	_, st := e.find(id)
+	if st == nil {
+		return 0, false
+	}
+	return max(0, st.deadline.Sub(e.now)), true
+}
+
+// Revoked is called when the end of a lease is applied, whoever asked for it.
+func (e *Expirer) Revoked(id ID) {
+	if i, st := e.states.find(id); st != nil {
+		e.forget(i, st)
+	}
+}
+
+func (e *Expirer) forget(i int32, st *state) {
+	if st.phase == revoking {
+		e.inFlight--
+	}
+	e.queue.remove(&e.states, i)
+	e.states.drop(i)
+}
+
+// Tick tells the expirer what time it is and reports whether it should be called
+// again at once: it looks at a bounded number of leases.
+func (e *Expirer) Tick(now clock.Time) (more bool) {
+	e.advanceTo(now)
+	work := e.cfg.TickWorkMax
+	if e.load.active {
+		work = e.loadSome(work)
+	}
+	for ; work > 0; work-- {
+		i, ok := e.queue.pop(&e.states, e.now)
+		if !ok {
+			return false
+		}
+		e.look(i, e.states.at(i))
+	}
+	return true
+}
+
+// look is called when the time for which a lease was queued has come, or is near.
+func (e *Expirer) look(i int32, st *state) {
+	switch {
+	case st.deadline.After(e.now): // renewed, or not yet, or to be persisted
+		if st.checkpointAt != 0 && !st.checkpointAt.After(e.now) {
+			e.wantCheckpoint(st)
+			e.schedule(st)
+		}
+		e.queue.push(&e.states, i, st.wake())
+	case st.phase == retrying && st.checkpointAt.After(e.now):
+		e.queue.push(&e.states, i, st.checkpointAt)
+	case !e.table.Has(st.id): // a split took it away
+		e.forget(i, st)
+	default:
+		st.phase = due
+		e.due.push(st.id)
+	}
+}
+
+// Ready hands over the leases that the caller must now have revoked. The slice
+// is valid until the next call.
+func (e *Expirer) Ready() []Due {
+	e.dues = e.dues[:0]
+	e.paidUntil = max(e.paidUntil, e.now.Add(-burst))
+	cost := clock.Time(int(time.Second) / e.cfg.RevokesPerSecondMax)
+	for e.inFlight < e.cfg.RevokesInFlightMax && !e.paidUntil.After(e.now) {
+		id, ok := e.due.pop()
+		if !ok {
+			break
+		}
+		_, st := e.states.find(id)
+		if st == nil || st.phase != due {
+			continue
+		}
+		st.phase = revoking
+		e.inFlight++
+		e.paidUntil += cost
+		e.dues = append(e.dues, Due{id, st.deadline})
+	}
+	return e.dues
+}
+
+// Done says what became of a revoke that Ready handed out. After an error it is
+// tried again, after nil nothing remains to be done: the lease goes with Revoked.
+func (e *Expirer) Done(id ID, err error) {
+	i, st := e.states.find(id)
+	if err == nil || st == nil || st.phase != revoking {
+		return
+	}
+	e.inFlight--
+	delay := e.cfg.RetryDelayMax
+	if st.attempts < 16 {
+		delay = min(delay, e.cfg.RetryDelayMin<<st.attempts)
+		st.attempts++
+	}
+	st.phase, st.checkpointAt = retrying, e.now.Add(delay)
+	e.queue.push(&e.states, i, st.checkpointAt)
+}
+
+// Next returns when Tick or Ready have something to do; ok is false if nothing
+// is to come. It may be too early, never too late.
+func (e *Expirer) Next() (at clock.Time, ok bool) {
+	if e.load.active {
+		return e.now, true
+	}
+	at, ok = e.queue.next()
+	if e.due.len() > 0 && e.inFlight < e.cfg.RevokesInFlightMax && (!ok || e.paidUntil.Before(at)) {
+		return e.paidUntil, true
+	}
+	return at, ok
+}
+
+// Stats are figures for metrics.
+type Stats struct {
+	Leases, Due, Revoking int
+}
+
+// Stats returns how many leases the expirer knows, how many of them wait to be
+// revoked, at most, and how many are being revoked.
+func (e *Expirer) Stats() Stats {
+	return Stats{len(e.states.byID), e.due.len(), e.inFlight}
+}
+
+// fifo is a queue of leases.
+type fifo struct {
+	ids  []ID
+	head int
+}
+
+func (f *fifo) len() int   { return len(f.ids) - f.head }
+func (f *fifo) push(id ID) { f.ids = append(f.ids, id) }
+
+func (f *fifo) pop() (ID, bool) {
+	if f.head == len(f.ids) {
+		*f = fifo{}
+		return 0, false
+	}
+	id := f.ids[f.head]
+	f.head++
+	if f.head >= 1024 && f.head*2 >= len(f.ids) {
+		f.ids = append([]ID(nil), f.ids[f.head:]...)
+		f.head = 0
+	}
+	return id, true
+}
