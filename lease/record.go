@@ -119,7 +119,7 @@ func DecodeRecord(id ID, b []byte) (Record, error) {
 	r := Record{ID: id, TTL: int64(d.number()), Number: d.number(), Remaining: int64(d.number())}
 	n := d.number()
 	if n > uint64(len(d.rest))/2 { // each has two lengths, so b cannot make us allocate much
-		d.why = "more spans than bytes"
+		d.fail("more spans than bytes")
 	} else if n > 0 {
 		r.Spans = make([]metapb.Span, 0, n)
 	}
@@ -165,10 +165,17 @@ type decoder struct {
 	why  string
 }
 
+func (d *decoder) fail(why string) {
+	if d.why == "" {
+		d.why = why
+	}
+	d.rest = nil
+}
+
 func (d *decoder) number() uint64 {
 	x, n := binary.Uvarint(d.rest)
 	if n <= 0 || n > 1 && d.rest[n-1] == 0 { // too short, too large, or not the shortest form
-		d.why, d.rest = "bad number", nil
+		d.fail("bad number")
 		return 0
 	}
 	d.rest = d.rest[n:]
@@ -178,7 +185,7 @@ func (d *decoder) number() uint64 {
 func (d *decoder) bytes() []byte {
 	n := d.number()
 	if n > uint64(len(d.rest)) {
-		d.why, d.rest = "short span", nil
+		d.fail("short span")
 		return nil
 	}
 	b := d.rest[:n:n]

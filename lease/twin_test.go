@@ -113,7 +113,7 @@ func (w *expirerTwin) check(t *testing.T, e *Expirer, now clock.Time, rng *rand.
 		}
 	}
 	for id, at := range w.at {
-		if at.Before(now - slack) && !w.out[id] {
+		if at.Before(now-slack) && !w.out[id] {
 			t.Fatalf("%d expired at %d and was not handed out at %d", id, at, now)
 		}
 		if left, ok := e.Remaining(id, now); !ok || left != max(0, at.Sub(now)) {
@@ -122,7 +122,7 @@ func (w *expirerTwin) check(t *testing.T, e *Expirer, now clock.Time, rng *rand.
 	}
 	if next, ok := e.Next(); ok {
 		for id, at := range w.at {
-			if !w.out[id] && at.Before(next - slack) {
+			if !w.out[id] && at.Before(next-slack) {
 				t.Fatalf("next is at %d, but %d expires at %d", next, id, at)
 			}
 		}
