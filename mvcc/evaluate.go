@@ -20,10 +20,23 @@ type Env struct {
 	Known Revision
 	// Compacted is the compacted revision, -1 if there never was a compaction.
 	Compacted Revision
-	// LeaseExists reports whether a put may name a lease. It is not called for
+	// Lease says whether a put may attach a key to a lease. It is not called for
 	// lease 0. Nil: no lease exists.
-	LeaseExists func(id int64) bool
+	Lease func(id int64, key []byte) LeaseState
 }
+
+// LeaseState is what an evaluation knows of a lease.
+type LeaseState int
+
+const (
+	// LeaseAbsent: there is no such lease.
+	LeaseAbsent LeaseState = iota
+	// LeaseExists: there is, and the key may be attached to it.
+	LeaseExists
+	// LeaseUnknown: others have to be asked, and the request is to be evaluated
+	// again then (ErrLeaseUnknown).
+	LeaseUnknown
+)
 
 // Result is the outcome of a request.
 type Result struct {
@@ -74,10 +87,19 @@ func evaluatePut(st State, env *Env, r *pb.PutRequest) (Result, error) {
 }
 
 func checkLease(env *Env, r *pb.PutRequest) error {
-	if r.Lease != 0 && (env.LeaseExists == nil || !env.LeaseExists(r.Lease)) {
+	if r.Lease == 0 {
+		return nil
+	}
+	if env.Lease == nil {
 		return ErrLeaseNotFound
 	}
-	return nil
+	switch env.Lease(r.Lease, r.Key) {
+	case LeaseExists:
+		return nil
+	case LeaseUnknown:
+		return ErrLeaseUnknown
+	}
+	return ErrLeaseNotFound
 }
 
 // put fills b with what a put does to a state.
@@ -93,7 +115,7 @@ func put(st State, env *Env, r *pb.PutRequest, b *putBlock, sub int) error {
 	m.Key, m.Value, m.Lease, m.Sub = r.Key, r.Value, r.Lease, uint32(sub)
 	m.CreateRevision, m.Version, m.Existed = int64(env.Revision), 1, ok
 	if ok {
-		m.CreateRevision, m.Version = row.CreateRevision, row.Version+1
+		m.CreateRevision, m.Version, m.PrevLease = row.CreateRevision, row.Version+1, row.Lease
 		if r.IgnoreValue {
 			m.Value = bytes.Clone(row.Value)
 		}
@@ -126,7 +148,9 @@ func deleteRange(st State, r *pb.DeleteRangeRequest, muts []*txnpb.Mutation) ([]
 	sub := len(muts)
 	var tombs []*txnpb.Mutation
 	err := scanOp(st, r.Key, r.RangeEnd, Latest, func(row *Row) bool {
-		tombs = append(tombs, &txnpb.Mutation{Key: bytes.Clone(row.Key), Sub: uint32(sub), Tombstone: true, Existed: true})
+		tombs = append(tombs, &txnpb.Mutation{
+			Key: bytes.Clone(row.Key), Sub: uint32(sub), Tombstone: true, Existed: true, PrevLease: row.Lease,
+		})
 		sub++
 		if r.PrevKv {
 			resp.PrevKvs = append(resp.PrevKvs, rowKV(row))

@@ -39,7 +39,7 @@ func TestEvaluateIsTheSameOverEachState(t *testing.T) {
 				if Validate(req, 128) != nil {
 					continue
 				}
-				env := Env{Revision: open, Known: first - 1, Compacted: -1, LeaseExists: leaseExists}
+				env := Env{Revision: open, Known: first - 1, Compacted: -1, Lease: leaseState}
 				got, err := Evaluate(o.Over(st), env, proto.Clone(req))
 				checkOverRows(t, w, req)
 				if errors.Is(err, ErrWait) {

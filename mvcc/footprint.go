@@ -80,6 +80,40 @@ func txnAccesses(r *pb.TxnRequest, dst []Access) []Access {
 	return dst
 }
 
+// LeaseUse is a key that a request may attach to a lease.
+type LeaseUse = peerpb.LeaseUse
+
+// Leases lists what a request may attach to leases, in any branch, in the order
+// of the request. It shares keys with the request. For the many requests without
+// a lease it allocates nothing.
+func Leases(req proto.Message) []LeaseUse {
+	switch r := req.(type) {
+	case *pb.PutRequest:
+		if r.Lease != 0 {
+			return []LeaseUse{{Lease: r.Lease, Key: r.Key}}
+		}
+	case *pb.TxnRequest:
+		return txnLeases(r, nil)
+	}
+	return nil
+}
+
+func txnLeases(r *pb.TxnRequest, dst []LeaseUse) []LeaseUse {
+	for _, branch := range [2][]*pb.RequestOp{r.Success, r.Failure} {
+		for _, op := range branch {
+			switch o := op.Request.(type) {
+			case *pb.RequestOp_RequestPut:
+				if p := o.RequestPut; p.Lease != 0 {
+					dst = append(dst, LeaseUse{Lease: p.Lease, Key: p.Key})
+				}
+			case *pb.RequestOp_RequestTxn:
+				dst = txnLeases(o.RequestTxn, dst)
+			}
+		}
+	}
+	return dst
+}
+
 // IsReadOnly reports whether a transaction has no put or delete in any branch:
 // then it is a read at one revision. (etcd counts a nested transaction as a
 // write here; what a client sees is the same.)

@@ -24,6 +24,7 @@ type Overlay struct {
 	touched uint64
 	merged  []*effect // what a Scan merges; kept for its memory
 	bytes   int
+	leased  int // effects that attach or detach
 }
 
 // effect is one mutation that waits.
@@ -75,7 +76,28 @@ func (o *Overlay) Add(batch uint64, rev Revision, muts []*txnpb.Mutation) {
 			e.older = older
 		}
 		o.bytes += effectBytes(m)
+		o.leased += leasedEffects(m)
 	}
+}
+
+// leasedEffects is 1 for a mutation that has to do with a lease.
+func leasedEffects(m *txnpb.Mutation) int {
+	if m.Lease != 0 || m.PrevLease != 0 {
+		return 1
+	}
+	return 0
+}
+
+// Leases calls fn with what waits for each key that was or will be attached to a
+// lease: the lease, 0 for none, and the batch that makes it so.
+func (o *Overlay) Leases(fn func(key []byte, lease int64, batch uint64)) {
+	if o.leased == 0 {
+		return
+	}
+	o.tree.Ascend(func(top *effect) bool {
+		fn(top.key, top.mut.Lease, top.batch)
+		return true
+	})
 }
 
 func (o *Overlay) batch(number uint64) *overlayBatch {
@@ -133,6 +155,7 @@ func (o *Overlay) Applied(batch uint64) {
 
 func (o *Overlay) retire(e *effect) {
 	o.bytes -= effectBytes(e.mut)
+	o.leased -= leasedEffects(e.mut)
 	e.gone, e.older = true, nil
 	if top, ok := o.find(e.key); ok && top == e {
 		o.tree.Delete(e)
@@ -156,6 +179,7 @@ func (o *Overlay) Drop(batch uint64) {
 // uncover takes the newest effect of a key away.
 func (o *Overlay) uncover(e *effect) {
 	o.bytes -= effectBytes(e.mut)
+	o.leased -= leasedEffects(e.mut)
 	if e.older != nil && !e.older.gone {
 		o.tree.ReplaceOrInsert(e.older)
 	} else {

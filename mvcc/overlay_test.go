@@ -39,7 +39,7 @@ func TestOverlay(t *testing.T) {
 					continue
 				}
 				st := NewEngineState(w.eng, nil, nil)
-				env := Env{Revision: next, Known: next - 1, Compacted: -1, LeaseExists: leaseExists}
+				env := Env{Revision: next, Known: next - 1, Compacted: -1, Lease: leaseState}
 				res, err := Evaluate(o.Over(st), env, req)
 				must(t, st.Close())
 				if err != nil || !res.Changed {

@@ -112,7 +112,8 @@ func DecodeValue(b []byte) (v Value, err error) {
 // without decoding it.
 func IsTombstone(b []byte) bool { return len(b) == 1 && b[0] == flagTombstone }
 
-// AppendMutation adds the row of a mutation at a known revision to a batch.
+// AppendMutation adds the rows of a mutation at a known revision to a batch: the
+// version, and what changes of the key's leased row.
 func AppendMutation(b engine.Batch, rev Revision, m *txnpb.Mutation) {
 	v := Value{Tombstone: m.Tombstone}
 	if !m.Tombstone {
@@ -121,6 +122,19 @@ func AppendMutation(b engine.Batch, rev Revision, m *txnpb.Mutation) {
 	key, value := b.SetDeferred(keys.VersionLen(m.Key), ValueLen(&v))
 	keys.AppendVersion(key[:0], m.Key, rev, m.Sub)
 	AppendValue(value[:0], &v)
+	if m.Lease != m.PrevLease {
+		appendLeased(b, m)
+	}
+}
+
+// appendLeased mends the leased row of a key, which says what lease it is
+// attached to. REQUIRES: the mutation changes it.
+func appendLeased(b engine.Batch, m *txnpb.Mutation) {
+	if m.Lease == 0 {
+		b.Delete(keys.Leased(m.Key))
+		return
+	}
+	b.Set(keys.Leased(m.Key), binary.BigEndian.AppendUint64(nil, uint64(m.Lease)))
 }
 
 func uvarintLen(x uint64) int {

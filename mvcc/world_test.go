@@ -51,10 +51,15 @@ func (w *world) do(req proto.Message) (Result, error) {
 }
 
 func (w *world) env() Env {
-	return Env{Revision: w.rev + 1, Known: w.rev, Compacted: -1, LeaseExists: leaseExists}
+	return Env{Revision: w.rev + 1, Known: w.rev, Compacted: -1, Lease: leaseState}
 }
 
-func leaseExists(id int64) bool { return id == 1 || id == 2 }
+func leaseState(id int64, _ []byte) LeaseState {
+	if id == 1 || id == 2 {
+		return LeaseExists
+	}
+	return LeaseAbsent
+}
 
 // live returns the live rows of [start, end) at a revision, the slow way.
 func (w *world) live(start, end []byte, at Revision) []Row {

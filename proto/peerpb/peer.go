@@ -82,6 +82,11 @@ type Prepare struct {
 	// Puts says that the transaction may need space. A store that has none refuses
 	// it here, before its revision is asked for.
 	Puts bool
+	// Uses are what the transaction may attach to leases in the range. If a mark
+	// for one is missing the answer is ErrMarkMissing.
+	Uses []LeaseUse
+	// Revoke, if set, is what the transaction is; then Accesses only say where.
+	Revoke *LeaseRevoke
 }
 
 // Row is a version of a user key as a prepare returns it.
@@ -100,6 +105,8 @@ type Prepared struct {
 	// Compacted and Known are what the range knows of the compacted and of the
 	// highest issued revision.
 	Compacted, Known metapb.Revision
+	// Found answers Prepare.Revoke.
+	Found *LeaseFound
 }
 
 // WriteIntents logs the outcome of a prepared transaction at its revision.

@@ -88,7 +88,10 @@ type Mutation struct {
 	Value          []byte `protobuf:"bytes,7,opt,name=value,proto3" json:"value,omitempty"`
 	// existed says that the key was live before this mutation, so that live
 	// keys can be counted without a read.
-	Existed       bool `protobuf:"varint,8,opt,name=existed,proto3" json:"existed,omitempty"`
+	Existed bool `protobuf:"varint,8,opt,name=existed,proto3" json:"existed,omitempty"`
+	// prev_lease is the lease that the key was attached to before this mutation,
+	// so that its leased row can be mended without a read.
+	PrevLease     int64 `protobuf:"varint,9,opt,name=prev_lease,json=prevLease,proto3" json:"prev_lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -179,6 +182,13 @@ func (x *Mutation) GetExisted() bool {
 	return false
 }
 
+func (x *Mutation) GetPrevLease() int64 {
+	if x != nil {
+		return x.PrevLease
+	}
+	return 0
+}
+
 // TxnID names a cross-range transaction: the store whose node coordinates it,
 // which start of that store (so that a restarted coordinator is known to be
 // gone), a number, and the attempt.
@@ -258,8 +268,14 @@ type Intent struct {
 	Id       *TxnID                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Revision int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// anchor is the address whose range holds the transaction record.
-	Anchor        []byte      `protobuf:"bytes,3,opt,name=anchor,proto3" json:"anchor,omitempty"`
-	Mutations     []*Mutation `protobuf:"bytes,4,rep,name=mutations,proto3" json:"mutations,omitempty"`
+	Anchor    []byte      `protobuf:"bytes,3,opt,name=anchor,proto3" json:"anchor,omitempty"`
+	Mutations []*Mutation `protobuf:"bytes,4,rep,name=mutations,proto3" json:"mutations,omitempty"`
+	// deleted_rows are addresses of rows without versions that go when the
+	// transaction commits: the record of a lease that is revoked.
+	DeletedRows [][]byte `protobuf:"bytes,6,rep,name=deleted_rows,json=deletedRows,proto3" json:"deleted_rows,omitempty"`
+	// marks are the leases whose marks on the range the transaction holds: it
+	// revokes them.
+	Marks         []int64 `protobuf:"varint,7,rep,packed,name=marks,proto3" json:"marks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -318,6 +334,20 @@ func (x *Intent) GetAnchor() []byte {
 func (x *Intent) GetMutations() []*Mutation {
 	if x != nil {
 		return x.Mutations
+	}
+	return nil
+}
+
+func (x *Intent) GetDeletedRows() [][]byte {
+	if x != nil {
+		return x.DeletedRows
+	}
+	return nil
+}
+
+func (x *Intent) GetMarks() []int64 {
+	if x != nil {
+		return x.Marks
 	}
 	return nil
 }
@@ -398,7 +428,7 @@ var File_flotilla_proto_txnpb_txn_proto protoreflect.FileDescriptor
 
 const file_flotilla_proto_txnpb_txn_proto_rawDesc = "" +
 	"\n" +
-	"\x1eflotilla/proto/txnpb/txn.proto\x12\x0eflotilla.txnpb\"\xd5\x01\n" +
+	"\x1eflotilla/proto/txnpb/txn.proto\x12\x0eflotilla.txnpb\"\xf4\x01\n" +
 	"\bMutation\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x10\n" +
 	"\x03sub\x18\x02 \x01(\rR\x03sub\x12\x1c\n" +
@@ -407,18 +437,22 @@ const file_flotilla_proto_txnpb_txn_proto_rawDesc = "" +
 	"\aversion\x18\x05 \x01(\x03R\aversion\x12\x14\n" +
 	"\x05lease\x18\x06 \x01(\x03R\x05lease\x12\x14\n" +
 	"\x05value\x18\a \x01(\fR\x05value\x12\x18\n" +
-	"\aexisted\x18\b \x01(\bR\aexisted\"u\n" +
+	"\aexisted\x18\b \x01(\bR\aexisted\x12\x1d\n" +
+	"\n" +
+	"prev_lease\x18\t \x01(\x03R\tprevLease\"u\n" +
 	"\x05TxnID\x12\x19\n" +
 	"\bstore_id\x18\x01 \x01(\x04R\astoreId\x12\x1f\n" +
 	"\vstore_start\x18\x02 \x01(\x04R\n" +
 	"storeStart\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\x04R\x06number\x12\x18\n" +
-	"\aattempt\x18\x04 \x01(\x04R\aattempt\"\x9b\x01\n" +
+	"\aattempt\x18\x04 \x01(\x04R\aattempt\"\xd4\x01\n" +
 	"\x06Intent\x12%\n" +
 	"\x02id\x18\x01 \x01(\v2\x15.flotilla.txnpb.TxnIDR\x02id\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06anchor\x18\x03 \x01(\fR\x06anchor\x126\n" +
-	"\tmutations\x18\x04 \x03(\v2\x18.flotilla.txnpb.MutationR\tmutations\"\xac\x01\n" +
+	"\tmutations\x18\x04 \x03(\v2\x18.flotilla.txnpb.MutationR\tmutations\x12!\n" +
+	"\fdeleted_rows\x18\x06 \x03(\fR\vdeletedRows\x12\x14\n" +
+	"\x05marks\x18\a \x03(\x03R\x05marks\"\xac\x01\n" +
 	"\x06Record\x12%\n" +
 	"\x02id\x18\x01 \x01(\v2\x15.flotilla.txnpb.TxnIDR\x02id\x124\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x1c.flotilla.txnpb.RecordStatusR\x06status\x12\x1a\n" +
