@@ -62,7 +62,7 @@ func (r *Replica) applyEntry(b engine.Batch, e *raftgroup.Entry) error {
 			r.applied--
 			r.proposed -= own.size
 			r.inflight = append(r.inflight[:r.applied], r.inflight[r.applied+1:]...)
-			r.overlay.Drop(own.number)
+			r.dropEffects(own.number)
 			r.refuse(own, peerpb.ErrRefused)
 			r.refuseReads(own.number)
 		}
@@ -102,6 +102,7 @@ func (r *Replica) applyUpdates(b engine.Batch, updates []*cmdpb.Update) {
 	for _, u := range updates {
 		for _, m := range u.Mutations {
 			mvcc.AppendMutation(b, Revision(u.Revision), m)
+			r.attach(m)
 		}
 		r.sawRevision(Revision(u.Revision))
 		r.store.decided(Revision(u.Revision))
@@ -142,7 +143,7 @@ func (r *Replica) applyRows(b engine.Batch, c *cmdpb.RowsCommand) error {
 	if r.desc.ID() == metapb.SystemRange {
 		r.store.cfg.System.Apply(c.Rows)
 	}
-	return nil
+	return r.applyLeaseRows(c.Rows)
 }
 
 // cutLog cuts the log when it has grown too long. Alone in its group a replica
@@ -174,6 +175,7 @@ func (r *Replica) advance() {
 	}
 	if len(done) > 0 {
 		r.overlay.Applied(r.advanced)
+		r.view.applied(r.advanced)
 		rest := copy(r.inflight, r.inflight[r.applied:])
 		clear(r.inflight[rest:])
 		r.inflight = r.inflight[:rest]

@@ -20,6 +20,11 @@ type work struct {
 	split  bool   // counted in Replica.splits
 	// admitted says that the lock table let it on; a prepare has its locks.
 	admitted bool
+	// registers counts the registrations it waits for. absent are leases that,
+	// as their homes said since it came, do not exist; failed: one did not answer.
+	registers int
+	absent    []int64
+	failed    bool
 }
 
 // workQueue is what waits at a range, first come, first served.
@@ -42,7 +47,7 @@ func (q *workQueue) push(w *work) {
 func (q *workQueue) count(w *work, sign int) {
 	q.bytes += sign * w.bytes
 	switch w.req.Body.(type) {
-	case *peerpb.Prepare, *peerpb.Release, *peerpb.Close:
+	case *peerpb.Prepare, *peerpb.Release, *peerpb.Close, *peerpb.EnsureMarks:
 		q.hurried += sign
 	}
 }
@@ -61,6 +66,29 @@ func (q *workQueue) pushFront(ws []*work) {
 	}
 }
 
+// pushUrgent puts a work before all that the lock table did not let on. Revokes
+// are: under overload they would otherwise come ever later, while more leases
+// expire.
+func (q *workQueue) pushUrgent(w *work) {
+	n := 0
+	for n < len(q.items) && (q.items[n].admitted || urgent(q.items[n].req.Body)) {
+		n++
+	}
+	q.items = slices.Insert(q.items, n, w)
+	q.count(w, 1)
+}
+
+// urgent reports whether a request goes before others.
+func urgent(body peerpb.Body) bool {
+	switch b := body.(type) {
+	case *peerpb.RevokeLease, *peerpb.RemoveLease:
+		return true
+	case *peerpb.Prepare:
+		return b.Revoke != nil
+	}
+	return false
+}
+
 // drop removes the first n.
 func (q *workQueue) drop(n int) {
 	for _, w := range q.items[:n] {
@@ -77,7 +105,13 @@ func (q *workQueue) drop(n int) {
 // want of room would leave their revision, which is given out, without anybody
 // here who knows that it is still to come.
 func (q *workQueue) fits(w *work, bytesMax int) bool {
-	switch w.req.Body.(type) {
+	switch body := w.req.Body.(type) {
+	case *peerpb.RevokeLease, *peerpb.RemoveLease, *peerpb.CheckpointLeases:
+		return true
+	case *peerpb.Prepare:
+		if body.Revoke != nil {
+			return true
+		}
 	case *peerpb.WriteIntents, *peerpb.WriteRecord, *peerpb.Resolve, *peerpb.Release, *peerpb.Forget, *peerpb.Push:
 		return true
 	}
@@ -140,6 +174,10 @@ type batch struct {
 	size        int // of the entry, in bytes
 	// system has rows of the system range to be told of when applied.
 	system []*cmdpb.Row
+	// rows is the command for rows of leases; nil: there are none. checkpoints are
+	// those among them.
+	rows        *cmdpb.RowsCommand
+	checkpoints []peerpb.LeaseCheckpoint
 }
 
 // reserveMax bounds what reserve takes for requests that may not fit.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/lease"
 	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/raftgroup"
@@ -61,6 +62,12 @@ type Config struct {
 	// IntentAgeMax is how old an intent of a living coordinator may grow before
 	// its range asks the anchor. Default 1 s.
 	IntentAgeMax time.Duration
+	// MarksMax bounds the leases that one range may attach keys to without asking.
+	// Default 65,536.
+	MarksMax int
+	// Expirer bounds what a range asks for when leases expire. The zero value is
+	// lease.DefaultExpirerConfig.
+	Expirer lease.ExpirerConfig
 }
 
 // Validate reports what is wrong with the configuration.
@@ -85,6 +92,10 @@ func (c *Config) setDefaults() {
 	def(&c.LogBytesMax, 4<<20)
 	def(&c.LockAgeMax, 2*time.Second)
 	def(&c.IntentAgeMax, time.Second)
+	def(&c.MarksMax, 1<<16)
+	if c.Expirer == (lease.ExpirerConfig{}) {
+		c.Expirer = lease.DefaultExpirerConfig()
+	}
 }
 
 func def[T int | uint64 | time.Duration](field *T, value T) {

@@ -143,13 +143,16 @@ func (r *Replica) evaluateOne(b *batch, st mvcc.State, w *work) (verdict, error)
 	case *peerpb.Forget:
 		return r.evaluateForget(b, w, body)
 	}
+	if v, ok := r.evaluateLease(b, w); ok {
+		return v, nil
+	}
 	r.store.reply(w.req.ID, nil, peerpb.ErrRefused)
 	return taken, nil
 }
 
 // evaluateWrite evaluates a client's request.
 func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.Write) (verdict, error) {
-	if !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req)) {
+	if !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req), usesOf(mvcc.Leases(body.Req))...) {
 		return parks, nil
 	}
 	if r.store.full && mvcc.Puts(body.Req) {
@@ -157,6 +160,7 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 		return taken, nil
 	}
 	r.overlay.ResetTouched()
+	r.asking = w
 	rev := b.open()
 	res, err := r.evaluateAt(st, rev, body.Req)
 	if errors.Is(err, mvcc.ErrWait) {
@@ -176,6 +180,16 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 			b.exact = body.Req
 		}
 	}
+	if errors.Is(err, mvcc.ErrLeaseUnknown) {
+		r.register(w, r.lacking(w, mvcc.Leases(body.Req)))
+		return parks, nil
+	}
+	if errors.Is(err, mvcc.ErrLeaseNotFound) && hasCompares(body.Req) {
+		// The lease was absent when its home was asked, but the compares are of
+		// now: there may have been no moment for which both are true. A
+		// transaction asks with its keys locked.
+		err = peerpb.ErrNeedsTxn
+	}
 	if err != nil {
 		b.answers = append(b.answers, answer{id: w.req.ID, err: err, touched: r.overlay.Touched()})
 		return taken, nil
@@ -193,11 +207,17 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 
 // evaluateAt evaluates a client's request at a revision, open or assumed.
 func (r *Replica) evaluateAt(st mvcc.State, rev Revision, req proto.Message) (mvcc.Result, error) {
-	env := mvcc.Env{Revision: rev, Known: r.store.known, Compacted: r.store.compacted}
+	env := mvcc.Env{Revision: rev, Known: r.store.known, Compacted: r.store.compacted, Lease: r.lessor}
 	if !mvcc.IsOpen(rev) {
 		env.Known = rev - 1
 	}
 	return mvcc.Evaluate(st, env, req)
+}
+
+// hasCompares reports whether what a request does depends on compares.
+func hasCompares(req proto.Message) bool {
+	_, ok := req.(*pb.TxnRequest)
+	return ok
 }
 
 // evaluateExact evaluates the one change of a batch again, at the revision that
@@ -205,6 +225,7 @@ func (r *Replica) evaluateAt(st mvcc.State, rev Revision, req proto.Message) (mv
 // the revision; what its response shows may.
 func (r *Replica) evaluateExact(b *batch, rev Revision) error {
 	r.overlay.Drop(b.number)
+	r.asking = nil
 	start, end, _ := keys.UserBounds(r.desc.Span())
 	base := mvcc.NewEngineState(r.store.cfg.Reader, start, end)
 	defer base.Close()
@@ -249,7 +270,10 @@ func (r *Replica) granted(g Grant) {
 	r.asked = nil
 	if b.exact != nil && Revision(b.entry.Updates[0].Revision) != g.First {
 		if err := r.evaluateExact(b, g.First); err != nil {
-			r.overlay.Drop(b.number)
+			r.dropEffects(b.number)
+			if errors.Is(err, mvcc.ErrLeaseUnknown) {
+				err = peerpb.ErrRefused // its mark had to give way to another
+			}
 			r.refuse(b, err)
 			return
 		}
@@ -349,7 +373,7 @@ func (r *Replica) propose(b *batch) bool {
 		b.index, b.term, err = r.group.Propose(data)
 	}
 	if err != nil {
-		r.overlay.Drop(b.number)
+		r.dropEffects(b.number)
 		if !errors.Is(err, raftgroup.ErrDropped) && !errors.Is(err, raftgroup.ErrNotLeader) {
 			r.refuse(b, err)
 			return false
@@ -384,12 +408,12 @@ func accessesOf(req proto.Message) []peerpb.Access { return mvcc.Footprint(req) 
 
 // admit asks the lock table whether a request may go on; if not, it waits out
 // of the queue until the locks before it are gone.
-func (r *Replica) admit(w *work, accesses []peerpb.Access) bool {
+func (r *Replica) admit(w *work, accesses []peerpb.Access, leases ...leaseLock) bool {
 	if w.ticket == 0 {
 		r.tickets++
 		w.ticket = r.tickets
 	}
-	if r.locks.admit(w.ticket, accesses) {
+	if r.locks.admit(w.ticket, accesses, leases...) {
 		return true
 	}
 	r.park(w)

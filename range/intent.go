@@ -196,6 +196,9 @@ func (r *Replica) applyResolve(b engine.Batch, c *cmdpb.ResolveCommand) error {
 		if c.Commit {
 			r.applyCommitted(b, ti)
 		}
+		if err := r.endRevoke(b, ti, c.Commit); err != nil {
+			return err
+		}
 	}
 	r.ended = append(r.ended, c.Id)
 	return nil
@@ -266,4 +269,19 @@ func (t *txnRows) dropOutside(desc *metapb.Descriptor) {
 			delete(t.records, key)
 		}
 	}
+}
+
+// endRevoke ends what a transaction did to leases besides their keys.
+func (r *Replica) endRevoke(b engine.Batch, ti *txnIntents, commit bool) error {
+	for _, row := range ti.rows {
+		for _, id := range row.Intent.Marks {
+			r.unmark(id)
+		}
+		if commit && len(row.Intent.DeletedRows) > 0 {
+			if err := r.applyDeletedRows(b, row.Intent.DeletedRows); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -32,9 +32,10 @@ type lock struct {
 	id *txnpb.TxnID
 	// token names this hold: intents of a hold that was lost and taken again, of
 	// another leader even, are told apart by it. Never 0.
-	token uint64
-	spans spanSet // user keys
-	since clock.Time
+	token  uint64
+	spans  spanSet // user keys
+	leases []leaseLock
+	since  clock.Time
 
 	// hold is how long closing waits for a lock without a revision, holdUntil
 	// until when.
@@ -75,6 +76,7 @@ type heldSpan struct {
 type waiter struct {
 	ticket uint64
 	spans  spanSet
+	leases []leaseLock
 	lock   *lock // taken when admitted; nil for an ordinary write
 }
 
@@ -98,6 +100,7 @@ type lockTable struct {
 	held    []*heldSpan // by start
 	waiters []*waiter   // first come first
 	claims  spanSet     // the spans of all waiters
+	leases  leaseLocks
 	// pending are the revisions of locks that will change keys, ascending: a
 	// read at or above the first may miss something.
 	pending   []Revision
@@ -132,11 +135,11 @@ func (t *lockTable) bound() (rev Revision, ok bool) {
 
 // admit asks whether an ordinary write may go on. If not it is queued under its
 // ticket until release, remove or tick return it.
-func (t *lockTable) admit(ticket uint64, accesses []peerpb.Access) bool {
+func (t *lockTable) admit(ticket uint64, accesses []peerpb.Access, leases ...leaseLock) bool {
 	if t.idle() {
 		return true
 	}
-	free := true
+	free := !t.leases.conflicts(nil, leases, true)
 	for i := range accesses {
 		if t.conflicts(accesses[i].Start, accesses[i].End) {
 			free = false
@@ -144,19 +147,19 @@ func (t *lockTable) admit(ticket uint64, accesses []peerpb.Access) bool {
 		}
 	}
 	if !free {
-		t.wait(&waiter{ticket: ticket, spans: spansOf(accesses)})
+		t.wait(&waiter{ticket: ticket, spans: spansOf(accesses), leases: leases})
 	}
 	return free
 }
 
 // prepare takes a transaction's lock on the keys of accesses, at once (true) or
 // when its ticket is returned. A transaction that has a lock adds to it.
-func (t *lockTable) prepare(ticket uint64, id *txnpb.TxnID, accesses []peerpb.Access, now clock.Time, hold time.Duration) (bool, error) {
+func (t *lockTable) prepare(ticket uint64, id *txnpb.TxnID, accesses []peerpb.Access, now clock.Time, hold time.Duration, leases ...leaseLock) (bool, error) {
 	if len(t.held)+len(accesses) > lockSpansMax {
 		return false, peerpb.ErrOverloaded
 	}
 	l := &lock{id: id, hold: min(hold, holdMax), writes: writeSpansOf(accesses)}
-	w := &waiter{ticket: ticket, spans: spansOf(accesses), lock: l}
+	w := &waiter{ticket: ticket, spans: spansOf(accesses), leases: leases, lock: l}
 	if t.blocked(w) {
 		t.wait(w)
 		return false, nil
@@ -207,7 +210,7 @@ func (t *lockTable) blocked(w *waiter) bool {
 			return true
 		}
 	}
-	return false
+	return t.leases.conflicts(w.lock, w.leases, !extends)
 }
 
 func (t *lockTable) wait(w *waiter) {
@@ -219,6 +222,7 @@ func (t *lockTable) claim(w *waiter) {
 	for _, s := range w.spans {
 		t.claims.add(s)
 	}
+	t.leases.claim(w.leases)
 }
 
 // take gives an admitted prepare its lock.
@@ -234,6 +238,7 @@ func (t *lockTable) take(w *waiter, now clock.Time) {
 		t.locks[keyOf(l.id)] = l
 		t.noteDue(now.Add(t.limits.ageMax))
 		t.holdSpans(l)
+		t.leases.hold(l, w.leases)
 		return
 	}
 	t.unhold(l)
@@ -246,6 +251,7 @@ func (t *lockTable) take(w *waiter, now clock.Time) {
 		}
 	}
 	t.holdSpans(l)
+	t.leases.hold(l, w.leases)
 }
 
 func (t *lockTable) noteDue(at clock.Time) {
@@ -280,7 +286,7 @@ func (t *lockTable) release(id *txnpb.TxnID, now clock.Time) []uint64 {
 		return nil
 	}
 	t.drop(l)
-	if !t.claimed(l.spans) {
+	if !t.claimed(l.spans) && !t.leases.claimed(l.leases) {
 		return nil
 	}
 	return t.admitWaiters(now)
@@ -290,6 +296,7 @@ func (t *lockTable) release(id *txnpb.TxnID, now clock.Time) []uint64 {
 func (t *lockTable) drop(l *lock) {
 	delete(t.locks, keyOf(l.id))
 	t.unhold(l)
+	t.leases.unhold(l)
 	t.unpend(l)
 }
 
@@ -318,7 +325,7 @@ func (t *lockTable) remove(ticket uint64, now clock.Time) []uint64 {
 // union of those before it and not with each.
 func (t *lockTable) admitWaiters(now clock.Time) (admitted []uint64) {
 	waiters := t.waiters
-	t.claims = t.claims[:0]
+	t.claims, t.leases.claims = t.claims[:0], nil
 	t.waiters = t.waiters[:0]
 	for _, w := range waiters {
 		if t.blocked(w) {
@@ -341,7 +348,7 @@ func (t *lockTable) refuseWaiters() []uint64 {
 	for _, w := range t.waiters {
 		tickets = append(tickets, w.ticket)
 	}
-	t.waiters, t.claims = nil, nil
+	t.waiters, t.claims, t.leases.claims = nil, nil, nil
 	return tickets
 }
 

@@ -25,7 +25,7 @@ func (t *lockTable) setRevision(token uint64, id *txnpb.TxnID, rev Revision, int
 		return &peerpb.RefusedRevisionError{Closed: max(l.closed, l.revision-1)}
 	}
 	for _, in := range intents {
-		if key, ok := userKeyOf(in.Address); ok && !l.spans.contains(key) {
+		if key, ok := lockedKeyOf(in); ok && !l.spans.contains(key) {
 			return peerpb.ErrLockLost
 		}
 	}
@@ -59,12 +59,13 @@ func (t *lockTable) load(intents []*cmdpb.AddressedIntent, pushAt, now clock.Tim
 		writes: writesOf(intents), applied: true, loaded: true, anchor: first.Anchor, pushAt: pushAt,
 	}
 	for _, in := range intents {
-		if key, ok := userKeyOf(in.Address); ok {
+		if key, ok := lockedKeyOf(in); ok {
 			l.spans.add(pointSpan(key))
 		}
 	}
 	t.locks[keyOf(l.id)] = l
 	t.holdSpans(l)
+	t.leases.hold(l, leasesOf(intents))
 	t.pend(l)
 	t.noteDue(pushAt)
 }
@@ -88,6 +89,16 @@ func userKeyOf(addr []byte) ([]byte, bool) {
 		return nil, false
 	}
 	return addr[1:], true
+}
+
+// lockedKeyOf returns the client's key that a transaction with an intent holds.
+// One that only stands for the mark of a lease has its address from the span in
+// which keys of the lease could be.
+func lockedKeyOf(in *cmdpb.AddressedIntent) ([]byte, bool) {
+	if len(in.Intent.Mutations) == 0 && len(in.Intent.Marks) > 0 {
+		return nil, false
+	}
+	return userKeyOf(in.Address)
 }
 
 func pointSpan(key []byte) metapb.Span {

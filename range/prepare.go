@@ -14,6 +14,9 @@ import (
 // to see, once it is its turn. What it saw of the overlay must be applied before
 // it is answered: what it is told, it may tell its client.
 func (r *Replica) evaluatePrepare(b *batch, st mvcc.State, w *work, body *peerpb.Prepare) (verdict, error) {
+	if body.Revoke != nil {
+		return r.evaluateRevokePrepare(b, w, body), nil
+	}
 	if r.splits > 0 && !w.admitted && r.locks.get(body.Txn) == nil {
 		r.hold(w) // a split waits until nothing is locked
 		return parks, nil
@@ -36,6 +39,10 @@ func (r *Replica) evaluatePrepare(b *batch, st mvcc.State, w *work, body *peerpb
 	l := r.locks.get(body.Txn)
 	if l == nil { // it died while the request waited
 		r.store.reply(w.req.ID, nil, peerpb.ErrLockLost)
+		return taken, nil
+	}
+	if len(body.Uses) > 0 && len(r.lacking(w, body.Uses)) > 0 {
+		r.store.reply(w.req.ID, nil, peerpb.ErrMarkMissing) // what is locked is given back
 		return taken, nil
 	}
 	if b.changes > 0 && r.readsAhead(body.Accesses) {
@@ -78,7 +85,7 @@ func (r *Replica) lockFor(w *work, body *peerpb.Prepare) (bool, error) {
 	r.tickets++
 	w.ticket = r.tickets
 	r.store.watchClock(r)
-	admitted, err := r.locks.prepare(w.ticket, body.Txn, body.Accesses, r.store.now, body.Hold)
+	admitted, err := r.locks.prepare(w.ticket, body.Txn, body.Accesses, r.store.now, body.Hold, usesOf(body.Uses)...)
 	switch {
 	case err != nil:
 		return false, err

@@ -19,6 +19,8 @@ type pushOf struct {
 	txn     *txnpb.TxnID
 	// sweep is set for the questions that a record's range asks.
 	sweep *sweep
+	// reg is set for a question to the home of a lease.
+	reg *registration
 }
 
 // recordAgeMax is how long a record is left to a living coordinator. It is well
@@ -49,6 +51,10 @@ func (s *Store) Reply(rep peerpb.Reply) {
 	delete(s.pushes, rep.ID)
 	r := s.replicas[of.rangeID]
 	if r == nil || r.leading == 0 {
+		return
+	}
+	if of.reg != nil {
+		r.registered(of.reg, rep)
 		return
 	}
 	if of.sweep != nil {

@@ -54,8 +54,8 @@ type Replica struct {
 	frozen bool
 	// settling: who is first in the queue waits until nothing is under way.
 	settling bool
-	held     []*work              // wait for locks to go, or for a split to be done
-	rights   []*metapb.Descriptor // born by applied splits, not yet loaded
+	held     []*work     // wait for locks to go, or for a split to be done
+	rights   []bornRange // born by applied splits, not yet loaded
 	// dropped: operations of the system range were evaluated and are lost. Before
 	// the next the state that they left is forgotten, once what was proposed
 	// before them is applied and cannot be forgotten with them.
@@ -68,13 +68,17 @@ type Replica struct {
 	sweeps  map[txnKey]*sweep
 	sweepAt clock.Time
 
+	leases
+	// lessor is leaseOf, made once.
+	lessor func(id int64, key []byte) mvcc.LeaseState
+
 	stats stats
 
 	dirty, waiting, timed, advancing, touched bool // in the store's list of that name
 }
 
 // newReplica loads a replica from the engine.
-func newReplica(s *Store, d *metapb.Descriptor) (*Replica, error) {
+func newReplica(s *Store, d *metapb.Descriptor, born *leases) (*Replica, error) {
 	self := d.ReplicaOn(s.cfg.StoreID)
 	invariant.Must(self != nil, "range %d has no replica on store %d", d.RangeId, s.cfg.StoreID)
 	state, err := readApplied(s.cfg.Reader, d.ID())
@@ -102,7 +106,11 @@ func newReplica(s *Store, d *metapb.Descriptor) (*Replica, error) {
 		locks:   newLockTable(0, s.lockLimits()),
 		overlay: mvcc.NewOverlay(),
 	}
-	return r, r.loadIntents()
+	r.lessor = r.leaseOf
+	if err := r.loadIntents(); err != nil {
+		return nil, err
+	}
+	return r, r.loadLeases(born)
 }
 
 // Descriptor returns the range's descriptor; it is not changed afterwards.
@@ -128,6 +136,9 @@ func (r *Replica) request(req *peerpb.Request) {
 		r.store.reply(req.ID, nil, peerpb.ErrNotLeader)
 		return
 	}
+	if r.answerLeases(req) {
+		return
+	}
 	w := r.store.work(req)
 	if !r.queue.fits(w, r.store.cfg.QueueBytesMax) {
 		r.store.reply(req.ID, nil, peerpb.ErrOverloaded)
@@ -143,7 +154,11 @@ func (r *Replica) request(req *peerpb.Request) {
 			return
 		}
 	}
-	r.queue.push(w)
+	if urgent(req.Body) {
+		r.queue.pushUrgent(w)
+	} else {
+		r.queue.push(w)
+	}
 	r.store.mark(r)
 }
 
@@ -163,6 +178,7 @@ func (r *Replica) moved(*peerpb.Request) error {
 // tick tells the replica the time, if it asked for that.
 func (r *Replica) tick() {
 	r.tickTxns(r.store.now)
+	r.tickLeases(r.store.now)
 	r.releaseHeld()
 	if len(r.closes) > 0 || len(r.parked) > 0 {
 		r.store.mark(r)
@@ -204,6 +220,9 @@ func (r *Replica) begin(term uint64) {
 	r.leading = term
 	r.overlay = mvcc.NewOverlay()
 	r.beginTxns()
+	if err := r.beginLeases(); err != nil {
+		r.store.fail(err)
+	}
 	r.store.mark(r)
 }
 
@@ -229,6 +248,7 @@ func (r *Replica) stepDown() {
 	}
 	r.closes = nil
 	r.refuseQueue(peerpb.ErrNotLeader)
+	r.endLeases()
 	r.locks = newLockTable(r.locks.nextToken, r.store.lockLimits())
 	r.overlay = mvcc.NewOverlay()
 	r.splits, r.frozen, r.dropped = 0, false, false
@@ -242,6 +262,7 @@ func (r *Replica) refuse(b *batch, err error) {
 	for _, a := range b.answers {
 		r.store.reply(a.id, nil, err)
 	}
+	r.checkpointsLost(b.checkpoints)
 	if b.splits > 0 {
 		r.splits -= b.splits
 		r.frozen = false

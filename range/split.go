@@ -2,6 +2,7 @@ package ranges
 
 import (
 	"bytes"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
@@ -94,10 +95,16 @@ func (r *Replica) applySplit(b engine.Batch, c *cmdpb.SplitCommand) error {
 		WriteRemovalMark(b, c.Right.ID(), mark)
 	}
 	r.desc = c.Left // the span's start stays, so its place in the store does
-	r.rights = append(r.rights, c.Right)
+	r.rights = append(r.rights, bornRange{c.Right, r.splitLeases(c.Right)})
 	r.txns.dropOutside(c.Left)
 	r.advanceLater()
 	return writeDescriptor(b, c.Left)
+}
+
+// bornRange is the right side of a split that is not loaded yet.
+type bornRange struct {
+	desc   *metapb.Descriptor
+	leases *leases
 }
 
 // finishSplit brings the right sides to life when their rows can be read, and
@@ -108,8 +115,9 @@ func (r *Replica) finishSplit() {
 	rights, leads := r.rights, r.frozen
 	r.rights, r.frozen = nil, false
 	s.out.Descriptors = append(s.out.Descriptors, r.desc)
-	for _, right := range rights {
-		if err := s.load(right); err != nil {
+	for _, born := range rights {
+		right := born.desc
+		if err := s.load(right, born.leases); err != nil {
 			// Its rows were committed a moment ago: the engine cannot be read.
 			s.fail(err)
 			return
@@ -123,6 +131,9 @@ func (r *Replica) finishSplit() {
 	r.queue, r.held = workQueue{}, nil
 	for _, w := range items {
 		s.reply(w.req.ID, nil, r.moved(w.req))
+		if c, ok := w.req.Body.(*peerpb.CheckpointLeases); ok {
+			r.checkpointsLost(c.Leases)
+		}
 	}
 	r.splits = 0
 }
@@ -165,6 +176,16 @@ func (r *Replica) holds(body peerpb.Body) bool {
 		return r.desc.Contains(body.Anchor)
 	case *peerpb.Forget:
 		return r.desc.Contains(body.Anchor)
+	case *peerpb.GrantLease:
+		return r.desc.Contains(keys.Lease(body.ID))
+	case *peerpb.RegisterLease:
+		return r.desc.Contains(keys.Lease(body.ID))
+	case *peerpb.RevokeLease:
+		return r.desc.Contains(keys.Lease(body.ID))
+	case *peerpb.RemoveLease:
+		return r.desc.Contains(keys.Lease(body.ID))
+	case *peerpb.EnsureMarks:
+		return !slices.ContainsFunc(body.Uses, func(u peerpb.LeaseUse) bool { return !keys.HoldsUser(r.desc.Span(), u.Key) })
 	}
 	return true
 }

@@ -76,6 +76,8 @@ type Output struct {
 	Sends []Send
 	// Descriptors changed, or are new.
 	Descriptors []*metapb.Descriptor
+	// Expired are leases to be revoked; see Store.Revoked.
+	Expired []Expired
 }
 
 // Send asks whichever range holds an address. It does no harm if it is asked
@@ -171,7 +173,7 @@ func NewStore(cfg Config) (*Store, error) {
 		if d.ReplicaOn(cfg.StoreID) == nil {
 			continue
 		}
-		if err := s.load(d); err != nil {
+		if err := s.load(d, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -242,8 +244,8 @@ func votersOf(d *metapb.Descriptor) []metapb.ReplicaID {
 func replicaLess(a, b *Replica) bool { return string(a.desc.Start) < string(b.desc.Start) }
 
 // load makes the replica that the engine holds for a descriptor.
-func (s *Store) load(d *metapb.Descriptor) error {
-	r, err := newReplica(s, d)
+func (s *Store) load(d *metapb.Descriptor, born *leases) error {
+	r, err := newReplica(s, d, born)
 	if err != nil {
 		return fmt.Errorf("range %d: %w", d.RangeId, err)
 	}
@@ -409,7 +411,7 @@ func (s *Store) Output() Output {
 
 // HasOutput reports whether Output has something.
 func (s *Store) HasOutput() bool {
-	return len(s.out.Replies)+len(s.out.Sends)+len(s.out.Descriptors) > 0
+	return len(s.out.Replies)+len(s.out.Sends)+len(s.out.Descriptors)+len(s.out.Expired) > 0
 }
 
 // HasWork reports whether Evaluate or Collect has something to do now.

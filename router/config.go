@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -26,6 +27,12 @@ type Config struct {
 	// revision may hold back closing; it doubles at each new attempt. 0: 50 ms
 	// and 1 s.
 	HoldMin, HoldMax time.Duration
+	// LeaseTTLMin is what a smaller TTL of a lease is raised to, in seconds. 0: 2,
+	// as etcd with its default election timeout.
+	LeaseTTLMin int64
+	// Random chooses ids of leases and names their grants. Nil: made of Store and
+	// StoreStart.
+	Random *rand.Rand
 }
 
 // Validate fills in the defaults and reports what cannot work.
@@ -36,6 +43,10 @@ func (c *Config) Validate() error {
 	setDefault(&c.RetryDelayMax, 200*time.Millisecond)
 	setDefault(&c.HoldMin, 50*time.Millisecond)
 	setDefault(&c.HoldMax, time.Second)
+	setDefault(&c.LeaseTTLMin, 2)
+	if c.Random == nil {
+		c.Random = rand.New(rand.NewPCG(uint64(c.Store), c.StoreStart))
+	}
 	switch {
 	case c.Store == 0:
 		return errors.New("router config: no store")

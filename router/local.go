@@ -9,8 +9,9 @@ import (
 // Done; Resp and Err are valid after it was signalled.
 type Call struct {
 	// Req is an etcd request (*PutRequest, *DeleteRangeRequest, *TxnRequest,
-	// *CompactionRequest) or one of this package's (*CloseTicket, *SplitRequest,
-	// *SystemRequest).
+	// *CompactionRequest, *LeaseGrantRequest, *LeaseTimeToLiveRequest,
+	// *LeaseLeasesRequest) or one of this package's (*CloseTicket, *SplitRequest,
+	// *SystemRequest, *RenewRequest, *RevokeRequest).
 	Req  any
 	Resp any
 	Err  error
@@ -30,6 +31,21 @@ type CloseTicket struct {
 // response is a *peerpb.SplitDone.
 type SplitRequest struct {
 	Key []byte
+	// Address, if set, is cut before instead: of a lease, too.
+	Address []byte
+}
+
+// RenewRequest renews a lease. Its response is the TTL as granted, an int64.
+type RenewRequest struct {
+	ID int64
+}
+
+// RevokeRequest ends a lease and deletes its keys. Its response is that of the
+// deletion, a *DeleteRangeResponse; without keys its revision is 0.
+type RevokeRequest struct {
+	ID int64
+	// Expired says that the lease is only to be revoked if its deadline passed.
+	Expired bool
 }
 
 // SystemRequest is an operation of package placement for the system range.

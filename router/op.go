@@ -94,6 +94,7 @@ type Router struct {
 	addr     []byte // scratch for an address
 	single   single // scratch for oneRange
 	writes   []*writeOp
+	renewals []renewal // not sent yet
 	stopping bool
 }
 
@@ -113,8 +114,12 @@ func (r *Router) Request(id uint64, req any, now clock.Time) {
 	switch {
 	case r.stopping:
 		err = ErrStopping
-	case len(r.live) >= r.cfg.OpsMax:
+	case len(r.live) >= r.cfg.OpsMax && !bounded(req):
 		err = ErrTooManyRequests
+	}
+	if q, ok := req.(*RenewRequest); ok && err == nil {
+		r.renew(id, q.ID)
+		return
 	}
 	var o op
 	if err == nil {
@@ -190,6 +195,7 @@ func (r *Router) Descriptors(newer []*metapb.Descriptor) {
 
 // Ready hands out the work. The slices are valid until the call after the next.
 func (r *Router) Ready() Ready {
+	r.sendRenewals()
 	rd := r.ready
 	r.ready = Ready{
 		Sends:   r.spare.Sends[:0],
@@ -201,7 +207,7 @@ func (r *Router) Ready() Ready {
 }
 
 // HasReady reports whether Ready has something to do.
-func (r *Router) HasReady() bool { return !r.ready.Empty() }
+func (r *Router) HasReady() bool { return !r.ready.Empty() || len(r.renewals) > 0 }
 
 // Stop refuses new requests; those under way go on.
 func (r *Router) Stop() { r.stopping = true }

@@ -151,6 +151,9 @@ type splitOp struct {
 }
 
 func newSplitOp(q *SplitRequest) (op, error) {
+	if len(q.Address) > 0 {
+		return &splitOp{at: q.Address}, nil
+	}
 	if len(q.Key) == 0 {
 		return nil, ErrBadSplitKey
 	}

@@ -31,6 +31,9 @@ const (
 	txnIntents                  // all ranges to have its intents
 	txnRecord                   // the anchor to have its record
 	txnLearn                    // the anchor to say what became of it
+	txnMarks                    // the ranges to have the marks of leases
+	txnLookups                  // the homes of leases that did not exist
+	txnRemove                   // the home of a lease without keys to remove it
 )
 
 // txnOp coordinates a request whose keys lie in several ranges.
@@ -52,7 +55,8 @@ type txnOp struct {
 	phase    txnPhase
 	parts    []txnPart // in key order
 	prepared int       // how many of parts have their locks
-	open     int       // answers of this phase that are missing
+	txnLeases
+	open int // answers of this phase that are missing
 
 	state     *mvcc.RowsState
 	known     metapb.Revision
@@ -95,8 +99,9 @@ type (
 // newTxnOp makes the operation of a request whose keys lie in several ranges.
 func newTxnOp(r *Router, req proto.Message) op {
 	return &txnOp{
-		req:      req,
-		accesses: mvcc.Footprint(req),
+		req:       req,
+		accesses:  mvcc.Footprint(req),
+		txnLeases: txnLeases{uses: mvcc.Leases(req)},
 		id: &txnpb.TxnID{
 			StoreId: uint64(r.cfg.Store), StoreStart: r.cfg.StoreStart, Number: r.nextTxnNumber(),
 		},
@@ -111,12 +116,16 @@ func (o *txnOp) start(r *Router) {
 	o.prepared, o.state, o.asked, o.exact = 0, nil, false, false
 	o.known, o.compacted = 0, -1
 	o.rev, o.record = 0, nil
-	parts, err := divideAccesses(r.cache, o.accesses)
+	parts, err := o.divide(r)
 	if err != nil {
 		o.startOver(r, err)
 		return
 	}
 	o.parts = parts
+	if len(o.uses) > 0 {
+		o.ensureMarks(r)
+		return
+	}
 	o.prepare(r)
 }
 
@@ -125,13 +134,15 @@ func (o *txnOp) start(r *Router) {
 // for.
 func (o *txnOp) prepare(r *Router) {
 	if o.prepared == len(o.parts) {
-		o.seeRows()
+		if o.revoke == nil {
+			o.seeRows()
+		}
 		o.evaluate(r)
 		return
 	}
 	o.phase = txnPrepares
 	p := &o.parts[o.prepared]
-	q := &prepareRequest{body: peerpb.Prepare{Txn: o.id, Accesses: p.accesses, Hold: o.hold(r), Puts: mvcc.Puts(o.req)}}
+	q := &prepareRequest{body: o.prepareBody(r, p)}
 	q.Range, q.Generation, q.Body = p.desc.ID(), p.desc.Generation, &q.body
 	r.sendRequest(o, o.prepared, &q.Request)
 }
@@ -162,7 +173,11 @@ func (o *txnOp) run() error { return o.runAt(mvcc.OpenRevision) }
 
 // runAt is run at a revision, open or known.
 func (o *txnOp) runAt(rev metapb.Revision) error {
-	env := mvcc.Env{Revision: rev, Known: o.known, Compacted: o.compacted}
+	if o.revoke != nil {
+		o.runRevoke(rev)
+		return nil
+	}
+	env := mvcc.Env{Revision: rev, Known: o.known, Compacted: o.compacted, Lease: o.lease}
 	if !mvcc.IsOpen(rev) {
 		env.Known = rev - 1
 	}
@@ -188,8 +203,12 @@ func (o *txnOp) evaluate(r *Router) {
 		err = o.runAt(o.known + 1)
 	}
 	switch {
+	case errors.Is(err, mvcc.ErrLeaseUnknown):
+		o.lookUp(r)
 	case err != nil:
 		o.confirm(r, err)
+	case o.revoke != nil && !o.result.Changed:
+		o.remove(r)
 	case !o.result.Changed:
 		o.phase = txnHeader
 		r.ask(o, 0)
@@ -236,7 +255,7 @@ func (o *txnOp) granted(r *Router, a placement.Answer) {
 func (o *txnOp) deal() {
 	muts := slices.Clone(o.result.Mutations)
 	slices.SortStableFunc(muts, func(a, b *txnpb.Mutation) int { return bytes.Compare(a.Key, b.Key) })
-	anchor := keys.User(muts[0].Key)
+	anchor := o.anchorOf(muts)
 	o.record = &txnpb.Record{
 		Id: o.id, Status: txnpb.RecordStatus_COMMITTED, Revision: int64(o.rev),
 		IntentAddresses: append(make([][]byte, 0, len(o.parts)), anchor),
@@ -253,6 +272,7 @@ func (o *txnOp) deal() {
 			o.intent(p, anchor, muts[at].Key, muts[at:n:n])
 			at = n
 		}
+		o.dealRevoke(p, anchor)
 		if len(p.intents) == 0 {
 			o.intent(p, anchor, p.accesses[0].Start, nil)
 		}
@@ -356,7 +376,7 @@ func (o *txnOp) end(r *Router, commit bool) {
 	}
 	e := &txnEnd{id: o.id, commit: commit, locksOnly: o.rev == 0, parts: make([]txnEndPart, n)}
 	for i := range e.parts {
-		e.parts[i].addr = keys.User(o.parts[i].accesses[0].Start)
+		e.parts[i].addr = o.address(&o.parts[i])
 	}
 	if commit {
 		e.anchor = o.record.IntentAddresses[0]

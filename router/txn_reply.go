@@ -23,6 +23,12 @@ func (o *txnOp) reply(r *Router, tag int, body any, err error) {
 		o.recorded(r, err)
 	case txnLearn:
 		o.learned(r, body, err)
+	case txnMarks:
+		o.marksOf(r, body, err)
+	case txnLookups:
+		o.lookedUp(r, tag, body, err)
+	case txnRemove:
+		o.removed(r, err)
 	default:
 		invariant.Must(false, "transaction in phase %d gets a reply", o.phase)
 	}
@@ -42,6 +48,12 @@ func (o *txnOp) preparedOne(r *Router, body any, err error) {
 		part.rows, part.lock = p.Rows, p.Lock
 		o.known, o.compacted = max(o.known, p.Known), max(o.compacted, p.Compacted)
 		o.prepared++
+		if p.Found != nil {
+			if err := o.foundIn(r, part, p.Found); err != nil {
+				o.startOver(r, err)
+				return
+			}
+		}
 		o.prepare(r)
 	}
 }
@@ -51,9 +63,12 @@ func (o *txnOp) preparedOne(r *Router, body any, err error) {
 // no lock waits for an election.
 func (o *txnOp) prepareFailed(r *Router, err error) {
 	var moved *peerpb.MovedError
-	if errors.As(err, &moved) && len(moved.Newer) > 0 && o.tries < triesAtOnceMax && !o.answered {
-		o.tries++
+	if errors.As(err, &moved) && len(moved.Newer) > 0 {
 		r.Descriptors(moved.Newer)
+	}
+	if moved != nil && len(moved.Newer) > 0 && o.tries < triesAtOnceMax && !o.answered &&
+		len(o.parts[o.prepared].accesses) > 0 {
+		o.tries++
 		parts, divErr := divideAccesses(r.cache, o.parts[o.prepared].accesses)
 		if divErr == nil {
 			o.parts = slices.Replace(o.parts, o.prepared, o.prepared+1, parts...)
@@ -71,7 +86,8 @@ func (o *txnOp) prepareFailed(r *Router, err error) {
 // mayStartOver reports whether another attempt may fare better. An unknown
 // outcome is one here as well: of locks and intents without a record.
 func (o *txnOp) mayStartOver(err error) bool {
-	return judge(err) != verdictFail || errors.Is(err, peerpb.ErrLockLost) || errors.Is(err, peerpb.ErrTxnAborted)
+	return judge(err) != verdictFail || errors.Is(err, peerpb.ErrLockLost) || errors.Is(err, peerpb.ErrTxnAborted) ||
+		errors.Is(err, peerpb.ErrMarkMissing)
 }
 
 // intentsOf takes the answer of one range to its intents, and goes on when all

@@ -1,6 +1,8 @@
 package router
 
 import (
+	"errors"
+
 	"google.golang.org/protobuf/proto"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -28,6 +30,14 @@ func (r *Router) newOp(req any) (op, error) {
 		return &systemOp{op: q.Op}, nil
 	case *AddressRequest:
 		return &addressOp{req: q}, nil
+	case *pb.LeaseGrantRequest:
+		return newGrantOp(q)
+	case *RevokeRequest:
+		return &revokeOp{req: q}, nil
+	case *pb.LeaseTimeToLiveRequest:
+		return &ttlOp{req: q}, nil
+	case *pb.LeaseLeasesRequest:
+		return &leasesOp{}, nil
 	}
 	return nil, ErrBadRequest
 }
@@ -73,9 +83,7 @@ func (r *Router) freeWrite(o *writeOp) {
 func (o *writeOp) start(r *Router) {
 	desc, err := r.oneRange(o.req)
 	if err == nil && desc == nil {
-		txn := newTxnOp(r, o.req)
-		r.become(o, txn)
-		r.freeWrite(o)
+		o.becomeTxn(r)
 		return
 	}
 	if err != nil {
@@ -85,6 +93,11 @@ func (o *writeOp) start(r *Router) {
 	q := &writeRequest{body: peerpb.Write{Req: o.req}}
 	q.Range, q.Generation, q.Body = desc.ID(), desc.Generation, &q.body
 	r.sendRequest(o, 0, &q.Request)
+}
+
+func (o *writeOp) becomeTxn(r *Router) {
+	r.become(o, newTxnOp(r, o.req))
+	r.freeWrite(o)
 }
 
 func (o *writeOp) reply(r *Router, _ int, body any, err error) {
@@ -98,6 +111,10 @@ func (o *writeOp) reply(r *Router, _ int, body any, err error) {
 
 func (o *writeOp) failed(r *Router, err error) {
 	if r.retry(o, err) {
+		return
+	}
+	if errors.Is(err, peerpb.ErrNeedsTxn) && !o.answered {
+		o.becomeTxn(r)
 		return
 	}
 	r.finish(o, nil, err)

@@ -1,0 +1,267 @@
+package ranges
+
+import (
+	"slices"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/lease"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/proto/txnpb"
+)
+
+// evaluateLease evaluates what a lease's home decides in its turn.
+func (r *Replica) evaluateLease(b *batch, w *work) (verdict, bool) {
+	switch body := w.req.Body.(type) {
+	case *peerpb.GrantLease:
+		return r.evaluateGrant(b, w, body), true
+	case *peerpb.RegisterLease:
+		return r.evaluateRegister(b, w, body), true
+	case *peerpb.RevokeLease:
+		return r.evaluateRevoke(b, w, body), true
+	case *peerpb.RemoveLease:
+		return r.evaluateRemove(b, w, body), true
+	case *peerpb.CheckpointLeases:
+		r.evaluateCheckpoints(b, body)
+		return taken, true
+	case *peerpb.EnsureMarks:
+		return r.evaluateMarks(w, body), true
+	}
+	return taken, false
+}
+
+// told answers a request by what was evaluated in a batch or before.
+func (b *batch) told(w *work, body any, err error, touched uint64) {
+	b.answers = append(b.answers, answer{id: w.req.ID, body: body, err: err, touched: touched})
+}
+
+// evaluateGrant writes the record of a new lease.
+func (r *Replica) evaluateGrant(b *batch, w *work, body *peerpb.GrantLease) verdict {
+	if r.store.full {
+		r.store.reply(w.req.ID, nil, peerpb.ErrDiskFull)
+		return taken
+	}
+	if !w.admitted && !r.locks.idle() && !r.admit(w, nil, leaseLock{id: body.ID, record: true, alone: true}) {
+		return parks
+	}
+	switch rec, ok, batch := r.record(leaseID(body.ID)); {
+	case ok && rec.Number == body.Number:
+		b.told(w, &peerpb.Done{}, nil, batch)
+	case ok:
+		b.told(w, nil, lease.ErrExists, batch)
+	default:
+		r.writeRecord(b, lease.Record{ID: leaseID(body.ID), TTL: body.TTL, Number: body.Number})
+		b.done(w.req.ID, &peerpb.Done{})
+	}
+	return taken
+}
+
+// evaluateRegister notes where keys of a lease may be. While the lease is being
+// revoked it waits: the revoke has read the record, and would not find them.
+func (r *Replica) evaluateRegister(b *batch, w *work, body *peerpb.RegisterLease) verdict {
+	if !w.admitted && !r.locks.idle() && !r.admit(w, nil, leaseLock{id: body.ID, record: true}) {
+		return parks
+	}
+	rec, ok, batch := r.record(leaseID(body.ID))
+	if !ok {
+		b.told(w, nil, peerpb.ErrLeaseNotFound, batch)
+		return taken
+	}
+	lacking := slices.ContainsFunc(body.Spans, func(s metapb.Span) bool { return !rec.Covers(s) })
+	if lacking {
+		spans := body.Spans
+		if slices.ContainsFunc(rec.Spans, body.Range.Overlaps) {
+			spans = []metapb.Span{body.Range}
+		}
+		for _, s := range spans {
+			rec.Register(s)
+		}
+		r.writeRecord(b, rec)
+	}
+	out := &peerpb.Registered{Number: rec.Number}
+	for _, s := range rec.Spans {
+		if part, ok := s.Intersect(body.Range); ok {
+			out.Spans = append(out.Spans, part)
+		}
+	}
+	if lacking {
+		b.done(w.req.ID, out)
+	} else {
+		b.told(w, out, nil, batch) // durable before it is told
+	}
+	return taken
+}
+
+// notDue reports whether a lease that was to be revoked because it expired has
+// not: another leader may have found so, and this one given it more time.
+func (r *Replica) notDue(id int64, expired bool) bool {
+	return expired && (r.expirer == nil || r.remaining(id) > 0)
+}
+
+// evaluateRevoke ends a lease whose keys can only be here, if nothing is locked
+// that it needs. It is one entry, like a delete.
+func (r *Replica) evaluateRevoke(b *batch, w *work, body *peerpb.RevokeLease) verdict {
+	rec, ok, touched := r.record(leaseID(body.ID))
+	switch {
+	case !ok:
+		b.told(w, nil, peerpb.ErrLeaseNotFound, touched)
+		return taken
+	case r.notDue(body.ID, body.Expired):
+		b.told(w, nil, peerpb.ErrLeaseNotDue, 0)
+		return taken
+	case slices.ContainsFunc(rec.Spans, func(s metapb.Span) bool { return !r.desc.Span().ContainsSpan(s) }):
+		b.told(w, nil, peerpb.ErrNeedsTxn, 0)
+		return taken
+	}
+	found, _ := r.attached(body.ID)
+	if !r.locks.idle() && r.locks.blocks(found, revokeLocks(body.ID, true)) {
+		b.told(w, nil, peerpb.ErrNeedsTxn, 0)
+		return taken
+	}
+	r.unmark(body.ID)
+	resp := &pb.DeleteRangeResponse{Header: &pb.ResponseHeader{}, Deleted: int64(len(found))}
+	place := b.changes
+	if len(found) > 0 {
+		rev := b.open()
+		resp.Header.Revision = int64(rev)
+		muts := leaseTombstones(body.ID, found)
+		r.overlay.Add(b.number, rev, muts)
+		b.update(rev, muts)
+		b.asks = true
+		for _, key := range found {
+			b.bytes += len(key)
+		}
+	}
+	r.deleteRecord(b, leaseID(body.ID))
+	b.answers = append(b.answers, answer{id: w.req.ID, body: resp, changed: true, place: place})
+	return taken
+}
+
+// leaseTombstones are the deletions of a lease's keys, in their order.
+func leaseTombstones(id int64, found [][]byte) []*txnpb.Mutation {
+	room := make([]txnpb.Mutation, len(found))
+	muts := make([]*txnpb.Mutation, len(found))
+	for i, key := range found {
+		muts[i] = &room[i]
+		muts[i].Key, muts[i].Sub, muts[i].Tombstone, muts[i].Existed, muts[i].PrevLease = key, uint32(i), true, true, id
+	}
+	return muts
+}
+
+// blocks reports whether somebody locks, or waits for, one of the keys or leases.
+func (t *lockTable) blocks(found [][]byte, leases []leaseLock) bool {
+	return t.leases.conflicts(nil, leases, true) || slices.ContainsFunc(found, func(key []byte) bool {
+		s := pointSpan(key)
+		return t.conflicts(s.Start, s.End)
+	})
+}
+
+// evaluateRemove ends a lease that has no keys, for a transaction that holds it
+// and every range that could attach some.
+func (r *Replica) evaluateRemove(b *batch, w *work, body *peerpb.RemoveLease) verdict {
+	l := r.locks.get(body.Txn)
+	if l == nil || l.token != body.Lock || l.revision != 0 {
+		r.store.reply(w.req.ID, nil, peerpb.ErrLockLost)
+		return taken
+	}
+	if _, ok, batch := r.record(leaseID(body.ID)); !ok {
+		b.told(w, &peerpb.Done{}, nil, batch)
+		return taken
+	}
+	r.deleteRecord(b, leaseID(body.ID))
+	b.done(w.req.ID, &peerpb.Done{})
+	r.unpark(r.locks.release(body.Txn, r.store.now))
+	return taken
+}
+
+// evaluateCheckpoints writes what remains of leases.
+func (r *Replica) evaluateCheckpoints(b *batch, body *peerpb.CheckpointLeases) {
+	for _, c := range body.Leases {
+		if rec, ok, _ := r.record(leaseID(c.ID)); ok {
+			rec.Remaining = c.Remaining
+			r.writeRecord(b, rec)
+		}
+	}
+	b.checkpoints = append(b.checkpoints, body.Leases...)
+}
+
+// evaluateRevokePrepare locks what the revoke of a lease touches here and finds
+// the lease's keys. They are those after everything that was evaluated, and with
+// the mark locked none is added: what waits for a registration when the lock is
+// taken will have to ask again.
+func (r *Replica) evaluateRevokePrepare(b *batch, w *work, body *peerpb.Prepare) verdict {
+	rv := body.Revoke
+	l := r.locks.get(body.Txn)
+	if r.splits > 0 && !w.admitted && l == nil {
+		r.hold(w)
+		return parks
+	}
+	if w.admitted && l == nil { // it died while the request waited
+		r.store.reply(w.req.ID, nil, peerpb.ErrLockLost)
+		return taken
+	}
+	found, touched := r.attached(rv.ID)
+	if l == nil || slices.ContainsFunc(found, func(key []byte) bool { return !l.spans.contains(key) }) {
+		admitted, err := r.lockForRevoke(w, body, found)
+		if err != nil {
+			r.store.reply(w.req.ID, nil, err)
+			return taken
+		}
+		if !admitted {
+			return parks
+		}
+		l = r.locks.get(body.Txn)
+	}
+	out := &peerpb.Prepared{Lock: l.token, Compacted: r.store.compacted, Known: r.store.known, Found: &peerpb.LeaseFound{Keys: found}}
+	var err error
+	if rv.Home {
+		rec, ok, batch := r.record(leaseID(rv.ID))
+		touched = max(touched, batch)
+		switch {
+		case !ok:
+			err = peerpb.ErrLeaseNotFound
+		case r.notDue(rv.ID, rv.Expired):
+			err = peerpb.ErrLeaseNotDue
+		}
+		out.Found.Spans = rec.Spans
+	}
+	if touched == b.number {
+		return cuts // it is answered when that is applied
+	}
+	r.unmark(rv.ID)
+	if err != nil {
+		b.told(w, nil, err, touched)
+	} else {
+		b.told(w, out, nil, touched)
+	}
+	return taken
+}
+
+// lockForRevoke asks for the locks; false if the request has to wait for them.
+func (r *Replica) lockForRevoke(w *work, body *peerpb.Prepare, found [][]byte) (bool, error) {
+	rv := body.Revoke
+	if rv.Home && !r.desc.Contains(keys.Lease(rv.ID)) {
+		return false, r.moved(w.req)
+	}
+	for _, a := range body.Accesses {
+		if !r.desc.Span().ContainsSpan(keys.UserSpan(a.Start, a.End)) {
+			return false, r.moved(w.req)
+		}
+	}
+	accesses := make([]peerpb.Access, len(found))
+	for i, key := range found {
+		s := pointSpan(key)
+		accesses[i] = peerpb.Access{Start: s.Start, End: s.End, Write: true}
+	}
+	r.tickets++
+	w.ticket, w.admitted = r.tickets, false
+	r.store.watchClock(r)
+	admitted, err := r.locks.prepare(w.ticket, body.Txn, accesses, r.store.now, body.Hold, revokeLocks(rv.ID, rv.Home)...)
+	if err == nil && !admitted {
+		r.park(w)
+	}
+	w.admitted = admitted
+	return admitted, err
+}
