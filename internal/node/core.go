@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/flotilladb/flotilla/engine"
@@ -24,6 +25,8 @@ type CoreConfig struct {
 	NewBatch   func() engine.Batch
 	// Logger is given to raft. May be nil.
 	Logger raftgroup.Logger
+	// Random chooses ids of leases. May be nil.
+	Random *rand.Rand
 	// Ranges and Router tune the parts; the fields above are filled in.
 	Ranges ranges.Config
 	Router router.Config
@@ -66,7 +69,9 @@ type Core struct {
 	reportAt clock.Time
 	stopping bool
 	sends    map[uint64]uint64 // ids of the store's questions, by ours
-	internal uint64            // the last id of our own requests
+	// expiries are the revokes of expired leases that are under way, by our ids.
+	expiries map[uint64]ranges.Expired
+	internal uint64 // the last id of our own requests
 	ceiling  *placement.CeilingOp
 }
 
@@ -91,6 +96,9 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 	cfg.Ranges.NodeID, cfg.Ranges.StoreID, cfg.Ranges.StoreStart = cfg.NodeID, cfg.StoreID, cfg.StoreStart
 	cfg.Ranges.Reader, cfg.Ranges.NewBatch = cfg.Reader, cfg.NewBatch
 	cfg.Ranges.System, cfg.Ranges.Logger = system, cfg.Logger
+	if cfg.Router.Random == nil {
+		cfg.Router.Random = cfg.Random
+	}
 	cfg.Router.Store, cfg.Router.StoreStart = cfg.StoreID, cfg.StoreStart
 	store, err := ranges.NewStore(cfg.Ranges)
 	if err != nil {
@@ -107,6 +115,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		system:   system,
 		report:   make(map[metapb.RangeID]*metapb.Descriptor),
 		sends:    make(map[uint64]uint64),
+		expiries: make(map[uint64]ranges.Expired),
 		internal: firstSendID,
 	}
 	for _, id := range store.IDs() {
@@ -262,6 +271,12 @@ func (c *Core) pump() (moved bool) {
 		for _, d := range out.Descriptors {
 			c.learn(d)
 		}
+		for _, e := range out.Expired {
+			c.internal++
+			id := internalBit | c.internal
+			c.expiries[id] = e
+			c.router.Request(id, &router.RevokeRequest{ID: e.ID, Expired: true}, c.now)
+		}
 	}
 }
 
@@ -286,6 +301,11 @@ func (c *Core) result(res router.Result) {
 			c.seq.Persisted(op)
 		}
 	default:
+		if e, ok := c.expiries[res.ID]; ok {
+			delete(c.expiries, res.ID)
+			c.store.Revoked(e, res.Err)
+			return
+		}
 		id := c.sends[res.ID]
 		delete(c.sends, res.ID)
 		c.store.Reply(peerpb.Reply{ID: id, Body: res.Resp, Err: res.Err})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -107,6 +108,7 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		Reader:     eng,
 		NewBatch:   eng.NewBatch,
 		Logger:     raftgroup.NewLogger(cfg.Logger.With("part", "raft")),
+		Random:     rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		Ranges:     ranges.Config{SyncsMax: cfg.SyncsMax},
 	})
 	if err != nil {

@@ -1,0 +1,45 @@
+package node
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// Leases returns the node's Lease service.
+func (n *Node) Leases() *Leases { return &Leases{n.KV()} }
+
+// Leases is the node's Lease service, as etcd's: a lease is not made when there
+// is no space, while what ends one goes on.
+type Leases struct{ kv *KV }
+
+// LeaseGrant makes a lease.
+func (l *Leases) LeaseGrant(ctx context.Context, req *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
+	if err := l.kv.capped(true); err != nil {
+		return nil, err
+	}
+	return l.kv.Client.LeaseGrant(ctx, req)
+}
+
+// LeaseRevoke ends a lease and deletes its keys.
+func (l *Leases) LeaseRevoke(ctx context.Context, req *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
+	if err := l.kv.capped(false); err != nil {
+		return nil, err
+	}
+	return l.kv.Client.LeaseRevoke(ctx, req)
+}
+
+// LeaseRenew renews a lease.
+func (l *Leases) LeaseRenew(ctx context.Context, id int64) (ttl int64, err error) {
+	return l.kv.Client.LeaseRenew(ctx, id)
+}
+
+// LeaseTimeToLive says what remains of a lease.
+func (l *Leases) LeaseTimeToLive(ctx context.Context, req *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	return l.kv.Client.LeaseTimeToLive(ctx, req)
+}
+
+// LeaseLeases lists all leases.
+func (l *Leases) LeaseLeases(ctx context.Context, req *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+	return l.kv.Client.LeaseLeases(ctx, req)
+}
