@@ -181,7 +181,11 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 		}
 	}
 	if errors.Is(err, mvcc.ErrLeaseUnknown) {
-		r.register(w, r.lacking(w, mvcc.Leases(body.Req)))
+		lacking := r.lacking(w, mvcc.Leases(body.Req))
+		if r.registerHere(b, lacking) {
+			return r.evaluateWrite(b, st, w, body)
+		}
+		r.register(w, lacking)
 		return parks, nil
 	}
 	if errors.Is(err, mvcc.ErrLeaseNotFound) && hasCompares(body.Req) {

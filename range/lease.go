@@ -66,8 +66,10 @@ func (r *Replica) isHome() bool { return r.desc.Span().Overlaps(keys.LeaseSpan()
 
 // beginLeases is called when the replica begins to lead.
 func (r *Replica) beginLeases() error {
-	r.view, r.marks.byID, r.marks.order, r.regs = recordView{}, nil, nil, nil
+	r.view, r.regs = recordView{}, nil
+	r.marks.clear()
 	if !r.isHome() {
+		r.from = nil
 		return nil
 	}
 	var err error
@@ -82,7 +84,8 @@ func (r *Replica) beginLeases() error {
 
 // endLeases is called when it no longer leads.
 func (r *Replica) endLeases() {
-	r.view, r.marks.byID, r.marks.order, r.expirer = recordView{}, nil, nil, nil
+	r.view, r.expirer = recordView{}, nil
+	r.marks.clear()
 	r.dropRegistrations(peerpb.ErrNotLeader)
 }
 

@@ -69,24 +69,10 @@ func (r *Replica) evaluateRegister(b *batch, w *work, body *peerpb.RegisterLease
 		b.told(w, nil, peerpb.ErrLeaseNotFound, batch)
 		return taken
 	}
-	lacking := slices.ContainsFunc(body.Spans, func(s metapb.Span) bool { return !rec.Covers(s) })
-	if lacking {
-		spans := body.Spans
-		if slices.ContainsFunc(rec.Spans, body.Range.Overlaps) {
-			spans = []metapb.Span{body.Range}
-		}
-		for _, s := range spans {
-			rec.Register(s)
-		}
+	changed := noteSpans(&rec, body.Spans, body.Range)
+	out := &peerpb.Registered{Number: rec.Number, Spans: spansIn(&rec, body.Range)}
+	if changed {
 		r.writeRecord(b, rec)
-	}
-	out := &peerpb.Registered{Number: rec.Number}
-	for _, s := range rec.Spans {
-		if part, ok := s.Intersect(body.Range); ok {
-			out.Spans = append(out.Spans, part)
-		}
-	}
-	if lacking {
 		b.done(w.req.ID, out)
 	} else {
 		b.told(w, out, nil, batch) // durable before it is told

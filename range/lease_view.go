@@ -99,4 +99,5 @@ func (b *batch) row(row *cmdpb.Row) {
 func (r *Replica) dropEffects(batch uint64) {
 	r.overlay.Drop(batch)
 	r.view.drop(batch)
+	r.marks.clear() // some may be of registrations in the batch
 }

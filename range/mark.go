@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/lease"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -61,6 +62,8 @@ func (m *marks) add(id int64, number uint64, spans []metapb.Span) {
 
 func (m *marks) drop(id int64) { delete(m.byID, id) }
 
+func (m *marks) clear() { m.byID, m.order = nil, nil }
+
 // registration asks a lease's home to note spans.
 type registration struct {
 	id      int64
@@ -115,6 +118,48 @@ func (r *Replica) register(w *work, uses []peerpb.LeaseUse) {
 		}
 		reg.waiting = append(reg.waiting, w)
 	}
+}
+
+// registerHere notes where keys of leases may be whose home this very range is,
+// in the entry of the put that needs it; false if it could not for one of them.
+func (r *Replica) registerHere(b *batch, uses []peerpb.LeaseUse) bool {
+	for _, u := range uses {
+		rec, ok, _ := r.record(leaseID(u.Lease))
+		if !ok || !r.desc.Contains(keys.Lease(u.Lease)) || r.locks.ending(u.Lease, true) || r.locks.ending(u.Lease, false) {
+			return false
+		}
+		user, _ := r.desc.Span().Intersect(keys.UserSpan(nil, nil))
+		if noteSpans(&rec, []metapb.Span{keys.UserKeySpan(u.Key)}, user) {
+			r.writeRecord(b, rec)
+		}
+		r.marks.add(u.Lease, rec.Number, spansIn(&rec, user))
+	}
+	return true
+}
+
+// noteSpans registers spans in a record and reports whether it changed. If others
+// of a range are there, the whole of that is registered: not each key for itself.
+func noteSpans(rec *lease.Record, spans []metapb.Span, in metapb.Span) (changed bool) {
+	if !slices.ContainsFunc(spans, func(s metapb.Span) bool { return !rec.Covers(s) }) {
+		return false
+	}
+	if slices.ContainsFunc(rec.Spans, in.Overlaps) {
+		spans = []metapb.Span{in}
+	}
+	for _, s := range spans {
+		rec.Register(s)
+	}
+	return true
+}
+
+// spansIn returns what is registered of a range.
+func spansIn(rec *lease.Record, in metapb.Span) (out []metapb.Span) {
+	for _, s := range rec.Spans {
+		if part, ok := s.Intersect(in); ok {
+			out = append(out, part)
+		}
+	}
+	return out
 }
 
 // registerRequest asks for the keys that are needed, and says what the range is:

@@ -348,9 +348,12 @@ func (s *Store) Step(id metapb.RangeID, m *raftgroup.Message) error {
 	return r.group.Step(m)
 }
 
+// SetNow tells the time and nothing else: what comes next is not before it.
+func (s *Store) SetNow(now clock.Time) { s.now = max(s.now, now) }
+
 // Tick tells the time.
 func (s *Store) Tick(now clock.Time) {
-	s.now = now
+	s.SetNow(now)
 	timed := s.timed
 	s.timed = nil
 	for _, r := range timed {

@@ -72,6 +72,10 @@ func TestTableSpeaksEtcd(t *testing.T) {
 func TestErrorTableIsComplete(t *testing.T) {
 	inside := []string{
 		"mvcc.ErrWait",           // evaluated again in the next batch
+		"mvcc.ErrLeaseUnknown",   // evaluated again when it is known
+		// Between a range and a router, or whoever has leases expire:
+		"peerpb.ErrLeaseNotDue", "peerpb.ErrNeedsTxn", "peerpb.ErrMarkMissing",
+		"peerpb.ErrLeaseNotFound", // mvcc's
 		"mvcc.ErrUnknownRequest", // we only pass requests of the KV service
 		"router.ErrBadRequest",   // the same
 		// Met when the node starts:

@@ -145,6 +145,13 @@ func (c *Core) Synced(token uint64) error { return c.store.Synced(token) }
 // SetFull says whether the store's disk takes writes that need space.
 func (c *Core) SetFull(full bool) { c.store.SetFull(full) }
 
+// SetNow tells the time and nothing else. The driver calls it before requests: a
+// lease that is renewed lives from then on, and not from the last Tick.
+func (c *Core) SetNow(now clock.Time) {
+	c.now = max(c.now, now)
+	c.store.SetNow(now)
+}
+
 // Tick tells the time.
 func (c *Core) Tick(now clock.Time) {
 	c.now = now

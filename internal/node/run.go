@@ -222,6 +222,9 @@ func (n *Node) receive() error {
 			return s.err
 		}
 	}
+	if len(calls) > 0 {
+		n.core.SetNow(clock.Now())
+	}
 	for i, c := range calls {
 		n.nextCall++
 		n.calls[n.nextCall] = c
