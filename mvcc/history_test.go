@@ -18,10 +18,10 @@ func TestHistory(t *testing.T) {
 				want = append(want, v)
 			}
 		}
-		bytesMax := rng.Intn(2000)
+		bytesMax, prev := rng.Intn(2000), rng.Intn(2) == 0
 		var got []Version
 		for at := from; at < to; {
-			win, err := History(w.eng, nil, nil, at, to, bytesMax)
+			win, err := History(w.eng, HistoryOptions{From: at, To: to, BytesMax: bytesMax, Prev: prev})
 			must(t, err)
 			if win.Through <= at {
 				t.Fatalf("seed %d: window from %d ends at %d", seed, at, win.Through)
@@ -32,8 +32,9 @@ func TestHistory(t *testing.T) {
 					t.Fatalf("seed %d: revision %d in window (%d, %d]", seed, v.Revision, at, win.Through)
 				}
 				size += v.bytes()
+				checkPrev(t, w, &v, prev)
 			}
-			if n := len(win.Versions); size > bytesMax && win.Versions[0].Revision != win.Versions[n-1].Revision {
+			if n := len(win.Versions); !prev && size > bytesMax && win.Versions[0].Revision != win.Versions[n-1].Revision {
 				t.Fatalf("seed %d: %d bytes in a window of %d", seed, size, bytesMax)
 			}
 			got = append(got, win.Versions...)
@@ -42,5 +43,22 @@ func TestHistory(t *testing.T) {
 		if !slices.EqualFunc(got, want, sameVersion) {
 			t.Fatalf("seed %d, (%d, %d]:\ngot  %v\nwant %v", seed, from, to, got, want)
 		}
+	}
+}
+
+// checkPrev compares what a version says was before it with a read.
+func checkPrev(t *testing.T, w *world, v *Version, asked bool) {
+	t.Helper()
+	var want []Row
+	if asked {
+		want = w.live(v.Key, append(slices.Clone(v.Key), 0), v.Revision-1)
+	}
+	if (v.Prev != nil) != (len(want) == 1) {
+		t.Fatalf("version %v has %v before it, want %v", v, v.Prev, want)
+	}
+	if v.Prev != nil {
+		got := Row{Key: v.Prev.Key, Value: v.Prev.Value, CreateRevision: v.Prev.CreateRevision,
+			ModRevision: v.Prev.ModRevision, Version: v.Prev.Version, Lease: v.Prev.Lease}
+		checkRows(t, "before a version", []Row{got}, want)
 	}
 }

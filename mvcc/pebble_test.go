@@ -65,7 +65,7 @@ func TestOnPebble(t *testing.T) {
 // checkWindow compares a window of the history with the list of all versions.
 func checkWindow(t *testing.T, w *world, from, to Revision) {
 	t.Helper()
-	win, err := History(w.eng, nil, nil, from, to, 1<<30)
+	win, err := History(w.eng, HistoryOptions{From: from, To: to, BytesMax: 1 << 30})
 	must(t, err)
 	var want []Version
 	for _, v := range w.versions {

@@ -98,7 +98,7 @@ func TestCorruptRow(t *testing.T) {
 		"page":    func() error { _, err := ReadPage(w.eng, nil, nil, 3, PageOptions{}); return err },
 		"state":   func() error { _, _, err := st.Get([]byte("k"), Latest); return err },
 		"put":     func() error { _, err := w.do(&pb.PutRequest{Key: []byte("k")}); return err },
-		"history": func() error { _, err := History(w.eng, nil, nil, 0, 9, 1<<20); return err },
+		"history": func() error { _, err := History(w.eng, HistoryOptions{To: 9, BytesMax: 1 << 20}); return err },
 		"hash": func() error {
 			_, err := HashKV(w.eng, nil, nil, HashOptions{Revision: 9, Compacted: -1}, 10)
 			return err

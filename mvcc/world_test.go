@@ -81,7 +81,7 @@ func (w *world) live(start, end []byte, at Revision) []Row {
 
 // stored returns all versions in the engine.
 func (w *world) stored() []Version {
-	win, err := History(w.eng, nil, nil, 0, Latest-1, 1<<30)
+	win, err := History(w.eng, HistoryOptions{To: Latest - 1, BytesMax: 1 << 30})
 	must(w.t, err)
 	return win.Versions
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -29,6 +30,9 @@ type Config struct {
 	CallsMax int
 	// SyncsMax is how many syncs of the log may be under way. Default 1.
 	SyncsMax int
+	// WatchProgressInterval is how long a watch that wants progress is idle before
+	// it hears of it. Default 10 minutes.
+	WatchProgressInterval time.Duration
 	// Fatal is told when the disk did not take what must be durable; see
 	// engine.Config.
 	Fatal func(error)
@@ -45,6 +49,8 @@ func (c *Config) Validate() error {
 		return errors.New("node config: no data folder")
 	case c.QuotaBytes < 0:
 		return errors.New("node config: the quota is negative")
+	case c.WatchProgressInterval < 0:
+		return errors.New("node config: the interval of watch progress is negative")
 	case c.CallsMax < 0 || c.SyncsMax < 0:
 		return errors.New("node config: a bound is negative")
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/flotilladb/flotilla/raftgroup"
 	"github.com/flotilladb/flotilla/range"
 	"github.com/flotilladb/flotilla/router"
+	"github.com/flotilladb/flotilla/watchfeed"
 )
 
 // Node is one running node. Its goroutines are named in its Stopper: "loop"
@@ -30,6 +31,7 @@ type Node struct {
 	client *router.Client
 	counts *Counts
 	gc     *collector
+	hub    *watchfeed.Hub
 	stop   *stop.Stopper // all but the loop
 	loopIn *stop.Stopper
 
@@ -132,15 +134,20 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	if n.client, err = router.NewClient(router.ClientConfig{Local: n}); err != nil {
 		return nil, err
 	}
+	if n.hub, err = n.newHub(); err != nil {
+		return nil, err
+	}
 	core.Tick(clock.Now())
 	n.wake()
 	if err := n.loopIn.Go("loop", n.loop); err != nil {
+		n.hub.Stop()
 		return nil, err
 	}
 	if err := n.begin(ctx); err != nil {
 		n.stop.Quiesce()
 		n.loopIn.Quiesce()
 		<-n.loopDone
+		n.hub.Stop()
 		return nil, errors.Join(err, n.stop.Wait(context.Background()))
 	}
 	return n, nil
@@ -175,6 +182,7 @@ func (n *Node) Err() error { return n.err }
 // Stop ends the node in order: no new request is taken, those under way are
 // answered, and the disk has everything.
 func (n *Node) Stop(ctx context.Context) error {
+	n.hub.Stop()
 	n.stop.Quiesce()
 	n.loopIn.Quiesce()
 	select {

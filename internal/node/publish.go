@@ -11,6 +11,7 @@ import (
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/range"
 	"github.com/flotilladb/flotilla/router"
+	"github.com/flotilladb/flotilla/watchfeed"
 )
 
 // Published is what the loop lets readers see, who run on their own goroutines.
@@ -31,6 +32,8 @@ type Published struct {
 	table   atomic.Pointer[pieceTable]
 	room    atomic.Int64 // bytes that the store may still take from clients
 	alarms  atomic.Pointer[[]*pb.AlarmMember]
+	// bounds are those set since Step: the loop's own.
+	bounds []watchfeed.RangeBound
 }
 
 // init makes it that of a node that serves nothing yet.
@@ -65,12 +68,12 @@ func (p *Published) Ranges(store *ranges.Store, changed []*metapb.Descriptor) {
 		}
 		t := p.table.Load().update(descs)
 		for _, id := range order {
-			t.setBound(store.Replica(id))
+			p.setBound(t, store.Replica(id))
 		}
 		p.table.Store(t)
 	}
 	t := p.table.Load()
-	store.Touched(func(r *ranges.Replica) { t.setBound(r) })
+	store.Touched(func(r *ranges.Replica) { p.setBound(t, r) })
 }
 
 // Revisions publishes the current and the compacted revision. It is called after
@@ -126,17 +129,36 @@ func (t *pieceTable) update(descs []*metapb.Descriptor) *pieceTable {
 }
 
 // setBound publishes a replica's bound.
-func (t *pieceTable) setBound(r *ranges.Replica) {
+func (p *Published) setBound(t *pieceTable, r *ranges.Replica) {
 	i := t.find(r.Descriptor().Start)
 	if i < 0 || t.pieces[i].desc != r.Descriptor() {
 		return
 	}
-	if !r.Leads() {
-		t.pieces[i].bound.Store(0)
-		return
+	bound := metapb.Revision(0)
+	if r.Leads() {
+		bound = r.Bound()
 	}
-	t.pieces[i].bound.Store(int64(r.Bound()))
+	t.pieces[i].bound.Store(int64(bound))
+	p.bounds = append(p.bounds, watchfeed.RangeBound{Range: r.Descriptor().ID(), Bound: bound})
 }
+
+// Step is what the hub of the watches is told of a step. It is called after
+// Ranges and Revisions; the step is the hub's from then on.
+func (p *Published) Step(rd *Ready) watchfeed.Step {
+	current, compacted := p.Current()
+	s := watchfeed.Step{Descriptors: rd.Descriptors, Bounds: p.bounds, Current: current, Compacted: compacted}
+	p.bounds = make([]watchfeed.RangeBound, 0, len(p.bounds))
+	if n := len(rd.Applied); n > 0 {
+		s.Applied = make([]watchfeed.RangeUpdates, n)
+		for i, a := range rd.Applied {
+			s.Applied[i] = watchfeed.RangeUpdates(a)
+		}
+	}
+	return s
+}
+
+// Removal is the revision below which old versions may be gone.
+func (p *Published) Removal() metapb.Revision { return metapb.Revision(p.removal.Load()) }
 
 // Current implements router.Local.
 func (p *Published) Current() (current, compacted metapb.Revision) {

@@ -312,6 +312,7 @@ func (n *Node) publish(rd *Ready) {
 	if n.pub.Revisions(n.core.Current(), n.core.System().Compacted()) {
 		n.gc.wake()
 	}
+	n.feed(rd)
 	if !n.isServing && n.core.Serving() {
 		n.isServing = true
 		n.pub.term.Store(n.core.Store().Replica(metapb.SystemRange).Info().Term)

@@ -171,7 +171,7 @@ func checkSnapshot(r engine.Reader, want *model.State, rev int64) error {
 // checkVersions looks at every version in the engine: above the compacted
 // revision all must be there, at and below it none that nobody can read.
 func (s *Sim) checkVersions(n *simNode, compacted, current int64) error {
-	w, err := mvcc.History(n.eng, nil, nil, 0, metapb.Revision(current), 1<<30)
+	w, err := mvcc.History(n.eng, mvcc.HistoryOptions{To: metapb.Revision(current), BytesMax: 1 << 30})
 	if err != nil {
 		return err
 	}

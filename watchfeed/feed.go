@@ -1,0 +1,217 @@
+package watchfeed
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/proto/cmdpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/txnpb"
+)
+
+// feed is a range as the hub sees it: what it applied lately, and how far it is
+// closed. Feeds tile the client keys; one ends where the next begins.
+type feed struct {
+	id    metapb.RangeID
+	start []byte // user key
+	pos   int    // in Core.feeds
+	// bound is the lowest revision that can still appear. bounded says that it is
+	// one, and not NoBound, at place boundedAt of Core.bounded.
+	bound     Revision
+	boundedAt int
+	bounded   bool
+	ring      ring
+	groups    []*group // whose run holds the feed
+}
+
+// update is the effect of one modifying request on one range. Its events are
+// made when somebody wants them.
+type update struct {
+	rev    Revision
+	muts   []*txnpb.Mutation // nil when events are made
+	events []Event
+	ring   *ring // that pays for it; nil: none any more
+	size   int
+}
+
+func newUpdate(u *cmdpb.Update) *update {
+	up := &update{rev: Revision(u.Revision), muts: u.Mutations}
+	for _, m := range u.Mutations {
+		up.size += len(m.Key) + len(m.Value) + eventOverhead
+	}
+	return up
+}
+
+// list returns the update's events, in order of sub-revision.
+func (u *update) list() []Event {
+	if u.muts == nil {
+		return u.events
+	}
+	u.events = make([]Event, len(u.muts))
+	for i, m := range u.muts {
+		u.events[i].set(u.rev, m)
+		u.events[i].update = u
+	}
+	u.muts = nil
+	return u.events
+}
+
+// split divides an update at a user key. A side that gets nothing is nil, one
+// that gets everything is the update itself.
+func (u *update) split(at []byte) (left, right *update) {
+	left, right = &update{rev: u.rev}, &update{rev: u.rev}
+	for i := range u.list() {
+		ev := &u.events[i]
+		side := left
+		if bytes.Compare(ev.Key, at) >= 0 {
+			side = right
+		}
+		side.events = append(side.events, *ev)
+		side.size += ev.bytes()
+	}
+	switch {
+	case len(left.events) == 0:
+		return nil, u
+	case len(right.events) == 0:
+		return u, nil
+	}
+	for _, side := range []*update{left, right} {
+		for i := range side.events {
+			side.events[i].update = side
+		}
+	}
+	return left, right
+}
+
+// ring holds the recent updates of a range.
+type ring struct {
+	// updates are in order of revision.
+	updates deque[*update]
+	// low: every update of the range above it that was applied is in the ring.
+	// Invariant: grows.
+	low Revision
+}
+
+// add takes an update in. One of an old revision, which a transaction over
+// ranges may bring, moves back to its place.
+func (r *ring) add(u *update) {
+	u.ring = r
+	r.updates.push(u)
+	all := r.updates.all()
+	for i := len(all) - 1; i > 0 && all[i-1].rev > u.rev; i-- {
+		all[i], all[i-1] = all[i-1], all[i]
+	}
+}
+
+// from returns the updates at or above a revision.
+func (r *ring) from(rev Revision) []*update {
+	all := r.updates.all()
+	i, _ := slices.BinarySearchFunc(all, rev, func(u *update, rev Revision) int { return cmp.Compare(u.rev, rev) })
+	return all[i:]
+}
+
+// rings bounds the memory of all rings together: what came first goes first.
+type rings struct {
+	arrived  deque[*update] // also such that no ring holds any more
+	bytes    int
+	bytesMax int
+}
+
+func (rs *rings) add(r *ring, u *update) {
+	if u.rev <= r.low {
+		return // the ring does not go back so far any more
+	}
+	r.add(u)
+	rs.arrived.push(u)
+	rs.bytes += u.size
+	for rs.bytes > rs.bytesMax && rs.arrived.len() > 0 {
+		if old := rs.arrived.pop(); old.ring != nil {
+			rs.cut(old.ring, old.rev)
+		}
+	}
+}
+
+// cut gives up what a ring holds up to a revision.
+func (rs *rings) cut(r *ring, through Revision) {
+	r.low = max(r.low, through)
+	for r.updates.len() > 0 && r.updates.first().rev <= r.low {
+		u := r.updates.pop()
+		u.ring = nil
+		rs.bytes -= u.size
+	}
+}
+
+// grown says that an update in a ring takes more memory than it did.
+func (rs *rings) grown(u *update, by int) {
+	if u != nil && u.ring != nil {
+		u.size += by
+		rs.bytes += by
+	}
+}
+
+// divide gives the updates at or above a user key to another ring, which is
+// empty.
+func (rs *rings) divide(left, right *ring, at []byte) {
+	right.low = left.low
+	all := slices.Clone(left.updates.all())
+	left.updates = deque[*update]{}
+	for _, u := range all {
+		l, r := u.split(at)
+		if l != nil && r != nil {
+			u.ring = nil
+			rs.bytes -= u.size
+			for _, side := range []*update{l, r} {
+				rs.arrived.push(side)
+				rs.bytes += side.size
+			}
+		}
+		if l != nil {
+			left.add(l)
+		}
+		if r != nil {
+			right.add(r)
+		}
+	}
+}
+
+// deque is a queue in one piece of memory.
+type deque[T any] struct {
+	items []T
+	head  int // items before it are gone
+}
+
+func (d *deque[T]) len() int { return len(d.items) - d.head }
+
+// all returns what is in the queue, first to last, until the next change.
+func (d *deque[T]) all() []T { return d.items[d.head:] }
+
+func (d *deque[T]) first() T { return d.items[d.head] }
+
+func (d *deque[T]) push(v T) {
+	if d.head > 0 && len(d.items) == cap(d.items) && d.head >= len(d.items)/2 {
+		n := copy(d.items, d.items[d.head:])
+		clear(d.items[n:])
+		d.items, d.head = d.items[:n], 0
+	}
+	d.items = append(d.items, v)
+}
+
+func (d *deque[T]) pop() T {
+	var zero T
+	v := d.items[d.head]
+	d.items[d.head] = zero
+	d.head++
+	if d.head == len(d.items) {
+		d.items, d.head = d.items[:0], 0
+	}
+	return v
+}
+
+// userStart returns the first client key of a range; ok is false if it holds
+// none.
+func userStart(d *metapb.Descriptor) (start []byte, ok bool) {
+	start, _, ok = keys.UserBounds(d.Span())
+	return start, ok
+}

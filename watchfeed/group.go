@@ -1,0 +1,279 @@
+package watchfeed
+
+import (
+	"cmp"
+	"slices"
+)
+
+// group is the places over one run of feeds: they get every event of the run at
+// the same time, when all of the run is closed at it.
+type group struct {
+	lo, hi *feed // the run, both ends included
+	at     int   // in Core.groups
+	// released: the synced watchers were given everything up to it. Never above
+	// what the run is closed at. Invariant: grows.
+	released Revision
+	// held are updates of the run above released, by revision: all that were
+	// applied, but for what lostTo says.
+	held []*update
+	// lostTo: what was applied up to it may be missing in held. The engine has it.
+	lostTo Revision
+	scan   *scan // under way for that
+	places registry
+	// active: in Core.active.
+	active bool
+}
+
+// hold keeps an update until the run is closed at it.
+func (g *group) hold(u *update) {
+	if u.rev <= g.released {
+		return
+	}
+	g.held = append(g.held, u)
+	for i := len(g.held) - 1; i > 0 && g.held[i-1].rev > u.rev; i-- {
+		g.held[i], g.held[i-1] = g.held[i-1], g.held[i]
+	}
+}
+
+// closed is the highest revision at which every write of the group's run is
+// applied or will never be. On one store it is known at once. (A feed of another
+// store would be asked here to close at the first revision held.)
+func (c *Core) closed(g *group) Revision {
+	low := NoBound
+	if g.lo == g.hi {
+		low = g.lo.bound
+	} else {
+		for _, f := range c.bounded {
+			if f.pos >= g.lo.pos && f.pos <= g.hi.pos {
+				low = min(low, f.bound)
+			}
+		}
+	}
+	return min(low-1, c.current)
+}
+
+// groupOf returns the group of a run, made if need be.
+func (c *Core) groupOf(lo, hi *feed) *group {
+	for _, g := range lo.groups {
+		if g.lo == lo && g.hi == hi {
+			return g
+		}
+	}
+	g := &group{lo: lo, hi: hi}
+	c.enter(g)
+	g.released = c.closed(g)
+	for _, f := range c.feeds[lo.pos : hi.pos+1] {
+		for _, u := range f.ring.from(g.released + 1) {
+			g.hold(u)
+		}
+		if f.ring.low > g.released {
+			g.lostTo = max(g.lostTo, f.ring.low)
+		}
+	}
+	c.activate(g)
+	return g
+}
+
+// enter makes a group known to its feeds.
+func (c *Core) enter(g *group) {
+	g.at = len(c.groups)
+	c.groups = append(c.groups, g)
+	for _, f := range c.feeds[g.lo.pos : g.hi.pos+1] {
+		f.groups = append(f.groups, g)
+	}
+}
+
+// maybeLeave drops a group without places.
+func (c *Core) maybeLeave(g *group) {
+	if g.places.n > 0 || g.at < 0 {
+		return
+	}
+	last := len(c.groups) - 1
+	c.groups[g.at] = c.groups[last]
+	c.groups[g.at].at = g.at
+	c.groups[last] = nil
+	c.groups = c.groups[:last]
+	g.at = -1
+	for _, f := range c.feeds[g.lo.pos : g.hi.pos+1] {
+		f.groups = slices.DeleteFunc(f.groups, func(o *group) bool { return o == g })
+	}
+	g.held = nil
+	if g.scan != nil {
+		c.dropScan(g.scan)
+		g.scan = nil
+	}
+}
+
+// activate has a group looked at until it holds nothing.
+func (c *Core) activate(g *group) {
+	if !g.active && g.waits() {
+		g.active = true
+		c.active = append(c.active, g)
+	}
+}
+
+func (g *group) waits() bool { return len(g.held) > 0 || g.lostTo > g.released }
+
+// advance releases what the run is closed at.
+func (c *Core) advance(g *group) {
+	if g.at < 0 {
+		return
+	}
+	to := c.closed(g)
+	if to <= g.released {
+		return
+	}
+	if g.lostTo > g.released {
+		c.rescan(g, to)
+		return
+	}
+	n := 0
+	for n < len(g.held) && g.held[n].rev <= to {
+		n++
+	}
+	if n > 0 {
+		c.release(g, g.held[:n])
+		rest := copy(g.held, g.held[n:])
+		clear(g.held[rest:])
+		g.held = g.held[:rest]
+	}
+	g.released = to
+}
+
+// release gives updates to the synced watchers.
+func (c *Core) release(g *group, ups []*update) {
+	for len(ups) > 0 {
+		n := 1
+		for n < len(ups) && ups[n].rev == ups[0].rev {
+			n++
+		}
+		c.scratch = c.scratch[:0]
+		for _, u := range ups[:n] {
+			list := u.list()
+			for i := range list {
+				c.scratch = append(c.scratch, &list[i])
+			}
+		}
+		if n > 1 {
+			// A transaction over ranges.
+			slices.SortFunc(c.scratch, compareEvents)
+		}
+		c.match(g, c.scratch)
+		ups = ups[n:]
+	}
+	c.deliver()
+}
+
+func compareEvents(a, b *Event) int {
+	return cmp.Or(cmp.Compare(a.Revision, b.Revision), cmp.Compare(a.Sub, b.Sub))
+}
+
+// touch is what one release has for a place.
+type touch struct {
+	place  *place
+	events []*Event
+}
+
+// match notes which places want events. They come in order.
+func (c *Core) match(g *group, events []*Event) {
+	for _, ev := range events {
+		g.places.at(ev.Key, func(p *place) {
+			if p.touch == 0 {
+				c.touches = append(c.touches, touch{place: p})
+				p.touch = uint32(len(c.touches))
+			}
+			t := &c.touches[p.touch-1]
+			t.events = append(t.events, ev)
+		})
+	}
+}
+
+// deliver gives the synced watchers what match noted.
+func (c *Core) deliver() {
+	for i := range c.touches {
+		t := &c.touches[i]
+		t.place.touch = 0
+		p := t.place
+		if p.one != nil {
+			if !p.one.has(catching) {
+				c.give(p.one, t.events)
+			}
+		} else {
+			g := giver{c: c, events: t.events}
+			for _, w := range p.ext.many {
+				if !w.has(catching) {
+					g.give(w)
+				}
+			}
+		}
+		*t = touch{}
+	}
+	c.touches = c.touches[:0]
+}
+
+// give offers events to one synced watcher.
+func (c *Core) give(w *watcher, events []*Event) {
+	g := giver{c: c, events: events}
+	g.give(w)
+}
+
+// giver offers the same events to many watchers, and filters them once.
+type giver struct {
+	c        *Core
+	events   []*Event
+	filtered [filters + 1][]*Event
+	done     [filters + 1]bool
+	prevRead bool
+}
+
+// give sends a synced watcher what it wants of the events, or lets it fall
+// behind if its stream has no room.
+func (g *giver) give(w *watcher) {
+	events := g.events
+	late := w.next > Revision(events[0].Revision)
+	if late {
+		if events = from(events, w.next); len(events) == 0 {
+			return
+		}
+	}
+	if !w.stream.room() {
+		g.c.stats.FellBehind++
+		g.c.fallBehind(w, Revision(events[0].Revision))
+		return
+	}
+	if w.has(wantsPrev) && !g.prevRead {
+		g.c.readPrevs(g.events)
+		g.prevRead = true
+	}
+	if f := w.flags & filters; late {
+		events = filter(events, f)
+	} else if f != 0 {
+		if !g.done[f] {
+			g.filtered[f], g.done[f] = filter(events, f), true
+		}
+		events = g.filtered[f]
+	}
+	if len(events) > 0 {
+		g.c.sendEvents(w, events)
+	}
+}
+
+// from returns the events at or above a revision.
+func from(events []*Event, rev Revision) []*Event {
+	i, _ := slices.BinarySearchFunc(events, int64(rev), func(ev *Event, rev int64) int { return cmp.Compare(ev.Revision, rev) })
+	return events[i:]
+}
+
+// filter returns the events that a watcher with these flags wants.
+func filter(events []*Event, f watcherFlags) []*Event {
+	if f&filters == 0 {
+		return events
+	}
+	var out []*Event
+	for _, ev := range events {
+		if ev.Tombstone && f&noDelete == 0 || !ev.Tombstone && f&noPut == 0 {
+			out = append(out, ev)
+		}
+	}
+	return out
+}

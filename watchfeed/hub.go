@@ -1,0 +1,311 @@
+package watchfeed
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/stop"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// HubConfig describes a Hub.
+type HubConfig struct {
+	Core CoreConfig
+	// Current is what is current, and what is compacted, at this moment. It never
+	// lags behind what a client may have seen.
+	Current func() (current, compacted Revision)
+	// Removal is the revision below which old versions may be gone.
+	Removal func() Revision
+	// InboxBytesMax bounds what the hub has not looked at. What the store does
+	// beyond that the hub learns from the engine. Default 16 MiB.
+	InboxBytesMax int
+}
+
+// Hub runs a Core. Its methods are safe for concurrent use.
+type Hub struct {
+	cfg    HubConfig
+	stop   *stop.Stopper
+	wakeup chan struct{}
+
+	core    *Core // the hub goroutine's
+	streams map[StreamID]*Stream
+	out     []Output
+
+	mu struct {
+		sync.Mutex
+		steps    []Step
+		bytes    int // of steps
+		commands []command
+		scanned  []Scanned
+		open     int // streams; while there are none the hub is not woken for each step
+		closed   bool
+		stats    Stats
+	}
+}
+
+// command is what a stream wants.
+type command struct {
+	stream *Stream
+	kind   commandKind
+	create CreateRequest
+	id     int64
+	now    Revision
+}
+
+type commandKind uint8
+
+const (
+	doOpen commandKind = iota
+	doClose
+	doCreate
+	doCancel
+	doProgress
+	doDrained
+)
+
+// tickInterval is how often the core is told the time.
+const tickInterval = 100 * time.Millisecond
+
+// idleBytes is how much may come in before the hub looks at it when nobody
+// watches.
+const idleBytes = 1 << 20
+
+// NewHub starts a hub. It ends with Stop.
+func NewHub(cfg HubConfig) (*Hub, error) {
+	setDefault(&cfg.InboxBytesMax, 16<<20)
+	core, err := NewCore(cfg.Core)
+	if err != nil {
+		return nil, err
+	}
+	h := &Hub{
+		cfg: cfg, core: core,
+		stop:    stop.New(context.Background()),
+		wakeup:  make(chan struct{}, 1),
+		streams: make(map[StreamID]*Stream),
+	}
+	return h, h.stop.Go("watch-hub", h.run)
+}
+
+// Stop ends the hub and all streams.
+func (h *Hub) Stop() { h.stop.Stop() }
+
+// Stats returns figures, a little old.
+func (h *Hub) Stats() Stats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.stats
+}
+
+func (h *Hub) wake() {
+	select {
+	case h.wakeup <- struct{}{}:
+	default:
+	}
+}
+
+// Feed gives the hub a step. It never blocks. The order is the store's.
+func (h *Hub) Feed(s Step) {
+	bytes := 0
+	for i := range s.Applied {
+		for _, u := range s.Applied[i].Updates {
+			for _, m := range u.Mutations {
+				bytes += len(m.Key) + len(m.Value) + eventOverhead
+			}
+		}
+	}
+	h.mu.Lock()
+	in := &h.mu
+	if in.closed {
+		h.mu.Unlock()
+		return
+	}
+	if in.bytes+bytes > h.cfg.InboxBytesMax && len(in.steps) > 0 {
+		s.lose()
+		in.steps[len(in.steps)-1].merge(&s)
+	} else {
+		in.steps = append(in.steps, s)
+		in.bytes += bytes
+	}
+	wake := in.open > 0 || in.bytes > idleBytes
+	h.mu.Unlock()
+	if wake {
+		h.wake()
+	}
+}
+
+// lose forgets what was applied, but not where.
+func (s *Step) lose() {
+	for i := range s.Applied {
+		s.Lost = append(s.Lost, s.Applied[i].Range)
+	}
+	s.Applied = nil
+}
+
+// merge adds a later step without updates to one. Both have taken effect.
+func (s *Step) merge(o *Step) {
+	s.Lost = appendNew(s.Lost, o.Lost)
+	s.Descriptors = append(s.Descriptors, o.Descriptors...)
+	s.Current, s.Compacted = max(s.Current, o.Current), max(s.Compacted, o.Compacted)
+	at := make(map[metapb.RangeID]int, len(s.Bounds))
+	for i, b := range s.Bounds {
+		at[b.Range] = i
+	}
+	for _, b := range o.Bounds {
+		if i, ok := at[b.Range]; ok {
+			s.Bounds[i] = b
+		} else {
+			at[b.Range] = len(s.Bounds)
+			s.Bounds = append(s.Bounds, b)
+		}
+	}
+}
+
+func appendNew(dst, src []metapb.RangeID) []metapb.RangeID {
+	have := make(map[metapb.RangeID]bool, len(dst))
+	for _, id := range dst {
+		have[id] = true
+	}
+	for _, id := range src {
+		if !have[id] {
+			have[id] = true
+			dst = append(dst, id)
+		}
+	}
+	return dst
+}
+
+// run is the hub's goroutine.
+func (h *Hub) run(ctx context.Context) {
+	defer h.end()
+	ticker := time.NewTicker(tickInterval)
+	defer ticker.Stop()
+	h.core.Tick(clock.Now())
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.wakeup:
+		case <-ticker.C:
+			h.core.Tick(clock.Now())
+		}
+		for {
+			h.receive()
+			h.flush()
+			if !h.core.HasWork() {
+				break
+			}
+		}
+	}
+}
+
+// receive hands what came in to the core: what the store did first, so that a
+// command finds all that came before it.
+func (h *Hub) receive() {
+	h.mu.Lock()
+	steps, commands, scanned := h.mu.steps, h.mu.commands, h.mu.scanned
+	h.mu.steps, h.mu.commands, h.mu.scanned, h.mu.bytes = nil, nil, nil, 0
+	h.mu.stats = h.core.Stats()
+	h.mu.Unlock()
+	for i := range steps {
+		h.core.Step(&steps[i])
+	}
+	for i := range scanned {
+		h.core.Scanned(&scanned[i])
+	}
+	for i := range commands {
+		h.do(&commands[i])
+	}
+}
+
+func (h *Hub) do(c *command) {
+	s := c.stream
+	if c.kind == doOpen {
+		id, err := h.core.Open(s.cfg)
+		if err != nil {
+			s.end(err)
+			return
+		}
+		s.id = id
+		h.streams[id] = s
+		return
+	}
+	if h.streams[s.id] != s {
+		return
+	}
+	switch c.kind {
+	case doClose:
+		h.core.Close(s.id)
+		delete(h.streams, s.id)
+	case doCreate:
+		h.core.Create(s.id, &c.create, c.now)
+	case doCancel:
+		h.core.Cancel(s.id, c.id)
+	case doProgress:
+		h.core.RequestProgress(s.id, c.now)
+	case doDrained:
+		h.core.Drained(s.id, 0, 0)
+	}
+}
+
+// flush does what the core wants done.
+func (h *Hub) flush() {
+	rd := h.core.Ready()
+	for _, sc := range rd.Scans {
+		// As many as the core has under way at a time.
+		err := h.stop.Go("watch-scan", func(context.Context) {
+			res := sc.Do(h.cfg.Core.Reader, h.cfg.Removal)
+			h.mu.Lock()
+			h.mu.scanned = append(h.mu.scanned, res)
+			h.mu.Unlock()
+			h.wake()
+		})
+		if err != nil {
+			return // stopping
+		}
+	}
+	for i := range rd.Outputs {
+		out := &rd.Outputs[i]
+		s := h.streams[out.Stream]
+		if s == nil {
+			continue
+		}
+		responses, bytes := s.put(out)
+		h.core.Drained(out.Stream, responses, bytes)
+	}
+}
+
+// end is the end of the hub.
+func (h *Hub) end() {
+	h.mu.Lock()
+	h.mu.closed = true
+	commands := h.mu.commands
+	h.mu.commands, h.mu.steps = nil, nil
+	h.mu.Unlock()
+	for i := range commands {
+		commands[i].stream.end(ErrStopping)
+	}
+	for _, s := range h.streams {
+		s.end(ErrStopping)
+	}
+}
+
+// send gives the hub a command.
+func (h *Hub) send(c command) error {
+	h.mu.Lock()
+	if h.mu.closed {
+		h.mu.Unlock()
+		return ErrStopping
+	}
+	switch c.kind {
+	case doOpen:
+		h.mu.open++
+	case doClose:
+		h.mu.open--
+	}
+	h.mu.commands = append(h.mu.commands, c)
+	h.mu.Unlock()
+	h.wake()
+	return nil
+}

@@ -1,0 +1,159 @@
+package watchfeed
+
+// watcher is one watch of one stream. There may be millions: it has no more
+// fields than it needs.
+type watcher struct {
+	id int64
+	// next is the lowest revision that is still wanted. While the watcher is
+	// synced it is not kept up: what its group has released was given as well.
+	next   Revision
+	stream *stream
+	place  *place
+	slot   uint32 // in place.ext.many
+	flags  watcherFlags
+}
+
+type watcherFlags uint16
+
+const (
+	wantsPrev watcherFlags = 1 << iota
+	wantsProgress
+	noPut
+	noDelete
+	fragment
+	// catching: it gets nothing from its group.
+	catching
+	// ahead: its start is above what was current when it came.
+	ahead
+	// sent: something was sent since the last look at its progress.
+	sent
+	// waiting: in its stream's blocked.
+	waiting
+	// gone: canceled.
+	gone
+
+	filters = noPut | noDelete
+)
+
+func (w *watcher) has(f watcherFlags) bool { return w.flags&f != 0 }
+
+func flagsOf(req *CreateRequest) watcherFlags {
+	return when(req.PrevKV, wantsPrev) | when(req.Progress, wantsProgress) | when(req.NoPut, noPut) |
+		when(req.NoDelete, noDelete) | when(req.Fragment, fragment)
+}
+
+func when(on bool, f watcherFlags) watcherFlags {
+	if on {
+		return f
+	}
+	return 0
+}
+
+// place is a key or a span that is watched, with all its watchers. Most are keys
+// with one watcher; what others need is in ext.
+type place struct {
+	key   string
+	ext   *placeExt
+	group *group
+	one   *watcher // if it is the only one
+	// touch is the place's number + 1 in the release under way.
+	touch uint32
+	span  bool // [key, ext.end), else key alone
+}
+
+type placeExt struct {
+	end         string     // empty: no end
+	many        []*watcher // in no order that means anything; then place.one is nil
+	catching    []*watcher
+	left, right *place // in the tree of spans
+	maxEnd      string
+	prio        uint32
+
+	poked  bool // in Core.poked
+	queued bool // in Core.scanQueue
+	scan   *scan
+	// windows were read from the engine, one after the other, and some watcher
+	// still wants them.
+	windows []*window
+	stride  Revision // how many revisions the next scan looks at
+}
+
+// extra returns ext, made if need be.
+func (p *place) extra() *placeExt {
+	if p.ext == nil {
+		p.ext = &placeExt{}
+	}
+	return p.ext
+}
+
+// bounds returns the place as the user keys [start, end), an empty end being the
+// end of the keyspace.
+func (p *place) bounds() (start, end []byte) {
+	if p.span {
+		return []byte(p.key), []byte(p.ext.end)
+	}
+	return []byte(p.key), append([]byte(p.key), 0)
+}
+
+func (p *place) contains(key []byte) bool {
+	if !p.span {
+		return p.key == string(key)
+	}
+	return p.key <= string(key) && (p.ext.end == "" || string(key) < p.ext.end)
+}
+
+func (p *place) empty() bool { return p.one == nil && (p.ext == nil || len(p.ext.many) == 0) }
+
+// watchers calls fn for each watcher. fn does not add or remove any.
+func (p *place) watchers(fn func(*watcher)) {
+	if p.one != nil {
+		fn(p.one)
+	} else if p.ext != nil {
+		for _, w := range p.ext.many {
+			fn(w)
+		}
+	}
+}
+
+func (p *place) add(w *watcher) {
+	w.place = p
+	if p.empty() {
+		p.one = w
+		return
+	}
+	x := p.extra()
+	if p.one != nil {
+		p.one.slot = 0
+		x.many = append(x.many, p.one)
+		p.one = nil
+	}
+	w.slot = uint32(len(x.many))
+	x.many = append(x.many, w)
+}
+
+func (p *place) remove(w *watcher) {
+	if p.one == w {
+		p.one = nil
+		return
+	}
+	x := p.ext
+	last := len(x.many) - 1
+	x.many[w.slot] = x.many[last]
+	x.many[w.slot].slot = w.slot
+	x.many[last] = nil
+	x.many = x.many[:last]
+}
+
+// caught takes a watcher out of those that catch up.
+func (p *place) caught(w *watcher) {
+	x := p.ext
+	for i, c := range x.catching {
+		if c == w {
+			last := len(x.catching) - 1
+			x.catching[i] = x.catching[last]
+			x.catching[last] = nil
+			x.catching = x.catching[:last]
+			return
+		}
+	}
+}

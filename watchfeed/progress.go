@@ -1,0 +1,138 @@
+package watchfeed
+
+import (
+	"container/heap"
+	"slices"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+)
+
+// RequestProgress asks that the stream's client be told when all its watches
+// were given everything up to now, which is what was current when it asked.
+func (c *Core) RequestProgress(id StreamID, now Revision) {
+	s := c.streams[id]
+	if s == nil || s.watches.n == 0 {
+		return
+	}
+	s.latest = max(now, c.current)
+	if s.asked == 0 {
+		s.asked = s.latest
+		c.asking = append(c.asking, s)
+	}
+}
+
+// answerProgress answers the streams of which nothing is behind any more.
+func (c *Core) answerProgress() {
+	if len(c.asking) == 0 {
+		return
+	}
+	for _, g := range c.groups {
+		c.advance(g)
+	}
+	waiting := c.asking[:0]
+	for _, s := range c.asking {
+		if c.maybeAnswer(s); s.asked != 0 {
+			waiting = append(waiting, s)
+		}
+	}
+	clear(c.asking[len(waiting):])
+	c.asking = waiting
+}
+
+// maybeAnswer tells how far a stream is, if it is far enough.
+func (c *Core) maybeAnswer(s *stream) {
+	if s.watches.n == 0 {
+		s.asked = 0
+	}
+	if s.asked == 0 || s.behind > 0 {
+		return
+	}
+	low := NoBound
+	for g := range s.groups {
+		low = min(low, g.released)
+	}
+	if low < s.asked {
+		return
+	}
+	c.push(s, Response{Kind: StreamProgress, ID: -1, Revision: int64(low)})
+	if s.asked = s.latest; low >= s.latest {
+		s.asked = 0
+	}
+}
+
+// progressDue is when a watch that wants progress is looked at.
+type progressDue struct {
+	at clock.Time
+	w  *watcher
+}
+
+// progressTick tells watches that were idle for the interval how far they are.
+// All wait equally long, so the queue is in order of time.
+func (c *Core) progressTick() {
+	for c.idle.len() > 0 && !c.idle.first().at.After(c.now) {
+		w := c.idle.pop().w
+		if w.has(gone) {
+			c.idleGone--
+			continue
+		}
+		if !w.has(sent | catching | ahead) {
+			g := w.place.group
+			c.advance(g)
+			// Not below what it was created at, or its client would go back.
+			if !w.has(sent|catching) && g.released >= w.next-1 {
+				c.push(w.stream, Response{Kind: Progress, ID: w.id, Revision: int64(g.released)})
+			}
+		}
+		w.flags &^= sent
+		c.idle.push(progressDue{at: c.now.Add(c.cfg.ProgressInterval), w: w})
+	}
+}
+
+// aheadQueue are watchers whose start is ahead, lowest first.
+type aheadQueue struct {
+	items []*watcher // a heap
+	gone  int        // of them
+}
+
+// reachAhead lets go the watchers whose start has come.
+func (c *Core) reachAhead() {
+	q := &c.ahead
+	for q.Len() > 0 && (q.items[0].has(gone) || q.items[0].next <= c.current+1) {
+		w := heap.Pop(q).(*watcher)
+		if w.has(gone) {
+			q.gone--
+			continue
+		}
+		w.flags &^= ahead
+		w.stream.behind--
+	}
+}
+
+// tidy forgets canceled watchers in queues, when they are most of them.
+func (c *Core) tidy() {
+	const slack = 1024
+	if c.ahead.gone > slack+c.ahead.Len()/2 {
+		c.ahead.items = slices.DeleteFunc(c.ahead.items, func(w *watcher) bool { return w.has(gone) })
+		c.ahead.gone = 0
+		heap.Init(&c.ahead)
+	}
+	if c.idleGone > slack+c.idle.len()/2 {
+		left := slices.DeleteFunc(slices.Clone(c.idle.all()), func(d progressDue) bool { return d.w.has(gone) })
+		c.idle, c.idleGone = deque[progressDue]{items: left}, 0
+	}
+}
+
+// Len, Less, Swap, Push and Pop implement heap.Interface.
+func (q *aheadQueue) Len() int           { return len(q.items) }
+func (q *aheadQueue) Less(i, j int) bool { return q.items[i].next < q.items[j].next }
+func (q *aheadQueue) Swap(i, j int)      { q.items[i], q.items[j] = q.items[j], q.items[i] }
+func (q *aheadQueue) Push(v any)         { q.items = append(q.items, v.(*watcher)) }
+
+// Pop implements heap.Interface.
+func (q *aheadQueue) Pop() any {
+	n := len(q.items) - 1
+	w := q.items[n]
+	q.items[n] = nil
+	q.items = q.items[:n]
+	return w
+}

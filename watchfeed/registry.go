@@ -1,0 +1,189 @@
+package watchfeed
+
+// registry finds the places that a key lies in.
+type registry struct {
+	exact map[string]*place
+	spans *place // root of the tree
+	n     int    // of places
+}
+
+// get returns the place of a key (end nil) or span, or nil.
+func (r *registry) get(key, end []byte) *place {
+	if end == nil {
+		return r.exact[string(key)]
+	}
+	return treeGet(r.spans, string(key), string(end))
+}
+
+// add enters a place that is not there.
+func (r *registry) add(p *place) {
+	r.n++
+	if !p.span {
+		if r.exact == nil {
+			r.exact = make(map[string]*place)
+		}
+		r.exact[p.key] = p
+		return
+	}
+	p.ext.left, p.ext.right, p.ext.maxEnd = nil, nil, p.ext.end
+	p.ext.prio = priority(p.key, p.ext.end)
+	r.spans = treeAdd(r.spans, p)
+}
+
+func (r *registry) remove(p *place) {
+	r.n--
+	if !p.span {
+		delete(r.exact, p.key)
+		return
+	}
+	r.spans = treeRemove(r.spans, p)
+}
+
+// at calls fn for the places that a key lies in.
+func (r *registry) at(key []byte, fn func(*place)) {
+	if len(r.exact) > 0 {
+		if p := r.exact[string(key)]; p != nil {
+			fn(p)
+		}
+	}
+	treeAt(r.spans, string(key), fn)
+}
+
+// all calls fn for every place, in no order. fn does not change the registry.
+func (r *registry) all(fn func(*place)) {
+	for _, p := range r.exact {
+		fn(p)
+	}
+	treeAll(r.spans, fn)
+}
+
+// The spans are a treap by (key, end): a search tree by those and a heap by
+// priority, which is a hash of them, so that its shape does not depend on the
+// order in which they came. Each node knows the highest end below it.
+
+func priority(key, end string) uint32 {
+	const offset, prime = 2166136261, 16777619
+	h := uint32(offset)
+	for _, s := range [2]string{key, end} {
+		for i := range len(s) {
+			h = (h ^ uint32(s[i])) * prime
+		}
+		h = (h ^ 0xff) * prime
+	}
+	h ^= h >> 15
+	h *= 0x2c1b3c6d
+	return h ^ h>>12
+}
+
+// endsAfter compares ends; the empty one is the end of the keyspace.
+func endsAfter(a, b string) bool { return b != "" && (a == "" || a > b) }
+
+// before is the order of the tree.
+func before(p *place, key, end string) bool {
+	return p.key < key || p.key == key && endsAfter(end, p.ext.end)
+}
+
+func treeGet(t *place, key, end string) *place {
+	for t != nil {
+		switch {
+		case t.key == key && t.ext.end == end:
+			return t
+		case before(t, key, end):
+			t = t.ext.right
+		default:
+			t = t.ext.left
+		}
+	}
+	return nil
+}
+
+// measure sets a node's maxEnd from its children.
+func measure(t *place) *place {
+	x := t.ext
+	x.maxEnd = x.end
+	for _, c := range [2]*place{x.left, x.right} {
+		if c != nil && endsAfter(c.ext.maxEnd, x.maxEnd) {
+			x.maxEnd = c.ext.maxEnd
+		}
+	}
+	return t
+}
+
+func treeAdd(t, p *place) *place {
+	switch {
+	case t == nil:
+		return p
+	case p.ext.prio > t.ext.prio:
+		p.ext.left, p.ext.right = treeSplit(t, p.key, p.ext.end)
+		return measure(p)
+	case before(t, p.key, p.ext.end):
+		t.ext.right = treeAdd(t.ext.right, p)
+	default:
+		t.ext.left = treeAdd(t.ext.left, p)
+	}
+	return measure(t)
+}
+
+// treeSplit divides a tree at a span that is not in it.
+func treeSplit(t *place, key, end string) (left, right *place) {
+	if t == nil {
+		return nil, nil
+	}
+	if before(t, key, end) {
+		t.ext.right, right = treeSplit(t.ext.right, key, end)
+		return measure(t), right
+	}
+	left, t.ext.left = treeSplit(t.ext.left, key, end)
+	return left, measure(t)
+}
+
+func treeRemove(t, p *place) *place {
+	switch {
+	case t == p:
+		return treeJoin(t.ext.left, t.ext.right)
+	case before(t, p.key, p.ext.end):
+		t.ext.right = treeRemove(t.ext.right, p)
+	default:
+		t.ext.left = treeRemove(t.ext.left, p)
+	}
+	return measure(t)
+}
+
+// treeJoin makes one tree of two; all of left is before all of right.
+func treeJoin(left, right *place) *place {
+	switch {
+	case left == nil:
+		return right
+	case right == nil:
+		return left
+	case left.ext.prio > right.ext.prio:
+		left.ext.right = treeJoin(left.ext.right, right)
+		return measure(left)
+	default:
+		right.ext.left = treeJoin(left, right.ext.left)
+		return measure(right)
+	}
+}
+
+func treeAt(t *place, key string, fn func(*place)) {
+	for t != nil && (t.ext.maxEnd == "" || t.ext.maxEnd > key) {
+		treeAt(t.ext.left, key, fn)
+		if t.key > key {
+			return
+		}
+		if t.ext.end == "" || t.ext.end > key {
+			fn(t)
+		}
+		t = t.ext.right
+	}
+}
+
+func treeAll(t *place, fn func(*place)) {
+	if t == nil {
+		return
+	}
+	right := t.ext.right
+	treeAll(t.ext.left, fn)
+	fn(t)
+	treeAll(right, fn)
+}

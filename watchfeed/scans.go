@@ -1,0 +1,311 @@
+package watchfeed
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/mvcc"
+)
+
+// Scanned answers a Scan.
+type Scanned struct {
+	ID uint64
+	// Events are all with a revision in (From, Through], in order; Bytes is what
+	// they take.
+	Events  []*Event
+	Through Revision
+	Bytes   int
+	// Removed: versions at or below this revision may have gone before they were
+	// read. Negative: none.
+	Removed Revision
+	// Err says that the engine could not be read.
+	Err error
+}
+
+// Do reads what the scan asks for. removal is the revision below which versions
+// may be gone. It is asked after the read, because it is raised before the
+// first version goes.
+func (s *Scan) Do(r engine.Reader, removal func() Revision) Scanned {
+	out := Scanned{ID: s.ID}
+	win, err := mvcc.History(r, mvcc.HistoryOptions{
+		Start: s.Start, End: s.End, From: s.From, To: s.To, BytesMax: s.BytesMax, Prev: s.Prev,
+	})
+	out.Removed, out.Through = removal(), win.Through
+	if out.Err = err; err == nil && out.Removed <= s.From+1 {
+		out.Events, out.Bytes = packEvents(win.Versions, s.Prev)
+	}
+	return out
+}
+
+// wantScan queues a place for a scan.
+func (c *Core) wantScan(p *place) {
+	if x := p.ext; !x.queued && x.scan == nil {
+		x.queued = true
+		c.scanQueue = append(c.scanQueue, p)
+	}
+}
+
+// maybeReadOn queues a place for its next window while the client works through
+// half of this one, so that neither waits for the other.
+func (c *Core) maybeReadOn(p *place) {
+	if x := p.ext; len(x.windows) == 1 && len(x.catching) > 0 {
+		win := x.windows[0]
+		if win.through >= p.group.released || len(win.events) == 0 {
+			return
+		}
+		half := Revision(win.events[len(win.events)/2].Revision)
+		for _, w := range x.catching {
+			if w.next < half {
+				return
+			}
+		}
+		c.wantScan(p)
+	}
+}
+
+// startScans begins what the bounds allow.
+func (c *Core) startScans() {
+	for len(c.scanQueue) > 0 && c.running[forPlace] < c.cfg.ScansMax &&
+		c.windowBytes+c.cfg.WindowBytesMax <= c.cfg.CatchUpBytesMax {
+		p := c.scanQueue[0]
+		c.scanQueue = append(c.scanQueue[:0], c.scanQueue[1:]...)
+		p.ext.queued = false
+		c.startScan(p)
+	}
+}
+
+// startScan reads from the lowest revision that a watcher of the place wants and
+// no window has.
+func (c *Core) startScan(p *place) {
+	x := p.ext
+	var low Revision
+	prev, found := false, false
+	for _, w := range x.catching {
+		prev = prev || w.has(wantsPrev)
+		next, has := w.next, w.stream.room()
+		for _, win := range x.windows {
+			if win.covers(w) {
+				next, has = win.through+1, true
+			}
+		}
+		if has && (!found || next < low) {
+			low, found = next, true
+		}
+	}
+	to := c.closed(p.group)
+	if !found || low > to {
+		return
+	}
+	if x.stride == 0 {
+		// Smaller events are rare: no time is lost with a window that ends early.
+		x.stride = max(1024, Revision(c.cfg.WindowBytesMax/(2*eventOverhead)))
+	}
+	s := &scan{place: p, kind: forPlace}
+	s.Start, s.End = p.bounds()
+	s.From, s.To, s.Prev = low-1, min(to, low-1+x.stride), prev
+	x.scan = s
+	c.begin(s, c.cfg.WindowBytesMax)
+}
+
+// rescan reads what a group did not get, up to what it is closed at.
+func (c *Core) rescan(g *group, to Revision) {
+	if g.scan != nil || c.running[forGroup] >= c.cfg.ScansMax {
+		return // the end of one lets the next begin
+	}
+	s := &scan{group: g, kind: forGroup}
+	s.Start, s.End = g.lo.start, nil
+	if next := g.hi.pos + 1; next < len(c.feeds) {
+		s.End = c.feeds[next].start
+	}
+	s.From, s.To = g.released, to
+	g.scan = s
+	c.begin(s, c.cfg.WindowBytesMax/4)
+}
+
+func (c *Core) begin(s *scan, bytesMax int) {
+	c.lastScan++
+	s.ID, s.BytesMax, s.reserved = c.lastScan, bytesMax, bytesMax
+	c.windowBytes += bytesMax
+	c.running[s.kind]++
+	c.scans[s.ID] = s
+	c.newScans = append(c.newScans, s.Scan)
+	c.stats.Scans++
+}
+
+// dropScan says that nobody wants a scan's result any more.
+func (c *Core) dropScan(s *scan) { s.place, s.group = nil, nil }
+
+// Scanned takes the answer to a Scan.
+func (c *Core) Scanned(r *Scanned) {
+	s := c.scans[r.ID]
+	if s == nil {
+		return
+	}
+	delete(c.scans, r.ID)
+	c.running[s.kind]--
+	c.windowBytes -= s.reserved
+	if r.Removed > s.From+1 {
+		c.compacted = max(c.compacted, r.Removed)
+	}
+	switch {
+	case r.Err != nil:
+		if s.place != nil || s.group != nil {
+			c.retries = append(c.retries, s)
+		}
+	case s.place != nil:
+		c.placeScanned(s, r)
+	case s.group != nil:
+		c.groupScanned(s, r)
+	}
+}
+
+// again takes up a scan that the engine could not do.
+func (c *Core) again(s *scan) {
+	if p := s.place; p != nil {
+		p.ext.scan = nil
+		c.poke(p)
+	}
+	if g := s.group; g != nil {
+		g.scan = nil
+		c.activate(g)
+	}
+}
+
+func (c *Core) placeScanned(s *scan, r *Scanned) {
+	p, x := s.place, s.place.ext
+	x.scan = nil
+	if r.Removed <= s.From+1 {
+		win := &window{id: s.ID, from: s.From, through: r.Through, events: r.Events, bytes: r.Bytes, prev: s.Prev}
+		x.windows = append(x.windows, win)
+		c.windows[win] = p
+		c.windowBytes += r.Bytes
+		switch {
+		case r.Through < s.To:
+			x.stride = max(1, r.Through-s.From)
+		case r.Bytes < c.cfg.WindowBytesMax/2:
+			x.stride = min(2*x.stride, 1<<40)
+		}
+	}
+	c.poke(p)
+}
+
+// groupScanned releases what a group had missed.
+func (c *Core) groupScanned(s *scan, r *Scanned) {
+	g := s.group
+	g.scan = nil
+	if r.Removed > s.From+1 {
+		c.compactGroup(g)
+		return
+	}
+	for left := r.Events; len(left) > 0; {
+		chunk := cutChunk(left, c.cfg.ResponseBytesMax)
+		left = left[len(chunk):]
+		c.match(g, chunk)
+		c.deliver()
+	}
+	g.released = max(g.released, r.Through)
+	n := upTo(g.held, g.released)
+	rest := copy(g.held, g.held[n:])
+	clear(g.held[rest:])
+	g.held = g.held[:rest]
+	c.activate(g)
+}
+
+// compactGroup ends the watches of a group that missed what is compacted. The
+// others go on from the compacted revision.
+func (c *Core) compactGroup(g *group) {
+	var ended []*watcher
+	g.places.all(func(p *place) {
+		p.watchers(func(w *watcher) {
+			if !w.has(catching) && max(w.next, g.released+1) < c.compacted {
+				ended = append(ended, w)
+			}
+		})
+	})
+	slices.SortFunc(ended, func(a, b *watcher) int {
+		return cmp.Or(cmp.Compare(a.stream.id, b.stream.id), cmp.Compare(a.id, b.id))
+	})
+	for _, w := range ended {
+		c.compact(w)
+	}
+	g.released = max(g.released, c.compacted-1)
+	if g.at >= 0 {
+		g.held = g.held[upTo(g.held, g.released):]
+		c.activate(g)
+	}
+}
+
+// dropStalled gives up windows that nobody has taken for a while, when others
+// wait for their room.
+func (c *Core) dropStalled() {
+	if len(c.scanQueue) == 0 {
+		return
+	}
+	var stalled []*window
+	for win, p := range c.windows {
+		if win.stalled != 0 && c.now.Sub(win.stalled) >= c.cfg.StallMax && p.ext.windows[0] == win {
+			stalled = append(stalled, win)
+		}
+	}
+	slices.SortFunc(stalled, func(a, b *window) int { return cmp.Compare(a.id, b.id) })
+	for _, win := range stalled {
+		p := c.windows[win]
+		c.dropWindows(p)
+		c.poke(p)
+	}
+}
+
+// readPrev reads what a key was before an event. An engine that cannot be read
+// ends the node elsewhere.
+func (c *Core) readPrev(ev *Event) {
+	kv, err := mvcc.Get(c.cfg.Reader, ev.Key, Revision(ev.Revision)-1)
+	if err != nil || kv == nil {
+		return
+	}
+	ev.PrevKV = kv
+	c.rings.grown(ev.update, len(kv.Key)+len(kv.Value)+eventOverhead)
+}
+
+// packBytes is how much of what was read is kept or given up together.
+const packBytes = 128 << 10
+
+// packEvents makes events of versions. They lie in pieces of memory in their
+// own order: what is sent does not keep in memory what is not.
+func packEvents(versions []mvcc.Version, prev bool) (events []*Event, total int) {
+	events = make([]*Event, len(versions))
+	for at := 0; at < len(versions); {
+		end, size := at, 0
+		for end < len(versions) && size < packBytes {
+			size += len(versions[end].Key) + len(versions[end].Raw)
+			end++
+		}
+		total += size + (end-at)*eventOverhead
+		arena := make([]byte, 0, size)
+		block := make([]Event, end-at)
+		for i := range block {
+			v, ev := &versions[at+i], &block[i]
+			ev.Revision, ev.Sub, ev.Tombstone = int64(v.Revision), v.Sub, v.Tombstone
+			ev.CreateRevision, ev.Version, ev.Lease = int64(v.Create), v.Version, v.Lease
+			ev.Key, arena = copyInto(arena, v.Key)
+			ev.Value, arena = copyInto(arena, v.Raw)
+			if ev.prevRead = prev; prev && v.Prev != nil {
+				ev.PrevKV = v.Prev
+				total += len(v.Prev.Value) + eventOverhead
+			}
+			events[at+i] = ev
+		}
+		at = end
+	}
+	return events, total
+}
+
+// copyInto copies bytes into an arena that has room for them.
+func copyInto(arena, b []byte) (copied, rest []byte) {
+	if len(b) == 0 {
+		return nil, arena
+	}
+	n := len(arena)
+	arena = append(arena, b...)
+	return arena[n:len(arena):len(arena)], arena
+}
