@@ -6,6 +6,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/flotilladb/flotilla/proto/adminpb"
+	"github.com/flotilladb/flotilla/watchfeed"
 )
 
 // KV executes requests whose shape has been checked. Errors are those of
@@ -20,6 +21,34 @@ type KV interface {
 	DeleteRange(context.Context, *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error)
 	Txn(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error)
 	Compact(context.Context, *pb.CompactionRequest) (*pb.CompactionResponse, error)
+}
+
+// WatchStream is what the hub keeps for one client's stream of watches. After
+// Close, or when the hub ends, Create fails and Cancel and RequestProgress do
+// nothing. None but Recv waits.
+type WatchStream interface {
+	// Create is answered by a Created, in the order of the calls.
+	Create(watchfeed.CreateRequest) error
+	// Cancel is answered by a Canceled, unless the watch ended before.
+	Cancel(id int64)
+	// RequestProgress may be answered once for several calls, or not at all.
+	RequestProgress()
+	// Recv waits for something to send and appends it to buf, no more than fits.
+	// It is sent in this order.
+	Recv(ctx context.Context, buf []watchfeed.Response) ([]watchfeed.Response, error)
+	Close()
+}
+
+// Leases keeps clients' leases. Errors are those of package lease and of KV;
+// headers are as KV's.
+type Leases interface {
+	// LeaseGrant chooses the id if it is 0, and raises a TTL that is too short.
+	LeaseGrant(context.Context, *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error)
+	LeaseRevoke(context.Context, *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error)
+	// LeaseRenew returns the lease's full TTL in seconds.
+	LeaseRenew(ctx context.Context, id int64) (ttl int64, err error)
+	LeaseTimeToLive(context.Context, *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error)
+	LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error)
 }
 
 // Identity is who answers, as headers show it.

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/flotilladb/flotilla/internal/stop"
+	"github.com/flotilladb/flotilla/watchfeed"
 )
 
 // Config is what a Server is made of. All interfaces but Quota are required.
@@ -20,6 +21,12 @@ type Config struct {
 	Cluster     Cluster
 	Admin       Admin
 	Quota       Quota // nil: no limit but the disk
+
+	// OpenWatches opens a stream at the node's hub, and Leases keeps leases.
+	// Without them the Watch and Lease services, and Lock and Election, which
+	// need both, answer that they are not there.
+	OpenWatches func(watchfeed.StreamConfig) (WatchStream, error)
+	Leases      Leases
 
 	// Stopper starts the server's goroutines.
 	Stopper *stop.Stopper
@@ -47,6 +54,16 @@ type Config struct {
 	// KeepaliveTimeout is how long it then waits; 0 is for ever.
 	KeepaliveTimeout time.Duration
 
+	// WatchesMax bounds the watches of one stream.
+	WatchesMax int
+	// WatchQueueResponsesMax and WatchQueueBytesMax bound what waits in the hub
+	// for a client that does not read. Beyond, its watches fall back to catch-up.
+	WatchQueueResponsesMax int
+	WatchQueueBytesMax     int
+	// WatchProgressInterval is after how much silence a watch that asked for it
+	// is told how far it is; up to a tenth is added.
+	WatchProgressInterval time.Duration
+
 	// Pprof serves /debug/pprof.
 	Pprof bool
 	// Gateway serves the JSON API under /v3.
@@ -65,6 +82,11 @@ func DefaultConfig() Config {
 		KeepaliveInterval:    2 * time.Hour,
 		KeepaliveTimeout:     20 * time.Second,
 		Gateway:              true,
+
+		WatchesMax:             1 << 20,
+		WatchQueueResponsesMax: 4096,
+		WatchQueueBytesMax:     4 << 20,
+		WatchProgressInterval:  10 * time.Minute,
 	}
 }
 
@@ -81,6 +103,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("etcdapi: config: MaxRequestBytes is %d, want more than 0", c.MaxRequestBytes)
 	case c.RequestTimeout <= 0, c.SniffTimeout <= 0:
 		return errors.New("etcdapi: config: RequestTimeout and SniffTimeout must be more than 0")
+	case c.WatchesMax <= 0, c.WatchQueueResponsesMax <= 0, c.WatchQueueBytesMax <= 0:
+		return errors.New("etcdapi: config: the limits of watches must be more than 0")
+	case c.WatchProgressInterval <= 0:
+		return fmt.Errorf("etcdapi: config: WatchProgressInterval is %v, want more than 0", c.WatchProgressInterval)
 	}
 	return nil
 }

@@ -10,10 +10,12 @@ import (
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/stop"
+	"github.com/flotilladb/flotilla/lease"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/router"
+	"github.com/flotilladb/flotilla/watchfeed"
 )
 
 // errNoAuth answers requests that manage users before they can be.
@@ -39,7 +41,10 @@ var grpcErrors = []struct {
 	{mvcc.ErrInvalidSortOption, rpctypes.ErrGRPCInvalidSortOption},
 	{mvcc.ErrTooManyOps, rpctypes.ErrGRPCTooManyOps},
 	{mvcc.ErrDuplicateKey, rpctypes.ErrGRPCDuplicateKey},
-	{mvcc.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{mvcc.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound}, // lease.ErrNotFound too
+	{lease.ErrExpired, rpctypes.ErrGRPCLeaseNotFound},
+	{lease.ErrExists, rpctypes.ErrGRPCLeaseExist},
+	{lease.ErrTTLTooLarge, rpctypes.ErrGRPCLeaseTTLTooLarge},
 	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{mvcc.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
 	{mvcc.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
@@ -66,6 +71,8 @@ var grpcErrors = []struct {
 	{router.ErrRangesMoved, rpctypes.ErrGRPCTimeout},
 	{router.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},
 	{router.ErrStopping, rpctypes.ErrGRPCStopped},
+
+	{watchfeed.ErrClosed, rpctypes.ErrGRPCStopped},
 
 	{engine.ErrDiskFull, rpctypes.ErrGRPCNoSpace},
 	{engine.ErrClosed, rpctypes.ErrGRPCStopped},

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/flotilladb/flotilla/proto/adminpb"
+	"github.com/flotilladb/flotilla/watchfeed"
 )
 
 // recvOverheadBytes is how much longer than a request a gRPC message may be, as
@@ -30,6 +31,10 @@ type Server struct {
 	grpc   *grpc.Server
 	http   *http.Server
 	health *health.Server
+	// draining is done, and drain called, when streams that have no end of their
+	// own must end.
+	draining context.Context
+	drain    context.CancelFunc
 }
 
 // New puts the services together. Nothing is served yet.
@@ -38,12 +43,14 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, health: health.NewServer()}
+	s.draining, s.drain = context.WithCancel(cfg.Stopper.Context())
 	c := newCodec()
-	if err := registerMetrics(cfg.Registerer, c); err != nil {
+	var watches watchCounts
+	if err := registerMetrics(cfg.Registerer, c, &watches); err != nil {
 		return nil, err
 	}
 	s.grpc = grpc.NewServer(serverOptions(&cfg, c)...)
-	svc := s.register()
+	svc := s.register(&watches)
 	mux, err := s.newMux(svc)
 	if err != nil {
 		return nil, err
@@ -62,9 +69,11 @@ type services struct {
 	cluster     *clusterServer
 	maintenance *maintenanceServer
 	auth        *authServer
+	watch       pb.WatchServer
+	lease       pb.LeaseServer
 }
 
-func (s *Server) register() services {
+func (s *Server) register(watches *watchCounts) services {
 	cfg := &s.cfg
 	svc := services{
 		kv: &kvServer{
@@ -74,16 +83,40 @@ func (s *Server) register() services {
 		cluster:     &clusterServer{cluster: cfg.Cluster, id: cfg.Identity},
 		maintenance: &maintenanceServer{m: cfg.Maintenance, alarms: cfg.Alarms, id: cfg.Identity},
 		auth:        &authServer{id: cfg.Identity},
+		watch:       pb.UnimplementedWatchServer{},
+		lease:       pb.UnimplementedLeaseServer{},
+	}
+	if cfg.OpenWatches != nil {
+		svc.watch = s.newWatchServer(watches)
+	}
+	if cfg.Leases != nil {
+		svc.lease = &leaseServer{
+			leases: cfg.Leases, id: cfg.Identity, quota: cfg.Quota, alarms: cfg.Alarms, draining: s.draining,
+		}
 	}
 	pb.RegisterKVServer(s.grpc, svc.kv)
 	pb.RegisterClusterServer(s.grpc, svc.cluster)
 	pb.RegisterMaintenanceServer(s.grpc, svc.maintenance)
 	pb.RegisterAuthServer(s.grpc, svc.auth)
-	pb.RegisterWatchServer(s.grpc, pb.UnimplementedWatchServer{})
-	pb.RegisterLeaseServer(s.grpc, pb.UnimplementedLeaseServer{})
+	pb.RegisterWatchServer(s.grpc, svc.watch)
+	pb.RegisterLeaseServer(s.grpc, svc.lease)
 	adminpb.RegisterAdminServer(s.grpc, &adminServer{admin: cfg.Admin})
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	return svc
+}
+
+func (s *Server) newWatchServer(counts *watchCounts) *watchServer {
+	cfg := &s.cfg
+	return &watchServer{
+		open: cfg.OpenWatches, id: cfg.Identity, stopper: cfg.Stopper, draining: s.draining, counts: counts,
+		limit: cfg.MaxRequestBytes + recvOverheadBytes,
+		config: watchfeed.StreamConfig{
+			WatchesMax:        cfg.WatchesMax,
+			QueueResponsesMax: cfg.WatchQueueResponsesMax,
+			QueueBytesMax:     cfg.WatchQueueBytesMax,
+			ProgressInterval:  cfg.WatchProgressInterval,
+		},
+	}
 }
 
 // streamWorkers is how many goroutines wait for calls. A call that finds none
@@ -157,10 +190,11 @@ func (s *Server) ServeHTTP(l net.Listener) error {
 	})
 }
 
-// Stop refuses new calls and waits for those under way; when ctx is done, it
-// ends them.
+// Stop refuses new calls, ends the streams of watches, and waits for the calls
+// under way; when ctx is done, it ends them.
 func (s *Server) Stop(ctx context.Context) {
 	s.health.Shutdown()
+	s.drain()
 	drained := make(chan struct{})
 	err := s.cfg.Stopper.Go("drain", func(context.Context) {
 		s.grpc.GracefulStop()

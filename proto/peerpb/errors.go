@@ -34,13 +34,6 @@ var (
 	// ErrLeaseNotFound: a request names a lease that does not exist. Package mvcc
 	// and package lease, which cannot see each other, both call it theirs.
 	ErrLeaseNotFound = errors.New("lease: requested lease not found")
-	// ErrLeaseNotDue: a lease was to be revoked only if it had expired.
-	ErrLeaseNotDue = errors.New("lease: not expired")
-	// ErrNeedsTxn: the request takes a cross-range transaction.
-	ErrNeedsTxn = errors.New("range: the request takes a transaction")
-	// ErrMarkMissing: a transaction may not attach keys to a lease here yet; it
-	// starts over.
-	ErrMarkMissing = errors.New("range: no mark of the lease")
 	// ErrStopping (retry elsewhere): the store stops.
 	ErrStopping = errors.New("range: the store stops")
 )
