@@ -34,7 +34,9 @@ type CorruptError struct {
 	Why string
 }
 
-func (e *CorruptError) Error() string { return fmt.Sprintf("lease: corrupt row at %x: %s", e.Key, e.Why) }
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("lease: corrupt row at %x: %s", e.Key, e.Why)
+}
 
 // Is makes errors.Is(err, ErrCorrupt) true.
 func (e *CorruptError) Is(target error) bool { return target == ErrCorrupt }

@@ -41,10 +41,11 @@ var grpcErrors = []struct {
 	{mvcc.ErrInvalidSortOption, rpctypes.ErrGRPCInvalidSortOption},
 	{mvcc.ErrTooManyOps, rpctypes.ErrGRPCTooManyOps},
 	{mvcc.ErrDuplicateKey, rpctypes.ErrGRPCDuplicateKey},
-	{mvcc.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound}, // lease.ErrNotFound too
+	{peerpb.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
 	{lease.ErrExpired, rpctypes.ErrGRPCLeaseNotFound},
 	{lease.ErrExists, rpctypes.ErrGRPCLeaseExist},
 	{lease.ErrTTLTooLarge, rpctypes.ErrGRPCLeaseTTLTooLarge},
+	{lease.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{mvcc.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
 	{mvcc.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
@@ -73,6 +74,7 @@ var grpcErrors = []struct {
 	{router.ErrStopping, rpctypes.ErrGRPCStopped},
 
 	{watchfeed.ErrClosed, rpctypes.ErrGRPCStopped},
+	{watchfeed.ErrTooManyWatches, rpctypes.ErrGRPCRequestTooManyRequests},
 
 	{engine.ErrDiskFull, rpctypes.ErrGRPCNoSpace},
 	{engine.ErrClosed, rpctypes.ErrGRPCStopped},

@@ -1,7 +1,6 @@
 package etcdapi
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -13,7 +12,12 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/etcdserverpb/gw"
 	"go.etcd.io/etcd/api/v3/version"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	electiongw "go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb/gw"
+	lockgw "go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb/gw"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/flotilladb/flotilla/internal/stop"
 )
 
 // newMux is all that is spoken over plain HTTP.
@@ -36,7 +40,7 @@ func (s *Server) newMux(svc services) (http.Handler, error) {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	if s.cfg.Gateway {
-		gateway, err := newGateway(s.cfg.Stopper.Context(), svc)
+		gateway, err := newGateway(s.cfg.Stopper, svc)
 		if err != nil {
 			return nil, err
 		}
@@ -61,9 +65,15 @@ func serveVersion(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body) // the client may be gone
 }
 
-// newGateway translates JSON to calls of the services, in this process. Streams
-// answer that they are not supported.
-func newGateway(ctx context.Context, svc services) (http.Handler, error) {
+// newGateway translates JSON to calls of the services, in this process. A stream
+// is a JSON value in each line, in both directions.
+func newGateway(st *stop.Stopper, svc services) (http.Handler, error) {
+	ctx := st.Context()
+	// What has streams is called as if over a connection.
+	conn := newLocalConn(st)
+	pb.RegisterWatchServer(conn, svc.watch)
+	pb.RegisterLeaseServer(conn, svc.lease)
+	v3electionpb.RegisterElectionServer(conn, svc.election)
 	mux := runtime.NewServeMux(runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{
 		Marshaler: &runtime.JSONPb{
 			MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true},
@@ -75,8 +85,10 @@ func newGateway(ctx context.Context, svc services) (http.Handler, error) {
 		gw.RegisterClusterHandlerServer(ctx, mux, svc.cluster),
 		gw.RegisterMaintenanceHandlerServer(ctx, mux, svc.maintenance),
 		gw.RegisterAuthHandlerServer(ctx, mux, svc.auth),
-		gw.RegisterLeaseHandlerServer(ctx, mux, pb.UnimplementedLeaseServer{}),
-		gw.RegisterWatchHandlerServer(ctx, mux, pb.UnimplementedWatchServer{}),
+		gw.RegisterLeaseHandlerClient(ctx, mux, pb.NewLeaseClient(conn)),
+		gw.RegisterWatchHandlerClient(ctx, mux, pb.NewWatchClient(conn)),
+		lockgw.RegisterLockHandlerServer(ctx, mux, svc.lock),
+		electiongw.RegisterElectionHandlerClient(ctx, mux, v3electionpb.NewElectionClient(conn)),
 	} {
 		if err != nil {
 			return nil, fmt.Errorf("etcdapi: JSON gateway: %w", err)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -71,6 +73,8 @@ type services struct {
 	auth        *authServer
 	watch       pb.WatchServer
 	lease       pb.LeaseServer
+	lock        v3lockpb.LockServer
+	election    v3electionpb.ElectionServer
 }
 
 func (s *Server) register(watches *watchCounts) services {
@@ -85,6 +89,8 @@ func (s *Server) register(watches *watchCounts) services {
 		auth:        &authServer{id: cfg.Identity},
 		watch:       pb.UnimplementedWatchServer{},
 		lease:       pb.UnimplementedLeaseServer{},
+		lock:        v3lockpb.UnimplementedLockServer{},
+		election:    v3electionpb.UnimplementedElectionServer{},
 	}
 	if cfg.OpenWatches != nil {
 		svc.watch = s.newWatchServer(watches)
@@ -94,12 +100,18 @@ func (s *Server) register(watches *watchCounts) services {
 			leases: cfg.Leases, id: cfg.Identity, quota: cfg.Quota, alarms: cfg.Alarms, draining: s.draining,
 		}
 	}
+	if cfg.OpenWatches != nil && cfg.Leases != nil {
+		q := s.newQueue(&svc)
+		svc.lock, svc.election = &lockServer{queue: q}, &electionServer{queue: q}
+	}
 	pb.RegisterKVServer(s.grpc, svc.kv)
 	pb.RegisterClusterServer(s.grpc, svc.cluster)
 	pb.RegisterMaintenanceServer(s.grpc, svc.maintenance)
 	pb.RegisterAuthServer(s.grpc, svc.auth)
 	pb.RegisterWatchServer(s.grpc, svc.watch)
 	pb.RegisterLeaseServer(s.grpc, svc.lease)
+	v3lockpb.RegisterLockServer(s.grpc, svc.lock)
+	v3electionpb.RegisterElectionServer(s.grpc, svc.election)
 	adminpb.RegisterAdminServer(s.grpc, &adminServer{admin: cfg.Admin})
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	return svc
@@ -109,13 +121,24 @@ func (s *Server) newWatchServer(counts *watchCounts) *watchServer {
 	cfg := &s.cfg
 	return &watchServer{
 		open: cfg.OpenWatches, id: cfg.Identity, stopper: cfg.Stopper, draining: s.draining, counts: counts,
-		limit: cfg.MaxRequestBytes + recvOverheadBytes,
-		config: watchfeed.StreamConfig{
-			WatchesMax:        cfg.WatchesMax,
-			QueueResponsesMax: cfg.WatchQueueResponsesMax,
-			QueueBytesMax:     cfg.WatchQueueBytesMax,
-			ProgressInterval:  cfg.WatchProgressInterval,
-		},
+		limit: cfg.MaxRequestBytes + recvOverheadBytes, config: s.streamConfig(cfg.WatchesMax),
+	}
+}
+
+func (s *Server) streamConfig(watches int) watchfeed.StreamConfig {
+	return watchfeed.StreamConfig{
+		WatchesMax:        watches,
+		QueueResponsesMax: s.cfg.WatchQueueResponsesMax,
+		QueueBytesMax:     s.cfg.WatchQueueBytesMax,
+		ProgressInterval:  s.cfg.WatchProgressInterval,
+	}
+}
+
+func (s *Server) newQueue(svc *services) *queue {
+	cfg := &s.cfg
+	return &queue{
+		kv: svc.kv, lease: svc.lease, open: cfg.OpenWatches, id: cfg.Identity,
+		config: s.streamConfig(1), timeout: cfg.RequestTimeout, draining: s.draining,
 	}
 }
 

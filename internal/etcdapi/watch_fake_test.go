@@ -155,10 +155,10 @@ func newFakeStream(ctx context.Context) *fakeStream {
 	return s
 }
 
-func (s *fakeStream) Context() context.Context       { return s.ctx }
-func (s *fakeStream) SetHeader(metadata.MD) error    { return nil }
-func (s *fakeStream) SendHeader(metadata.MD) error   { return nil }
-func (s *fakeStream) SetTrailer(metadata.MD)         {}
+func (s *fakeStream) Context() context.Context     { return s.ctx }
+func (s *fakeStream) SetHeader(metadata.MD) error  { return nil }
+func (s *fakeStream) SendHeader(metadata.MD) error { return nil }
+func (s *fakeStream) SetTrailer(metadata.MD)       {}
 
 func (s *fakeStream) RecvMsg(m any) error {
 	select {
