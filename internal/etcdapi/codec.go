@@ -14,8 +14,8 @@ import (
 )
 
 // codec turns messages into bytes and back for the whole server. The messages
-// of the KV service go through decode.go and encode.go, which know their fields
-// by heart; everything else, and every input that these do not expect (unknown
+// of the KV service and of renewals go through decode.go and encode.go, which know
+// their fields by heart; what goes to watches is bytes already; everything else, and every input that these do not expect (unknown
 // fields, groups, repeated parts of a oneof), goes through the protobuf library.
 // Either way the bytes and the messages are the same: codec_test.go fuzzes the
 // one against the other.
@@ -46,6 +46,8 @@ func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return unmarshalHot(data, m, decodeTxn)
 	case *pb.DeleteRangeRequest:
 		return unmarshalHot(data, m, decodeDeleteRange)
+	case *pb.LeaseKeepAliveRequest:
+		return unmarshalKeepAlive(data, m)
 	}
 	return c.rare.Unmarshal(data, v)
 }
@@ -65,6 +67,19 @@ func unmarshalHot[M message](data mem.BufferSlice, m M, decode func(M, []byte) b
 		return nil
 	}
 	return proto.Unmarshal(own, m)
+}
+
+// unmarshalKeepAlive decodes a renewal, of which nothing is kept: its bytes need
+// no copy.
+func unmarshalKeepAlive(data mem.BufferSlice, m *pb.LeaseKeepAliveRequest) error {
+	m.Reset()
+	if len(data) != 1 {
+		return proto.Unmarshal(data.Materialize(), m)
+	}
+	if b := data[0].ReadOnlyData(); !decodeKeepAlive(m, b) {
+		return proto.Unmarshal(b, m)
+	}
+	return nil
 }
 
 // Marshal encodes a response into a buffer of exactly its size; a large one
@@ -110,6 +125,8 @@ func sizeHot(v any) (n int, ok bool) {
 		return sizeDeleteRangeResponse(m), true
 	case *pb.RangeStreamResponse:
 		return sizeRangeStreamResponse(m), true
+	case *pb.LeaseKeepAliveResponse:
+		return sizeKeepAliveResponse(m), true
 	}
 	return 0, false
 }
@@ -128,6 +145,8 @@ func writeHot(b []byte, v any) {
 		w.deleteRangeResponse(m)
 	case *pb.RangeStreamResponse:
 		w.rangeStreamResponse(m)
+	case *pb.LeaseKeepAliveResponse:
+		w.keepAliveResponse(m)
 	}
 	w.done()
 }

@@ -14,13 +14,14 @@ import (
 
 // hotRequests makes an empty message of each kind that decode.go knows.
 func hotRequests() []proto.Message {
-	return []proto.Message{&pb.PutRequest{}, &pb.RangeRequest{}, &pb.TxnRequest{}, &pb.DeleteRangeRequest{}}
+	return []proto.Message{&pb.PutRequest{}, &pb.RangeRequest{}, &pb.TxnRequest{}, &pb.DeleteRangeRequest{}, &pb.LeaseKeepAliveRequest{}}
 }
 
 // hotResponses makes an empty message of each kind that encode.go knows.
 func hotResponses() []proto.Message {
 	return []proto.Message{
 		&pb.PutResponse{}, &pb.RangeResponse{}, &pb.TxnResponse{}, &pb.DeleteRangeResponse{}, &pb.RangeStreamResponse{},
+		&pb.LeaseKeepAliveResponse{},
 	}
 }
 
@@ -106,7 +107,7 @@ func FuzzEncodeResponse(f *testing.F) {
 func TestCodecAgreesWithProtobuf(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for range 500 {
-		for _, m := range []proto.Message{randomPut(rng), randomRange(rng), randomTxn(rng, 3), randomDelete(rng)} {
+		for _, m := range []proto.Message{randomPut(rng), randomRange(rng), randomTxn(rng, 3), randomDelete(rng), randomKeepAlive(rng)} {
 			data, err := proto.Marshal(m)
 			if err != nil {
 				t.Fatal(err)
@@ -121,6 +122,7 @@ func TestCodecAgreesWithProtobuf(t *testing.T) {
 		for _, m := range []proto.Message{
 			randomPutResponse(rng), randomRangeResponse(rng), randomDeleteResponse(rng), randomTxnResponse(rng, 3),
 			&pb.RangeStreamResponse{RangeResponse: randomRangeResponse(rng)},
+			&pb.LeaseKeepAliveResponse{Header: randomHeader(rng), ID: randomInt(rng), TTL: randomInt(rng)},
 		} {
 			checkEncode(t, m)
 		}
@@ -149,6 +151,10 @@ func TestDecodersTakeCommonRequests(t *testing.T) {
 		get, _ := proto.Marshal(randomRange(rng))
 		del, _ := proto.Marshal(randomDelete(rng))
 		txn, _ := proto.Marshal(randomTxn(rng, 3))
+		alive, _ := proto.Marshal(randomKeepAlive(rng))
+		if !decodeKeepAlive(new(pb.LeaseKeepAliveRequest), alive) {
+			t.Fatalf("a decoder gave up: %x", alive)
+		}
 		if !decodePut(new(pb.PutRequest), put) || !decodeRange(new(pb.RangeRequest), get) ||
 			!decodeDeleteRange(new(pb.DeleteRangeRequest), del) || !decodeTxn(new(pb.TxnRequest), txn) {
 			t.Fatalf("a decoder gave up: %x %x %x %x", put, get, del, txn)

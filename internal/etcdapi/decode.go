@@ -5,7 +5,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Requests of the KV service out of bytes. A decoder knows its message's fields
+// Requests of the KV service, and renewals, out of bytes. A decoder knows its message's fields
 // and answers false at anything else; the caller then asks the protobuf library.
 // So what is rejected here is never refused, only slower.
 //
@@ -180,6 +180,18 @@ func decodeDeleteRange(m *pb.DeleteRangeRequest, b []byte) bool {
 		default:
 			f.unexpected()
 		}
+	}
+	return !f.bad
+}
+
+func decodeKeepAlive(m *pb.LeaseKeepAliveRequest, b []byte) bool {
+	f := fields{rest: b}
+	for tag := f.next(); tag != 0; tag = f.next() {
+		if tag != tagVarint1 {
+			f.unexpected()
+			break
+		}
+		m.ID = f.int()
 	}
 	return !f.bad
 }

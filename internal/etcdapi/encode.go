@@ -9,7 +9,7 @@ import (
 	"github.com/flotilladb/flotilla/internal/invariant"
 )
 
-// Responses of the KV service as bytes. A response is measured once and then
+// Responses of the KV service and to renewals as bytes. A response is measured once and then
 // written from its end to its beginning: the length of a nested message is then
 // known when it has to be written, without measuring it again.
 //
@@ -236,6 +236,22 @@ func (w *backWriter) deleteRangeResponse(m *pb.DeleteRangeResponse) {
 	}
 	w.kvs(3, m.PrevKvs)
 	w.int(2, m.Deleted)
+	w.header(m.Header)
+}
+
+func sizeKeepAliveResponse(m *pb.LeaseKeepAliveResponse) int {
+	if m == nil {
+		return 0
+	}
+	return sizeHeader(m.Header) + sizeInt(m.ID) + sizeInt(m.TTL)
+}
+
+func (w *backWriter) keepAliveResponse(m *pb.LeaseKeepAliveResponse) {
+	if m == nil {
+		return
+	}
+	w.int(3, m.TTL)
+	w.int(2, m.ID)
 	w.header(m.Header)
 }
 

@@ -162,3 +162,33 @@ func randomTxnResponse(rng *rand.Rand, depth int) *pb.TxnResponse {
 	}
 	return m
 }
+
+func randomKeepAlive(rng *rand.Rand) *pb.LeaseKeepAliveRequest {
+	return &pb.LeaseKeepAliveRequest{ID: randomInt(rng)}
+}
+
+// randomWatchResponse has a header as the server writes it, and now and then an
+// event that is too long to copy.
+func randomWatchResponse(rng *rand.Rand, header *pb.ResponseHeader) *pb.WatchResponse {
+	m := &pb.WatchResponse{
+		Header: &pb.ResponseHeader{
+			ClusterId: header.ClusterId, MemberId: header.MemberId, RaftTerm: header.RaftTerm, Revision: randomInt(rng),
+		},
+		WatchId: randomInt(rng), Created: randomBool(rng), Canceled: randomBool(rng),
+		CompactRevision: randomInt(rng), Fragment: randomBool(rng),
+	}
+	if randomBool(rng) {
+		m.CancelReason = "a reason"
+	}
+	for range rng.IntN(5) {
+		ev := &mvccpb.Event{Type: mvccpb.Event_EventType(rng.IntN(2)), Kv: randomKV(rng)}
+		if randomBool(rng) {
+			ev.PrevKv = randomKV(rng)
+		}
+		if rng.IntN(8) == 0 {
+			ev.Kv.Value = make([]byte, sharedEventBytes-50+rng.IntN(100))
+		}
+		m.Events = append(m.Events, ev)
+	}
+	return m
+}
