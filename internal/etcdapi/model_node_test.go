@@ -296,7 +296,7 @@ func (n *modelNode) tellLocked(s *modelStream, w *modelWatch) {
 				Kind: watchfeed.Events, ID: w.ID, Revision: e.Main, PrevKV: w.PrevKV, Fragment: w.Fragment,
 			}
 		}
-		r.Events = append(r.Events, testEvent(n.t, ev))
+		r.Events = append(r.Events, testEvent(ev))
 	}
 	flush()
 	w.next = now + 1

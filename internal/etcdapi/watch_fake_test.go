@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -128,14 +127,13 @@ func (h *fakeHub) takeAsked() []string {
 	return out
 }
 
-// testEvent makes an event out of "put k v rev" and its like.
-func testEvent(t testing.TB, ev *mvccpb.Event) *watchfeed.Event {
-	t.Helper()
-	e, err := watchfeed.NewEvent(ev)
-	if err != nil {
-		t.Fatal(err)
+// testEvent makes the hub's event of what a client gets.
+func testEvent(ev *mvccpb.Event) *watchfeed.Event {
+	kv := ev.Kv
+	return &watchfeed.Event{
+		Revision: kv.ModRevision, CreateRevision: kv.CreateRevision, Version: kv.Version, Lease: kv.Lease,
+		Key: kv.Key, Value: kv.Value, PrevKV: ev.PrevKv, Tombstone: ev.Type == mvccpb.Event_DELETE,
 	}
-	return e
 }
 
 // fakeStream is the client's end of a stream, and gRPC.
@@ -244,6 +242,6 @@ func newTestWatchServer(f *fakeNode, h *fakeHub, st *stop.Stopper) *watchServer 
 	return &watchServer{
 		open: h.open, id: f, stopper: st, draining: st.Context(), counts: &watchCounts{},
 		limit:  3<<19 + recvOverheadBytes,
-		config: watchfeed.StreamConfig{WatchesMax: 1 << 20, QueueResponsesMax: 100, QueueBytesMax: 1 << 20, ProgressInterval: 1},
+		config: watchfeed.StreamConfig{WatchesMax: 1 << 20, QueueResponsesMax: 100, QueueBytesMax: 1 << 20},
 	}
 }

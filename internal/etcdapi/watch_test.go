@@ -208,14 +208,14 @@ func parseEvent(t *testing.T, word string) *watchfeed.Event {
 	scan(t, at, &ev.Kv.ModRevision)
 	if !put {
 		ev.Type = mvccpb.Event_DELETE
-		return testEvent(t, ev)
+		return testEvent(ev)
 	}
 	ev.Kv.Value = []byte(value)
 	var n int
 	if _, err := fmt.Sscanf(value, "%dbytes", &n); err == nil {
 		ev.Kv.Value = make([]byte, n)
 	}
-	return testEvent(t, ev)
+	return testEvent(ev)
 }
 
 func (s *watchScript) report() string {
