@@ -143,9 +143,12 @@ func (c localClient) SendMsg(m any) error {
 	select {
 	case c.requests <- proto.Clone(m.(proto.Message)):
 		return nil
+	case <-c.ctx.Done():
+	}
+	select {
 	case <-c.done:
 		return io.EOF // RecvMsg has the handler's error
-	case <-c.ctx.Done():
+	default:
 		return asStatus(c.ctx.Err())
 	}
 }
