@@ -22,6 +22,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/grpclog"
 	"go.etcd.io/etcd/api/v3/version"
 )
 
@@ -31,6 +32,9 @@ const (
 )
 
 func main() {
+	// gRPC and the JSON gateway write lines of their own to stderr, such as that a
+	// client went away in the middle of a stream.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	args := os.Args[1:]
 	if filepath.Base(os.Args[0]) == "etcd" && !(len(args) == 1 && args[0] == "--version") {
 		args = append([]string{"server"}, args...)

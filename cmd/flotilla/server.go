@@ -27,7 +27,7 @@ import (
 )
 
 // stopTimeout is how long an orderly stop may take before calls under way are
-// cut off. A watch never ends by itself, so this is often used up.
+// cut off. Watches end at once; a stream of renewals lasts as long as its client.
 const stopTimeout = 5 * time.Second
 
 func newServer(a *app) *cobra.Command {
@@ -135,22 +135,28 @@ func stopAll(api *etcdapi.Server, n *node.Node, stopper *stop.Stopper) error {
 	return n.Stop(nodeCtx)
 }
 
+// apiConfig joins what the flags say with what the node is. What there is no flag
+// for keeps its default.
+func apiConfig(cfg *config.Config, n *node.Node) etcdapi.Config {
+	c := etcdapi.DefaultConfig()
+	c.KV, c.Identity, c.Maintenance, c.Alarms, c.Cluster, c.Admin, c.Quota = n.KV(), n, n, n, n, n, n
+	c.MaxTxnOps, c.MaxRequestBytes = cfg.MaxTxnOps, cfg.MaxRequestBytes
+	c.MaxConcurrentStreams = cfg.MaxConcurrentStreams
+	c.RequestTimeout = cfg.RequestTimeout()
+	c.KeepaliveMinTime = cfg.GRPCKeepaliveMinTime
+	c.KeepaliveInterval = cfg.GRPCKeepaliveInterval
+	c.KeepaliveTimeout = cfg.GRPCKeepaliveTimeout
+	c.WatchProgressInterval = cfg.WatchProgressNotifyInterval
+	c.Pprof, c.Gateway = cfg.EnablePprof, cfg.EnableGateway
+	return c
+}
+
 func startAPI(cfg *config.Config, n *node.Node, listeners *listeners, stopper *stop.Stopper,
 	registry *prometheus.Registry, logger *slog.Logger,
 ) (*etcdapi.Server, error) {
-	api, err := etcdapi.New(etcdapi.Config{
-		KV: n.KV(), Identity: n, Maintenance: n, Alarms: n, Cluster: n, Admin: n, Quota: n,
-		Stopper: stopper, Logger: logger, Registerer: registry, Gatherer: registry,
-		MaxTxnOps: cfg.MaxTxnOps, MaxRequestBytes: cfg.MaxRequestBytes,
-		MaxConcurrentStreams: cfg.MaxConcurrentStreams,
-		RequestTimeout:       cfg.RequestTimeout(),
-		SniffTimeout:         etcdapi.DefaultConfig().SniffTimeout,
-		KeepaliveMinTime:     cfg.GRPCKeepaliveMinTime,
-		KeepaliveInterval:    cfg.GRPCKeepaliveInterval,
-		KeepaliveTimeout:     cfg.GRPCKeepaliveTimeout,
-		Pprof:                cfg.EnablePprof,
-		Gateway:              cfg.EnableGateway,
-	})
+	c := apiConfig(cfg, n)
+	c.Stopper, c.Logger, c.Registerer, c.Gatherer = stopper, logger, registry, registry
+	api, err := etcdapi.New(c)
 	if err != nil {
 		return nil, err
 	}

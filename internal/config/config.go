@@ -52,6 +52,10 @@ type Config struct {
 	GRPCKeepaliveInterval time.Duration // of ours; 0: none
 	GRPCKeepaliveTimeout  time.Duration // until a silent connection is closed; 0: never
 
+	// WatchProgressNotifyInterval is after how much silence a watch that asked for
+	// it is told how far it is.
+	WatchProgressNotifyInterval time.Duration
+
 	EnablePprof   bool
 	EnableGateway bool // JSON under /v3
 
@@ -90,6 +94,9 @@ const (
 	maxRequestBytesMax  = 512 << 20
 	cacheBytesMin       = 1 << 20
 	compactionPeriodMin = 10 * time.Nanosecond // sampled ten times
+
+	watchProgressByDefault = 10 * time.Minute
+	watchProgressMin       = 100 * time.Millisecond
 )
 
 // Validate reports the first thing that is wrong.
@@ -217,6 +224,8 @@ func (c *Config) checkLimits() error {
 		return bad("grpc-keepalive-interval", "%v: want 0 (never) or more", c.GRPCKeepaliveInterval)
 	case c.GRPCKeepaliveTimeout < 0:
 		return bad("grpc-keepalive-timeout", "%v: want 0 (never) or more", c.GRPCKeepaliveTimeout)
+	case c.WatchProgressNotifyInterval < watchProgressMin:
+		return bad("watch-progress-notify-interval", "%v: want at least %v", c.WatchProgressNotifyInterval, watchProgressMin)
 	case c.CacheBytes < cacheBytesMin:
 		return bad("cache-bytes", "%d: want at least %d", c.CacheBytes, cacheBytesMin)
 	case c.GCPercent <= 0:

@@ -128,6 +128,21 @@ func TestCompaction(t *testing.T) {
 	}
 }
 
+func TestWatchProgressInterval(t *testing.T) {
+	for args, want := range map[string]time.Duration{
+		"": 10 * time.Minute, "0": 10 * time.Minute, "-1s": 10 * time.Minute, "1ms": 100 * time.Millisecond, "5s": 5 * time.Second,
+	} {
+		var line []string
+		if args != "" {
+			line = []string{"--watch-progress-notify-interval=" + args}
+		}
+		c, err := load(t, nil, line...)
+		if err != nil || c.WatchProgressNotifyInterval != want || (len(c.Warnings) == 1) != (args == "1ms") {
+			t.Errorf("%q: %v, %v", args, c, err)
+		}
+	}
+}
+
 // The command line, then our variables, then etcd's.
 func TestEnvironment(t *testing.T) {
 	environ := []string{

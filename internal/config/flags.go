@@ -48,6 +48,7 @@ func AddFlags(fs *pflag.FlagSet) *Flags {
 	fs.DurationVar(&c.GRPCKeepaliveTimeout, "grpc-keepalive-timeout", 20*time.Second, "wait for the answer before the connection is closed; 0 is for ever")
 	fs.StringVar(&f.compactMode, "auto-compaction-mode", "periodic", "what --auto-compaction-retention counts: periodic (time) or revision")
 	fs.StringVar(&f.compactKeep, "auto-compaction-retention", "0", "history to keep: a time such as 5m, a number of hours, or of revisions; 0 is all")
+	fs.DurationVar(&c.WatchProgressNotifyInterval, "watch-progress-notify-interval", watchProgressByDefault, "silence after which a watch that asked for it is told how far it is")
 	fs.BoolVar(&c.EnablePprof, "enable-pprof", false, "serve profiles at /debug/pprof")
 	fs.BoolVar(&c.EnableGateway, "enable-grpc-gateway", true, "serve the JSON API under /v3")
 	fs.StringVar(&f.logger, "logger", "zap", "taken for etcd's sake; zap is the only value")
@@ -97,7 +98,7 @@ func ignoredFlags() []flagOfEtcd {
 		{name: "compaction-batch-limit"}, {name: "compaction-sleep-interval"},
 		{name: "compact-hash-check-time"}, {name: "corrupt-check-time"}, {name: "downgrade-check-time"},
 		{name: "warning-apply-duration"}, {name: "warning-unary-request-duration"},
-		{name: "watch-progress-notify-interval"}, {name: "metrics"}, {name: "v2-deprecation"},
+		{name: "metrics"}, {name: "v2-deprecation"},
 		{name: "bcrypt-cost"}, {name: "auth-token-ttl"}, {name: "self-signed-cert-validity"},
 		{name: "discovery-dial-timeout"}, {name: "discovery-request-timeout"},
 		{name: "discovery-keepalive-time"}, {name: "discovery-keepalive-timeout"}, {name: "discovery-fallback"},

@@ -108,7 +108,20 @@ func (f *Flags) parse(c *Config) (err error) {
 	c.ElectionTimeout = time.Duration(f.electionMs) * time.Millisecond
 	c.MaxTxnOps = int(min(f.maxTxnOps, 1<<31-1))
 	c.MaxRequestBytes = int(min(f.maxRequestSize, 1<<31-1))
+	c.watchProgress()
 	return f.parseCompaction(c)
+}
+
+// watchProgress takes any interval, as etcd does: none is the default, and one
+// that is too short is raised.
+func (c *Config) watchProgress() {
+	switch d := c.WatchProgressNotifyInterval; {
+	case d <= 0:
+		c.WatchProgressNotifyInterval = watchProgressByDefault
+	case d < watchProgressMin:
+		c.WatchProgressNotifyInterval = watchProgressMin
+		c.Warnings = append(c.Warnings, fmt.Sprintf("--watch-progress-notify-interval: %v is raised to %v", d, watchProgressMin))
+	}
 }
 
 func splitList(text string) (items []string) {

@@ -67,6 +67,7 @@ func homes(importPath string) (allowed []string, restricted bool) {
 		"google.golang.org/grpc":            {"cmd/flotilla", "internal/node", "internal/etcdapi", "internal/rpc", "internal/sim", "internal/model", "proto/", "bench", "bench/"},
 		"github.com/grpc-ecosystem/":        {"internal/etcdapi", "internal/node"},
 		"github.com/anishathalye/":          {"internal/sim"},
+		"go.etcd.io/etcd/server/":           {"internal/etcdapi"}, // wire types of Lock and Election
 		"github.com/cockroachdb/datadriven": {},
 	} {
 		if strings.HasPrefix(importPath, prefix) {
