@@ -22,8 +22,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc/grpclog"
 	"go.etcd.io/etcd/api/v3/version"
+	"google.golang.org/grpc/grpclog"
 )
 
 const (
