@@ -67,10 +67,20 @@ func (m *marks) clear() { m.byID, m.order = nil, nil }
 // registration asks a lease's home to note spans.
 type registration struct {
 	id      int64
-	waiting []*work
+	waiting []registering
+	// handout is when the question leaves the store.
+	handout uint64
 	// spoiled: a revoke of the lease was prepared here after the home was asked.
 	// What it answers may be of before the revoke.
 	spoiled bool
+}
+
+// registering is a request that waits for a registration. That the lease is absent
+// counts for those that came before the home was asked: to a later one an answer
+// that is on its way may be of before its lease was granted.
+type registering struct {
+	work  *work
+	early bool
 }
 
 // leaseOf says whether a key may be attached to a lease, to a request that is
@@ -109,14 +119,14 @@ func (r *Replica) register(w *work, uses []peerpb.LeaseUse) {
 		w.registers++
 		reg := r.regs[u.Lease]
 		if reg == nil {
-			reg = &registration{id: u.Lease}
+			reg = &registration{id: u.Lease, handout: r.store.handout}
 			if r.regs == nil {
 				r.regs = make(map[int64]*registration)
 			}
 			r.regs[u.Lease] = reg
 			r.store.send(keys.Lease(u.Lease), r.registerRequest(u.Lease, uses), pushOf{rangeID: r.desc.ID(), reg: reg})
 		}
-		reg.waiting = append(reg.waiting, w)
+		reg.waiting = append(reg.waiting, registering{w, reg.handout == r.store.handout})
 	}
 }
 
@@ -189,10 +199,12 @@ func (r *Replica) registered(reg *registration, rep peerpb.Reply) {
 	if body != nil && rep.Err == nil && !reg.spoiled && !r.locks.ending(reg.id, false) {
 		r.marks.add(reg.id, body.Number, body.Spans)
 	}
-	for _, w := range reg.waiting {
-		if absent {
+	for _, wait := range reg.waiting {
+		w := wait.work
+		switch {
+		case absent && wait.early:
 			w.absent = append(w.absent, reg.id)
-		} else if body == nil {
+		case body == nil && !absent:
 			w.failed = true
 		}
 		if w.registers--; w.registers == 0 {
@@ -223,7 +235,8 @@ func (r *Replica) dropRegistrations(err error) {
 	}
 	slices.Sort(ids)
 	for _, id := range ids {
-		for _, w := range r.regs[id].waiting {
+		for _, wait := range r.regs[id].waiting {
+			w := wait.work
 			if w.registers--; w.registers == 0 {
 				r.store.reply(w.req.ID, nil, err)
 			}

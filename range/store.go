@@ -123,6 +123,7 @@ type Store struct {
 	timed   []*Replica
 	touched []*Replica // whose Bound may have changed since Touched
 	sends   uint64     // the ID of the last of Output.Sends
+	handout uint64     // counts the calls of Output
 
 	// known is the highest revision that was current, as far as the store heard: a
 	// request may read there. What is given out above it may be in use, but a
@@ -405,6 +406,7 @@ func (s *Store) PutBack(asks []Ask) { s.asks = append(slices.Clone(asks), s.asks
 // Output returns what is for others of the node and forgets it. It is valid until
 // the next call.
 func (s *Store) Output() Output {
+	s.handout++
 	out := s.out
 	clear(s.spareOut.Replies)
 	s.out = Output{Replies: s.spareOut.Replies[:0]}

@@ -40,6 +40,8 @@ type txnScript struct {
 	stalled bool
 	tokens  []uint64
 	out     strings.Builder
+	// hook, if set, takes replies before they are shown.
+	hook func(peerpb.Reply) bool
 }
 
 func (s *txnScript) open() {
@@ -111,7 +113,7 @@ func (s *txnScript) commit(rd Ready) {
 func (s *txnScript) show() {
 	out := s.store.Output()
 	for _, rep := range out.Replies {
-		if rep.ID == 0 {
+		if rep.ID == 0 || s.hook != nil && s.hook(rep) {
 			continue
 		}
 		switch b := rep.Body.(type) {
@@ -136,6 +138,9 @@ func (s *txnScript) show() {
 				fmt.Fprintf(&s.out, "reply %d: %s\n", rep.ID, strings.TrimPrefix(fmt.Sprintf("%T", rep.Body), "*peerpb."))
 			}
 		}
+	}
+	for _, e := range out.Expired {
+		fmt.Fprintf(&s.out, "expired: lease %d\n", e.ID)
 	}
 	for _, q := range out.Sends {
 		s.sends = append(s.sends, q)
