@@ -84,6 +84,8 @@ func (c *Core) catchUp(p *place) {
 	c.joinGroup(p)
 	low, prev, ok := c.lowest(p)
 	switch {
+	case len(x.catching) == 0:
+		c.dropWindows(p)
 	case !ok:
 		c.maybeReadOn(p)
 	case c.ringsCover(g, low):

@@ -269,7 +269,8 @@ type Output struct {
 	Stream StreamID
 	// Responses are in order, and valid until the next call of Ready.
 	Responses []Response
-	// Full: the core wants to hear at once, by Drained, when some were taken.
+	// Full: the core wants to hear at once, by Drained, whenever some are taken,
+	// until all are.
 	Full bool
 }
 

@@ -126,6 +126,10 @@ func (rs *rings) add(r *ring, u *update) {
 	r.add(u)
 	rs.arrived.push(u)
 	rs.bytes += u.size
+	rs.evict()
+}
+
+func (rs *rings) evict() {
 	for rs.bytes > rs.bytesMax && rs.arrived.len() > 0 {
 		if old := rs.arrived.pop(); old.ring != nil {
 			rs.cut(old.ring, old.rev)
@@ -148,6 +152,7 @@ func (rs *rings) grown(u *update, by int) {
 	if u != nil && u.ring != nil {
 		u.size += by
 		rs.bytes += by
+		rs.evict()
 	}
 }
 

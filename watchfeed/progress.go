@@ -51,9 +51,10 @@ func (c *Core) maybeAnswer(s *stream) {
 	for g := range s.groups {
 		low = min(low, g.released)
 	}
-	if low < s.asked {
+	if low < max(s.asked, s.said) {
 		return
 	}
+	s.said = low
 	c.push(s, Response{Kind: StreamProgress, ID: -1, Revision: int64(low)})
 	if s.asked = s.latest; low >= s.latest {
 		s.asked = 0
@@ -80,6 +81,7 @@ func (c *Core) progressTick() {
 			c.advance(g)
 			// Not below what it was created at, or its client would go back.
 			if !w.has(sent|catching) && g.released >= w.next-1 {
+				w.stream.said = max(w.stream.said, g.released)
 				c.push(w.stream, Response{Kind: Progress, ID: w.id, Revision: int64(g.released)})
 			}
 		}

@@ -89,7 +89,10 @@ func (c *Core) startScan(p *place) {
 				next, has = win.through+1, true
 			}
 		}
-		if has && (!found || next < low) {
+		switch {
+		case !has:
+			c.block(w)
+		case !found || next < low:
 			low, found = next, true
 		}
 	}
@@ -175,6 +178,9 @@ func (c *Core) again(s *scan) {
 func (c *Core) placeScanned(s *scan, r *Scanned) {
 	p, x := s.place, s.place.ext
 	x.scan = nil
+	if len(x.catching) == 0 {
+		return // nobody wants it any more
+	}
 	if r.Removed <= s.From+1 {
 		win := &window{id: s.ID, from: s.From, through: r.Through, events: r.Events, bytes: r.Bytes, prev: s.Prev}
 		x.windows = append(x.windows, win)

@@ -32,7 +32,10 @@ type stream struct {
 	// asked is the revision at the first unanswered request for progress, latest
 	// at the last; 0: none.
 	asked, latest Revision
-	noLeader      bool // its client was told
+	// said is the highest revision of any progress that its client was told: what
+	// is told of the stream does not go back behind what was told of a watch.
+	said     Revision
+	noLeader bool // its client was told
 }
 
 // room reports whether the stream takes another response with events.
@@ -90,6 +93,10 @@ func (c *Core) Create(id StreamID, req *CreateRequest, now Revision) {
 	}
 	s.watches.add(w)
 	c.stats.Watches++
+	if s.asked != 0 {
+		// The answer is for the new watch too, and must not be below its beginning.
+		s.asked, s.latest = now, now
+	}
 	c.join(w, req.Key, req.End)
 	if w.has(wantsProgress) {
 		c.idle.push(progressDue{at: c.now.Add(c.cfg.ProgressInterval), w: w})
@@ -119,7 +126,6 @@ func (c *Core) join(w *watcher, key, end []byte) {
 	if w.next > g.released {
 		return
 	}
-	c.advance(g)
 	c.startCatching(w)
 	c.poke(p)
 }
@@ -148,6 +154,9 @@ func (c *Core) drop(w *watcher) {
 	if w.has(catching) {
 		p.caught(w)
 		c.synced(w)
+		if c.poke(p); len(p.ext.catching) == 0 {
+			c.dropWindows(p)
+		}
 	}
 	if w.has(ahead) {
 		w.flags &^= ahead
