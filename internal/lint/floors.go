@@ -23,7 +23,7 @@ func floorOf(rel string) (floor int, known bool) {
 	switch rel {
 	case "cmd/flotilla":
 		return 8, true
-	case "internal/node", "internal/config":
+	case "internal/node", "internal/config", "bench/load":
 		return 7, true
 	case "internal/etcdapi", "internal/rpc", "internal/gossip":
 		return 6, true
