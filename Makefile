@@ -10,7 +10,7 @@ BENCH    ?=
 # What is tested with real processes and real etcd lies in modules of its own.
 NESTED := e2e
 
-.PHONY: build run test check race sim planted replay e2e difftest bench bench-tools proto rewrite clean
+.PHONY: build run test check race sim planted replay e2e difftest bench bench-watch bench-tools proto rewrite clean
 
 build:
 	$(GO) build -o bin/flotilla ./cmd/flotilla
@@ -64,6 +64,11 @@ bench: build bench-tools
 	$(GO) build -o bin/bench ./bench
 	$(GO) build -o bin/nullserver ./bench/nullserver
 	bin/bench $(BENCH)
+
+# Watches and leases against their bars. All of it takes about an hour a run.
+bench-watch: build bench-tools
+	$(GO) build -o bin/bench ./bench
+	bin/bench -workloads watch,lease -systems etcd,flotilla,flotilla64 -runs 3 $(BENCH)
 
 proto:
 	proto/generate.sh

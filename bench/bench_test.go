@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,5 +68,49 @@ func TestChoose(t *testing.T) {
 	}
 	if got, err := choose("range,put"); err != nil || len(got) != 2 || got[0].name != "range" {
 		t.Fatalf("chose %v, %v", got, err)
+	}
+	if got, err := choose("lease,watchlat"); err != nil || len(got) != 4 || got[3].name != "watchlat" {
+		t.Fatalf("chose %v, %v", got, err)
+	}
+	seen := map[string]bool{}
+	for _, name := range workloadNames() {
+		if seen[name] {
+			t.Errorf("two are called %s", name)
+		}
+		seen[name] = true
+	}
+}
+
+func TestBars(t *testing.T) {
+	figures := []Figure{
+		{Workload: "a", System: "etcd", Run: 1, PerSecond: 100, CPUMicros: 10},
+		{Workload: "a", System: "flotilla", Run: 1, PerSecond: 120, CPUMicros: 7, More: map[string]float64{"growth_mb": 5, "wrong": 2}},
+	}
+	var out strings.Builder
+	printBars(&out, figures, []bar{
+		{workload: "a", system: "flotilla", figure: "ops/s", least: true, limit: 1.3, ofEtcd: true},
+		{workload: "a", system: "flotilla", figure: "ops/s", least: true, limit: 120},
+		{workload: "a", system: "flotilla", figure: "CPU us/op", limit: 0.7, ofEtcd: true},
+		{workload: "a", system: "flotilla", figure: "growth_mb", limit: 4},
+		{workload: "b", system: "flotilla", figure: "growth_mb", limit: 4},
+	})
+	want := `bar MISSED  a flotilla run 1: 2 things went wrong
+bar MISSED  a flotilla: ops/s 120 >= 130, 1.3 x etcd's
+bar reached a flotilla: ops/s 120 >= 120
+bar reached a flotilla: CPU us/op 7 <= 7, 0.7 x etcd's
+bar MISSED  a flotilla: growth_mb 5 <= 4
+`
+	if out.String() != want {
+		t.Fatalf("got\n%swant\n%s", out.String(), want)
+	}
+}
+
+// Every bar is about a workload and a system that it runs on.
+func TestBarsHaveWorkloads(t *testing.T) {
+	for _, b := range watchBars() {
+		chosen, err := choose(b.workload)
+		if err != nil || len(chosen) != 1 || !slices.Contains(chosen[0].systems, b.system) || !slices.Contains(chosen[0].systems, "etcd") {
+			t.Errorf("%+v: %v", b, err)
+		}
 	}
 }

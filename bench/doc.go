@@ -3,6 +3,7 @@
 //	make bench                                     everything, five runs, medians
 //	make bench BENCH="-quick"                      a tenth of it, once
 //	make bench BENCH="-workloads put,range -runs 3"
+//	make bench-watch                               watches and leases, against their bars
 //
 // Every figure is taken from a server that was just started on an empty folder
 // of its own, with syncs on. The systems take turns within a run, so that a

@@ -29,7 +29,7 @@ func parse() options {
 	var o options
 	flag.IntVar(&o.runs, "runs", 5, "runs of each workload on each system; the table shows medians")
 	flag.BoolVar(&o.quick, "quick", false, "one run, with a tenth of the operations")
-	flag.StringVar(&o.workloads, "workloads", "", "comma-separated; empty is all of: "+strings.Join(workloadNames(), ","))
+	flag.StringVar(&o.workloads, "workloads", "kv", "comma-separated, whole suites or single ones of: "+strings.Join(workloadNames(), ","))
 	flag.StringVar(&o.systems, "systems", "null,etcd,flotilla,flotilla64", "comma-separated; flotilla64 has 64 ranges over the keyspace")
 	flag.StringVar(&o.json, "json", "", "file for every single figure")
 	flag.StringVar(&o.bin, "bin", "bin", "folder of the programs")
@@ -79,6 +79,10 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	printTable(os.Stdout, figures)
+	printBars(os.Stdout, figures, watchBars())
+	if o.quick {
+		fmt.Println("The bars are for runs of full size; this one was a tenth.")
+	}
 	if o.json == "" {
 		return failed
 	}

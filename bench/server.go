@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/flotilladb/flotilla/bench/load"
 	"github.com/flotilladb/flotilla/proto/adminpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
@@ -165,17 +163,10 @@ func (s *server) kill() {
 	s.cmd = nil
 }
 
-// cpu is the user and system time used so far.
+// cpu is the user and system time used so far, 0 if the process is not there.
 func (s *server) cpu() time.Duration {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	// The name in parentheses may hold blanks: count from behind it.
-	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
-	user, _ := strconv.ParseInt(fields[11], 10, 64)
-	system, _ := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * (time.Second / 100)
+	used, _ := load.CPU(s.cmd.Process.Pid)
+	return used
 }
 
 // rssMB is the memory that the process holds now, in MB (10^6 bytes).
@@ -183,17 +174,8 @@ func (s *server) rssMB() float64 {
 	if s.cmd == nil {
 		return 0
 	}
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(raw)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			return kb * 1024 / 1e6
-		}
-	}
-	return 0
+	held, _ := load.RSS(s.cmd.Process.Pid)
+	return float64(held) / 1e6
 }
 
 // diskMB is the size of all files of the data folder.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -27,6 +28,11 @@ type workload struct {
 	run     func(ctx context.Context, b *bench) (Figure, error)
 }
 
+// suites are the workloads by suite; each can be chosen as a whole.
+func suites() map[string][]workload {
+	return map[string][]workload{"kv": workloads(), "watch": watchWorkloads(), "lease": leaseWorkloads()}
+}
+
 func workloads() []workload {
 	all := []string{"null", "etcd", "flotilla", "flotilla64"}
 	real := []string{"etcd", "flotilla", "flotilla64"}
@@ -47,27 +53,31 @@ func workloads() []workload {
 
 func workloadNames() []string {
 	var names []string
-	for _, w := range workloads() {
-		names = append(names, w.name)
+	for suite, all := range suites() {
+		names = append(names, suite)
+		for _, w := range all {
+			names = append(names, w.name)
+		}
 	}
+	slices.Sort(names)
 	return names
 }
 
-// choose finds workloads by name; an empty list means all.
+// choose finds workloads by their name or that of their suite.
 func choose(list string) ([]workload, error) {
-	if list == "" {
-		return workloads(), nil
-	}
 	var chosen []workload
-next:
 	for _, name := range strings.Split(list, ",") {
-		for _, w := range workloads() {
-			if w.name == name {
-				chosen = append(chosen, w)
-				continue next
+		before := len(chosen)
+		for _, suite := range []string{"kv", "watch", "lease"} {
+			for _, w := range suites()[suite] {
+				if name == w.name || name == suite {
+					chosen = append(chosen, w)
+				}
 			}
 		}
-		return nil, fmt.Errorf("no workload %q", name)
+		if len(chosen) == before {
+			return nil, fmt.Errorf("no workload %q", name)
+		}
 	}
 	return chosen, nil
 }
