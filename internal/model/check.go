@@ -30,10 +30,11 @@ func (s *State) check(req any) error {
 		return s.checkSize(r)
 	case *pb.TxnRequest:
 		return s.checkTxn(r)
-	case *pb.CompactionRequest:
+	case *pb.CompactionRequest, Expire, *pb.LeaseGrantRequest, *pb.LeaseRevokeRequest,
+		*pb.LeaseKeepAliveRequest, *pb.LeaseTimeToLiveRequest, *pb.LeaseLeasesRequest:
 		return nil
 	default:
-		panic("model: not a KV request")
+		panic("model: no request of the KV or Lease service")
 	}
 }
 

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -16,6 +17,8 @@ import (
 // client must not be able to tell them apart, else what differs. Cluster id,
 // member id and raft term do not count. Neither does the order of rows that a
 // sort leaves open, nor which of the rows that tie at the limit were returned.
+// Of leases, an id that the server chose, the order of lists and how much time is
+// left do not count.
 func Equal(req any, a, b proto.Message, errA, errB error) string {
 	if errA != nil || errB != nil {
 		sa, sb := status.Convert(errA), status.Convert(errB)
@@ -46,6 +49,18 @@ func canonical(req any, resp proto.Message) proto.Message {
 		settleTies(r.Range, resp.(*pb.RangeResponse))
 	case *pb.TxnRequest:
 		settleTxn(r, resp.(*pb.TxnResponse))
+	case *pb.LeaseGrantRequest:
+		if g := resp.(*pb.LeaseGrantResponse); r.ID == 0 && g.ID > 0 {
+			g.ID = 0
+		}
+	case *pb.LeaseTimeToLiveRequest:
+		t := resp.(*pb.LeaseTimeToLiveResponse)
+		if t.TTL >= 0 && t.TTL <= t.GrantedTTL {
+			t.TTL = 0
+		}
+		slices.SortFunc(t.Keys, bytes.Compare)
+	case *pb.LeaseLeasesRequest:
+		slices.SortFunc(resp.(*pb.LeaseLeasesResponse).Leases, func(x, y *pb.LeaseStatus) int { return cmp.Compare(x.ID, y.ID) })
 	}
 	return resp
 }

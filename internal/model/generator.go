@@ -24,6 +24,11 @@ type GeneratorConfig struct {
 	InvalidPercent int
 	// CompactPerMille is the share of compactions.
 	CompactPerMille int
+	// LeasePercent is the share of requests about leases. With 0 no request has
+	// anything to do with leases, but for unknown ones in puts.
+	LeasePercent int
+	// LeaseTTLLow and LeaseTTLHigh bound usual TTLs, in seconds.
+	LeaseTTLLow, LeaseTTLHigh int64
 	// Limits are the server's, so that requests can go just over them.
 	Limits Limits
 }
@@ -40,6 +45,9 @@ func (c GeneratorConfig) Validate() error {
 	}
 	if c.InvalidPercent < 0 || c.InvalidPercent > 100 || c.CompactPerMille < 0 || c.CompactPerMille > 1000 {
 		return errors.New("model: a share is out of bounds")
+	}
+	if c.LeasePercent < 0 || c.LeasePercent > 100 || c.LeasePercent > 0 && (c.LeaseTTLLow < 1 || c.LeaseTTLHigh < c.LeaseTTLLow) {
+		return errors.New("model: leases need TTLs")
 	}
 	return c.Limits.Validate()
 }
@@ -81,6 +89,9 @@ func (g *Generator) Next(s *State) any {
 	}
 	if g.rng.IntN(1000) < g.cfg.CompactPerMille {
 		return &pb.CompactionRequest{Revision: g.compactRevision(s), Physical: g.oneIn(4)}
+	}
+	if g.cfg.LeasePercent > 0 && g.rng.IntN(100) < g.cfg.LeasePercent {
+		return g.leaseRequest(s)
 	}
 	switch n := g.rng.IntN(100); {
 	case n < 28:
@@ -201,6 +212,9 @@ func (g *Generator) put(s *State) *pb.PutRequest {
 		}
 	}
 	r.IgnoreLease = g.oneIn(12)
+	if g.cfg.LeasePercent > 0 && g.oneIn(3) && (!r.IgnoreLease || g.invalid()) {
+		r.Lease = g.lease(s)
+	}
 	if g.invalid() {
 		r.Lease = 1 + g.rng.Int64N(1<<40)
 	}

@@ -96,6 +96,9 @@ func (g *Generator) fillTarget(c *pb.Compare, kv *mvccpb.KeyValue) {
 		c.TargetUnion = &pb.Compare_Value{Value: kv.Value}
 	case pb.Compare_LEASE:
 		c.TargetUnion = &pb.Compare_Lease{Lease: g.rng.Int64N(2)}
+		if kv.Lease != 0 {
+			c.TargetUnion = &pb.Compare_Lease{Lease: kv.Lease}
+		}
 	}
 }
 

@@ -22,8 +22,11 @@ func TestScript(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		s := mustNew(t)
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			if d.Cmd == "events" {
+			switch d.Cmd {
+			case "events":
 				return events(t, s, d)
+			case "watch":
+				return watched(t, s, d)
 			}
 			req := parse(t, d)
 			before := s
@@ -42,7 +45,7 @@ func TestScript(t *testing.T) {
 
 func mustNew(t *testing.T) *State {
 	t.Helper()
-	s, err := New(Limits{TxnOpsMax: 4, RequestBytesMax: 100})
+	s, err := New(Limits{TxnOpsMax: 4, RequestBytesMax: 100, LeaseTTLMin: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,6 +57,8 @@ func parse(t *testing.T, d *datadriven.TestData) any {
 	requests := map[string]proto.Message{
 		"range": &pb.RangeRequest{}, "stream": &pb.RangeRequest{}, "put": &pb.PutRequest{},
 		"delete": &pb.DeleteRangeRequest{}, "txn": &pb.TxnRequest{}, "compact": &pb.CompactionRequest{},
+		"grant": &pb.LeaseGrantRequest{}, "revoke": &pb.LeaseRevokeRequest{}, "expire": &pb.LeaseRevokeRequest{},
+		"keepalive": &pb.LeaseKeepAliveRequest{}, "ttl": &pb.LeaseTimeToLiveRequest{}, "leases": &pb.LeaseLeasesRequest{},
 	}
 	req, ok := requests[d.Cmd]
 	if !ok {
@@ -62,8 +67,11 @@ func parse(t *testing.T, d *datadriven.TestData) any {
 	if err := prototext.Unmarshal([]byte(d.Input), req); err != nil {
 		d.Fatalf(t, "%v", err)
 	}
-	if d.Cmd == "stream" {
+	switch d.Cmd {
+	case "stream":
 		return Stream{Range: req.(*pb.RangeRequest)}
+	case "expire":
+		return Expire{ID: req.(*pb.LeaseRevokeRequest).ID}
 	}
 	return req
 }
@@ -72,6 +80,20 @@ func parse(t *testing.T, d *datadriven.TestData) any {
 // build on purpose.
 func show(m proto.Message) string {
 	switch r := m.(type) {
+	case *pb.LeaseGrantResponse:
+		return fmt.Sprintf("rev=%d id=%d ttl=%d\n", r.Header.Revision, r.ID, r.TTL)
+	case *pb.LeaseRevokeResponse:
+		return fmt.Sprintf("rev=%d\n", r.Header.Revision)
+	case *pb.LeaseKeepAliveResponse:
+		return fmt.Sprintf("rev=%d id=%d ttl=%d\n", r.Header.Revision, r.ID, r.TTL)
+	case *pb.LeaseTimeToLiveResponse:
+		return fmt.Sprintf("rev=%d id=%d ttl=%d granted=%d keys=%q\n", r.Header.Revision, r.ID, r.TTL, r.GrantedTTL, r.Keys)
+	case *pb.LeaseLeasesResponse:
+		var ids []int64
+		for _, l := range r.Leases {
+			ids = append(ids, l.ID)
+		}
+		return fmt.Sprintf("rev=%d %d\n", r.Header.Revision, ids)
 	case *pb.RangeResponse:
 		return fmt.Sprintf("rev=%d count=%d more=%t%s\n", r.Header.Revision, r.Count, r.More, pairs(r.Kvs))
 	case *pb.PutResponse:
@@ -110,6 +132,9 @@ func pairs(kvs []*mvccpb.KeyValue) string {
 	for _, kv := range kvs {
 		if kv != nil {
 			fmt.Fprintf(&b, "\n  %q=%q created=%d mod=%d version=%d", kv.Key, kv.Value, kv.CreateRevision, kv.ModRevision, kv.Version)
+			if kv.Lease != 0 {
+				fmt.Fprintf(&b, " lease=%d", kv.Lease)
+			}
 		}
 	}
 	return b.String()
@@ -130,11 +155,35 @@ func events(t *testing.T, s *State, d *datadriven.TestData) string {
 	return b.String()
 }
 
+// watched shows what a watch that is created now must get, up to now.
+func watched(t *testing.T, s *State, d *datadriven.TestData) string {
+	req := &pb.WatchCreateRequest{}
+	if err := prototext.Unmarshal([]byte(d.Input), req); err != nil {
+		d.Fatalf(t, "%v", err)
+	}
+	w, refusal := NewWatch(req, s.Revision())
+	if refusal != "" {
+		return "refused: " + refusal + "\n"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "start=%d\n", w.Start)
+	for _, e := range s.WatchEvents(w, w.Start, s.Revision()) {
+		fmt.Fprintf(&b, "%s%s", e.Type, pairs([]*mvccpb.KeyValue{e.Kv}))
+		if e.PrevKv != nil {
+			fmt.Fprintf(&b, "\n  before:%s", pairs([]*mvccpb.KeyValue{e.PrevKv}))
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
 // A generator must draw the same requests again, and among them everything
 // that a server can be asked: answers of every kind and each of these errors.
 func TestGeneratorReachesEverything(t *testing.T) {
+	cfg := DefaultGeneratorConfig()
+	cfg.LeasePercent, cfg.LeaseTTLLow, cfg.LeaseTTLHigh = 20, 3, 60
 	draw := func(seed uint64, n int) (reqs []any, seen map[string]int) {
-		g, err := NewGenerator(DefaultGeneratorConfig(), rand.New(rand.NewPCG(seed, 0)))
+		g, err := NewGenerator(cfg, rand.New(rand.NewPCG(seed, 0)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,11 +206,22 @@ func TestGeneratorReachesEverything(t *testing.T) {
 			if r, ok := resp.(*pb.RangeResponse); ok && r.More {
 				seen["more"]++
 			}
+			if r, ok := resp.(*pb.LeaseTimeToLiveResponse); ok && len(r.Keys) > 2 {
+				seen["keys of a lease"]++
+			}
+			if r, ok := resp.(*pb.LeaseRevokeResponse); ok && len(next.Events(r.Header.Revision-1, r.Header.Revision)) > 1 {
+				seen["keys revoked"]++
+			}
+			if _, refusal := NewWatch(g.Watch(s), s.Revision()); refusal != "" {
+				seen[refusal]++
+			} else {
+				seen["watch"]++
+			}
 			reqs = append(reqs, req)
 		}
 		return reqs, seen
 	}
-	reqs, seen := draw(7, 30_000)
+	reqs, seen := draw(2, 50_000)
 	for _, want := range []string{
 		"*etcdserverpb.RangeRequest", "model.Stream", "*etcdserverpb.PutRequest", "*etcdserverpb.DeleteRangeRequest",
 		"*etcdserverpb.TxnRequest", "*etcdserverpb.CompactionRequest", "succeeded=true", "succeeded=false", "more",
@@ -169,13 +229,15 @@ func TestGeneratorReachesEverything(t *testing.T) {
 		"etcdserver: lease is provided", "etcdserver: invalid sort option", "etcdserver: too many operations in txn request",
 		"etcdserver: duplicate key given in txn request", "etcdserver: request is too large",
 		"etcdserver: mvcc: required revision has been compacted", "etcdserver: mvcc: required revision is a future revision",
-		"etcdserver: requested lease not found",
+		"etcdserver: requested lease not found", "etcdserver: lease already exists", "etcdserver: too large lease TTL",
+		"*etcdserverpb.LeaseKeepAliveRequest", "*etcdserverpb.LeaseLeasesRequest", "keys of a lease", "keys revoked",
+		"watch", "mvcc: watcher range is empty",
 	} {
 		if seen[want] < 2 {
 			t.Errorf("drawn %d times: %s", seen[want], want)
 		}
 	}
-	again, _ := draw(7, 1000)
+	again, _ := draw(2, 1000)
 	for i := range again {
 		if s, ok := again[i].(Stream); ok {
 			if !proto.Equal(s.Range, reqs[i].(Stream).Range) {

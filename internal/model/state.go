@@ -16,27 +16,31 @@ type Limits struct {
 	TxnOpsMax int
 	// RequestBytesMax is the largest encoded request that changes something.
 	RequestBytesMax int
+	// LeaseTTLMin is the TTL that shorter ones are raised to, in seconds.
+	LeaseTTLMin int64
 }
 
 // DefaultLimits are etcd's.
 func DefaultLimits() Limits {
-	return Limits{TxnOpsMax: 128, RequestBytesMax: 1536 * 1024}
+	return Limits{TxnOpsMax: 128, RequestBytesMax: 1536 * 1024, LeaseTTLMin: 2}
 }
 
 // Validate reports a limit that no server can have.
 func (l Limits) Validate() error {
-	if l.TxnOpsMax <= 0 || l.RequestBytesMax <= 0 {
+	if l.TxnOpsMax <= 0 || l.RequestBytesMax <= 0 || l.LeaseTTLMin <= 0 {
 		return errors.New("model: limits must be positive")
 	}
 	return nil
 }
 
-// State is everything that the KV API can show.
+// State is everything that the KV, Lease and Watch APIs can show, but for how
+// long leases still have.
 type State struct {
 	limits    Limits
 	revision  int64
 	compacted int64
 	keys      []*history // by key, each key once
+	leases    []lease    // by id. Invariant: every pair's lease that is alive is here
 }
 
 // history is one key's versions. Immutable.

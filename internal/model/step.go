@@ -15,16 +15,23 @@ type Stream struct {
 
 // Step executes one request and returns the state after it. The request is one
 // of *pb.RangeRequest, Stream, *pb.PutRequest, *pb.DeleteRangeRequest,
-// *pb.TxnRequest and *pb.CompactionRequest; the answer is of the matching
-// type, its header holding nothing but the revision. With an error the state
-// is the one before. Step panics on any other type.
+// *pb.TxnRequest and *pb.CompactionRequest, of the requests about leases, or
+// Expire, whose answer is that of a revoke. The answer is of the matching type,
+// its header holding nothing but the revision. With an error the state is the
+// one before. Step panics on any other type.
 func Step(s *State, req any) (*State, proto.Message, error) {
 	if err := s.check(req); err != nil {
 		return s, nil, err
 	}
 	d := s.begin()
-	var resp proto.Message
-	var err error
+	resp, err := d.execute(req)
+	if err != nil {
+		return s, nil, err
+	}
+	return d.end(), resp, nil
+}
+
+func (d *draft) execute(req any) (resp proto.Message, err error) {
 	switch r := req.(type) {
 	case *pb.RangeRequest:
 		resp, err = d.rangeOf(r)
@@ -40,18 +47,27 @@ func Step(s *State, req any) (*State, proto.Message, error) {
 		resp, err = d.txn(r)
 	case *pb.CompactionRequest:
 		resp, err = d.compact(r)
+	case *pb.LeaseGrantRequest:
+		resp, err = d.grant(r)
+	case *pb.LeaseRevokeRequest:
+		resp, err = d.endLease(r.ID)
+	case Expire:
+		resp, err = d.endLease(r.ID)
+	case *pb.LeaseKeepAliveRequest:
+		resp = d.keepAlive(r)
+	case *pb.LeaseTimeToLiveRequest:
+		resp = d.timeToLive(r)
+	case *pb.LeaseLeasesRequest:
+		resp = d.listLeases()
 	}
-	if err != nil {
-		return s, nil, err
-	}
-	return d.end(), resp, nil
+	return resp, err
 }
 
 func header(rev int64) *pb.ResponseHeader { return &pb.ResponseHeader{Revision: rev} }
 
 // checkPut refuses a put before anything is written.
 func (d *draft) checkPut(r *pb.PutRequest) error {
-	if r.Lease != 0 {
+	if _, known := d.findLease(r.Lease); r.Lease != 0 && !known {
 		return rpctypes.ErrGRPCLeaseNotFound
 	}
 	if (r.IgnoreValue || r.IgnoreLease) && d.get(r.Key) == nil {
@@ -67,7 +83,7 @@ func (d *draft) get(key []byte) *mvccpb.KeyValue {
 	return nil
 }
 
-// put writes one key. Leases are always 0 here, so ignore_lease keeps nothing.
+// put writes one key, and moves it to the put's lease, which may be none.
 func (d *draft) put(r *pb.PutRequest) *pb.PutResponse {
 	prev := d.get(r.Key)
 	kv := &mvccpb.KeyValue{
@@ -76,6 +92,7 @@ func (d *draft) put(r *pb.PutRequest) *pb.PutResponse {
 		CreateRevision: d.revision + 1,
 		ModRevision:    d.revision + 1,
 		Version:        1,
+		Lease:          leaseOf(r, prev),
 	}
 	resp := &pb.PutResponse{Header: header(d.revision + 1)}
 	if prev != nil {
@@ -125,7 +142,8 @@ func (d *draft) compact(r *pb.CompactionRequest) (*pb.CompactionResponse, error)
 	return &pb.CompactionResponse{Header: header(d.revision)}, nil
 }
 
-// since returns the versions that reads at or above rev can see.
+// since returns the versions that reads and watches from rev on can see. A
+// deletion at rev itself is kept: a watch may begin there.
 func (h *history) since(rev int64) []version {
 	first := 0
 	for i, v := range h.versions {
@@ -133,7 +151,7 @@ func (h *history) since(rev int64) []version {
 			break
 		}
 		first = i
-		if v.kv == nil {
+		if v.kv == nil && v.main < rev {
 			first = i + 1 // a deletion is only the absence of what it deleted
 		}
 	}

@@ -95,7 +95,7 @@ func Draw(seed uint64) Config {
 		ValueBytesMax:   pick(rng, 8, 64, 300),
 		InvalidPercent:  pick(rng, 0, 2, 5),
 		CompactPerMille: pick(rng, 0, 5, 20, 60),
-		Limits:          model.Limits{TxnOpsMax: 128, RequestBytesMax: 1 << 16},
+		Limits:          model.Limits{TxnOpsMax: 128, RequestBytesMax: 1 << 16, LeaseTTLMin: 1},
 	}
 	c.Ranges = ranges.Config{
 		SyncsMax:      pick(rng, 1, 1, 2, 4),
