@@ -10,7 +10,7 @@ BENCH    ?=
 # What is tested with real processes and real etcd lies in modules of its own.
 NESTED := e2e
 
-.PHONY: build run test check race sim planted replay e2e difftest bench bench-watch bench-tools proto rewrite clean
+.PHONY: build run test check race sim planted replay e2e difftest recipes bench bench-tools proto rewrite clean
 
 build:
 	$(GO) build -o bin/flotilla ./cmd/flotilla
@@ -52,6 +52,11 @@ e2e: build
 # Random requests to Flotilla and to real etcd: SEEDS runs of REQUESTS each.
 difftest: build
 	cd e2e && $(GO) test ./difftest -count=1 -timeout 0 -seeds=$(SEEDS) -requests=$(REQUESTS)
+
+# etcd's client recipes and its command line, on a node that is being split.
+recipes: build
+	cd bench/tools/etcd && $(GO) build -o ../../../bin/etcdctl go.etcd.io/etcd/etcdctl/v3
+	cd e2e && $(GO) test ./recipes -count=1 -timeout 30m
 
 # The tools that a measurement needs: etcd, etcdctl, etcd's own load generator.
 bench-tools:
