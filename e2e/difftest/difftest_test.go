@@ -38,8 +38,13 @@ func TestModelAgainstEtcd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := r.compare(t.Context(), newRemote(dial(t, startEtcd(t))), o); err != nil {
+		etcd := newRemote(dial(t, startEtcd(t)))
+		r.watch = watch(t, r.Seed, map[string]*remote{"etcd": etcd})
+		if err := r.compare(t.Context(), etcd, o); err != nil {
 			t.Fatal(err)
+		}
+		if r.Requests >= 1000 {
+			r.watch.sawEverything(t)
 		}
 	})
 }
@@ -55,8 +60,31 @@ func TestEtcdAgainstEtcd(t *testing.T) {
 	}
 	r.Seed++
 	a, b = newRemote(dial(t, startEtcd(t))), newRemote(dial(t, startEtcd(t)))
+	r.watch = watch(t, r.Seed, map[string]*remote{"one": a, "other": b})
 	if err := r.compare(t.Context(), a, b); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func watch(t *testing.T, seed uint64, servers map[string]*remote) *watching {
+	t.Helper()
+	w, err := newWatching(t.Context(), seed, servers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// sawEverything asks for what a run must have met, or it compares little.
+func (w *watching) sawEverything(t *testing.T) {
+	t.Helper()
+	for _, what := range []string{
+		"", "events", "canceled", "unknown", "compacted", "mvcc: watcher range is empty",
+		"mvcc: duplicate watch ID provided on the WatchStream", "etcdserver: mvcc: required revision has been compacted",
+	} {
+		if w.seen[what] == 0 {
+			t.Errorf("never met: %q; met: %v", what, w.seen)
+		}
 	}
 }
 
@@ -113,6 +141,32 @@ func TestPlantedDifferenceIsFound(t *testing.T) {
 			}
 			return resp, err
 		},
+		"lease forgotten by a put": func(_ any, resp proto.Message, err error) (proto.Message, error) {
+			if r, ok := resp.(*pb.RangeResponse); ok {
+				for _, kv := range r.Kvs {
+					kv.Lease = 0
+				}
+			}
+			return resp, err
+		},
+		"a key of a lease not listed": func(_ any, resp proto.Message, err error) (proto.Message, error) {
+			if r, ok := resp.(*pb.LeaseTimeToLiveResponse); ok && len(r.Keys) > 1 {
+				r.Keys = r.Keys[1:]
+			}
+			return resp, err
+		},
+		"short TTL not raised": func(req any, resp proto.Message, err error) (proto.Message, error) {
+			if r, ok := resp.(*pb.LeaseGrantResponse); ok {
+				r.TTL = min(r.TTL, req.(*pb.LeaseGrantRequest).TTL)
+			}
+			return resp, err
+		},
+		"revoke of an unknown lease let pass": func(req any, resp proto.Message, err error) (proto.Message, error) {
+			if _, ok := req.(*pb.LeaseRevokeRequest); ok && err != nil {
+				return &pb.LeaseRevokeResponse{}, nil
+			}
+			return resp, err
+		},
 		"delete of nothing takes a revision": func(req any, resp proto.Message, err error) (proto.Message, error) {
 			if r, ok := resp.(*pb.DeleteRangeResponse); ok && r.Deleted == 0 {
 				r.Header.Revision++
@@ -128,7 +182,7 @@ func TestPlantedDifferenceIsFound(t *testing.T) {
 			}
 			b := &spoiled{fault: withStream(fault)}
 			b.state = a.state
-			if err := (Run{Seed: 1, Requests: 2000}).compare(t.Context(), a, b); err == nil {
+			if err := (Run{Seed: 1, Requests: 6000}).compare(t.Context(), a, b); err == nil {
 				t.Fatal("the fault was not found")
 			} else {
 				t.Log(err)

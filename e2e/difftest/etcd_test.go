@@ -17,13 +17,15 @@ func startEtcd(t *testing.T) string {
 	t.Helper()
 	cfg := embed.NewConfig()
 	cfg.Dir = t.TempDir()
-	cfg.LogLevel = "error"
+	cfg.LogLevel = "fatal"
 	cfg.UnsafeNoFsync = true
 	client, peer := freeURL(t), freeURL(t)
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	cfg.TickMs, cfg.ElectionMs = 10, 100
+	// A node alone need not wait for others, but the shortest TTL of a lease hangs
+	// on the election timeout: two seconds.
+	cfg.TickMs, cfg.ElectionMs = 100, 1000
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
 		t.Fatal(err)

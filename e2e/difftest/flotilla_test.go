@@ -35,7 +35,9 @@ func TestFlotillaAgainstEtcd(t *testing.T) {
 			}
 			return split(ctx, admin, g.SplitKey(rng))
 		}
-		if err := r.compare(t.Context(), newRemote(dial(t, startEtcd(t))), newRemote(conn)); err != nil {
+		etcd, ours := newRemote(dial(t, startEtcd(t))), newRemote(conn)
+		r.watch = watch(t, r.Seed, map[string]*remote{"etcd": etcd, "flotilla": ours})
+		if err := r.compare(t.Context(), etcd, ours); err != nil {
 			t.Fatalf("%v\n%s", err, node.Tail())
 		}
 		list, err := admin.ListRanges(t.Context(), &adminpb.ListRangesRequest{})

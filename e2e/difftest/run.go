@@ -22,13 +22,26 @@ type Run struct {
 	// between is called before every request with numbers of its own, so that
 	// what it does leaves the requests of a seed as they are.
 	between func(ctx context.Context, rng *rand.Rand, g *model.Generator) error
+	// watch, if not nil, watches beside the requests.
+	watch *watching
+}
+
+// shortTTL is a TTL, in seconds, that may run out before the run is over. Such a
+// lease is revoked at once, as nobody knows when it would go.
+const shortTTL = 600
+
+// generatorConfig draws leases too, but none that run out.
+func generatorConfig() model.GeneratorConfig {
+	cfg := model.DefaultGeneratorConfig()
+	cfg.LeasePercent, cfg.LeaseTTLLow, cfg.LeaseTTLHigh = 12, shortTTL, 100_000
+	return cfg
 }
 
 // compare sends the requests of a seed to both targets and returns the first
 // difference, or nil. Every hundredth request, and at the end, all that either
 // target holds is compared.
 func (r Run) compare(ctx context.Context, a, b target) error {
-	g, err := model.NewGenerator(model.DefaultGeneratorConfig(), rand.New(rand.NewPCG(r.Seed, 1)))
+	g, err := model.NewGenerator(generatorConfig(), rand.New(rand.NewPCG(r.Seed, 1)))
 	if err != nil {
 		return err
 	}
@@ -44,17 +57,41 @@ func (r Run) compare(ctx context.Context, a, b target) error {
 			}
 		}
 		req := g.Next(known.state)
-		if err := r.step(ctx, i, req, a, b); err != nil {
+		if err := r.watched(ctx, i, req, g, known, a, b); err != nil {
 			return err
 		}
-		// The state that the generator draws from; its answers are not used.
-		_, _ = known.do(ctx, req)
+		if l, ok := req.(*pb.LeaseGrantRequest); ok && l.ID != 0 && l.TTL < shortTTL {
+			if err := r.watched(ctx, i, &pb.LeaseRevokeRequest{ID: l.ID}, g, known, a, b); err != nil {
+				return err
+			}
+		}
 		if i%100 == 99 || i == r.Requests-1 {
 			all := &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}
 			if err := r.step(ctx, i, all, a, b); err != nil {
 				return err
 			}
 		}
+	}
+	if r.watch != nil {
+		return r.watch.end(ctx, known.state)
+	}
+	return nil
+}
+
+// watched makes one step, and lets the watches see it.
+func (r Run) watched(ctx context.Context, i int, req any, g *model.Generator, known *oracle, a, b target) error {
+	if r.watch != nil {
+		if err := r.watch.before(ctx, req, g, known.state); err != nil {
+			return fmt.Errorf("seed %d, before request %d: %w", r.Seed, i, err)
+		}
+	}
+	if err := r.step(ctx, i, req, a, b); err != nil {
+		return err
+	}
+	// The state that the generator draws from; its answers are not used.
+	_, _ = known.do(ctx, req)
+	if r.watch != nil {
+		r.watch.after(known.state)
 	}
 	return nil
 }

@@ -62,19 +62,17 @@ func (s *State) Attached(id int64) [][]byte {
 }
 
 // grant takes the TTL for too large before it looks for the id. Id 0 asks for
-// one that the server chooses; here it is above all others.
+// one that the server chooses; here it is the first that is free.
 func (d *draft) grant(r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
 	if r.TTL > leaseTTLMax {
 		return nil, rpctypes.ErrGRPCLeaseTTLTooLarge
 	}
 	id := r.ID
-	if id == 0 {
-		id = 1
-		if n := len(d.leases); n > 0 {
-			id = max(1, d.leases[n-1].id+1)
-		}
-	}
 	at, found := d.findLease(id)
+	for id == 0 || found && r.ID == 0 {
+		id++
+		at, found = d.findLease(id)
+	}
 	if found {
 		return nil, rpctypes.ErrGRPCLeaseExist
 	}

@@ -42,6 +42,9 @@ func (d *draft) rangeOf(r *pb.RangeRequest) (*pb.RangeResponse, error) {
 		if r.KeysOnly {
 			kv = proto.CloneOf(kv)
 			kv.Value = nil
+			if r.SortTarget != pb.RangeRequest_VALUE {
+				kv.Lease = 0 // etcd's index, from which it answers, knows of no leases
+			}
 		}
 		resp.Kvs = append(resp.Kvs, kv)
 	}
