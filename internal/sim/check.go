@@ -61,6 +61,27 @@ func (s *Sim) check() error {
 			return err
 		}
 	}
+	return s.checkWatches(c)
+}
+
+// checkWatches holds what watchers were given against what happened. Watches that
+// are open have everything.
+func (s *Sim) checkWatches(c *checker) error {
+	current := int64(s.nodes[0].core.Current())
+	last := c.at(current)
+	for _, w := range s.watchers {
+		for _, x := range w.all {
+			x.rec.Complete = current
+		}
+	}
+	for _, x := range s.watched {
+		if x.rec.Watch.Start == 0 {
+			continue // it was never created
+		}
+		if err := model.CheckWatch(last, x.rec); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

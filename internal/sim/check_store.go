@@ -32,6 +32,8 @@ func (n *simNode) busyWith() string {
 		return "a compaction's garbage is being removed"
 	case n.full:
 		return "the disk is full"
+	case n.hub.busy():
+		return "the hub has work"
 	}
 	for _, id := range n.core.Store().IDs() {
 		r := n.core.Store().Replica(id)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/flotilladb/flotilla/internal/model"
 	"github.com/flotilladb/flotilla/range"
+	"github.com/flotilladb/flotilla/watchfeed"
 )
 
 // Config is one run. Each seed draws its own, so that a bug that needs an odd
@@ -46,6 +47,16 @@ type Config struct {
 	SyncMin, SyncMax, SyncStall time.Duration
 	// RemovalRows bounds a step of removal.
 	RemovalRows int
+
+	// Watchers is how many clients watch, each up to 2 WatchThink between two
+	// things that it does; some take up to WatchSlow until they read.
+	Watchers              int
+	WatchThink, WatchSlow time.Duration
+	// Hub tunes the hub, HubStepsMax is how many steps it may have to take in,
+	// HubStall how late it may come to them, ScanMax how long its reads take.
+	Hub               watchfeed.CoreConfig
+	HubStepsMax       int
+	HubStall, ScanMax time.Duration
 }
 
 // Validate reports what cannot be run.
@@ -106,7 +117,17 @@ func Draw(seed uint64) Config {
 		LockAgeMax:    pick(rng, 30*time.Millisecond, 2*time.Second, 2*time.Second),
 		IntentAgeMax:  pick(rng, 20*time.Millisecond, 200*time.Millisecond, time.Second),
 	}
+	drawWatches(&c, rand.New(rand.NewPCG(seed, 6)))
 	return c
+}
+
+// drawWatches draws what has to do with watches from numbers of its own, so that
+// a seed's other traffic stays what it was before there were any.
+func drawWatches(c *Config, rng *rand.Rand) {
+	c.Watchers = pick(rng, 0, 1, 2, 4, 8)
+	c.WatchThink = pick(rng, 3*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond)
+	c.WatchSlow = pick(rng, 5*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond)
+	drawHub(c, rng)
 }
 
 func pick[T any](rng *rand.Rand, of ...T) T { return of[rng.IntN(len(of))] }

@@ -30,6 +30,7 @@ type simNode struct {
 	pub     *node.Published
 	counts  *node.Counts
 	removal *node.Removal // under way; nil: none
+	hub     *simHub
 
 	inbox        []*job
 	calls        map[uint64]*job
@@ -74,6 +75,7 @@ func (n *simNode) boot() {
 	n.core.Tick(n.s.now)
 	n.core.SetFull(n.full)
 	n.planTick()
+	n.hub.planTick()
 	n.wake()
 }
 
@@ -93,7 +95,10 @@ func (n *simNode) open() error {
 	n.pub, n.counts, n.removal = node.NewPublished(), node.NewCounts(n.eng), nil
 	n.inbox, n.calls, n.synced, n.syncing, n.syncEnd = nil, make(map[uint64]*job), nil, 0, 0
 	n.serving, n.stopping, n.doomed, n.awake, n.stalledUntil = false, false, false, false, 0
-	return err
+	if err != nil {
+		return err
+	}
+	return n.openHub()
 }
 
 // planned wraps what is to happen in this life only.
@@ -201,6 +206,7 @@ func (n *simNode) step() {
 	if n.pub.Revisions(n.core.Current(), n.core.System().Compacted()) {
 		n.startRemoval()
 	}
+	n.feed(&rd)
 	n.s.hist.descriptors(rd.Descriptors)
 	n.serve()
 	if n.point() {
@@ -215,6 +221,13 @@ func (n *simNode) step() {
 	if rd.Append != nil {
 		n.append(&rd)
 	}
+}
+
+// feed tells the hub of the step.
+func (n *simNode) feed(rd *node.Ready) {
+	step := n.pub.Step(rd)
+	n.s.compacted = max(n.s.compacted, int64(step.Compacted))
+	n.hub.feed(step)
 }
 
 // point is a place in the loop's step where another goroutine may run: a reader
@@ -385,7 +398,10 @@ func (n *simNode) crash() {
 	n.rebootLater()
 }
 
-func (n *simNode) down() { n.up, n.serving, n.stopping, n.core = false, false, false, nil }
+func (n *simNode) down() {
+	n.hub.end()
+	n.up, n.serving, n.stopping, n.core = false, false, false, nil
+}
 
 func (n *simNode) rebootLater() {
 	n.s.after(between(n.s.faults, time.Millisecond, 50*time.Millisecond), n.boot)

@@ -20,12 +20,16 @@ type Sim struct {
 	events eventHeap
 	// One generator per actor, so that a longer draw of one does not change what
 	// all others do.
-	faults, disk, load *rand.Rand
+	faults, disk, load, watching *rand.Rand
 
-	nodes   []*simNode
-	clients []*client
-	gen     *model.Generator
-	hist    *history
+	nodes    []*simNode
+	clients  []*client
+	watchers []*watchClient
+	watched  []*simWatch // all watches that there ever were
+	// compacted is the highest compacted revision that a node has shown.
+	compacted int64
+	gen       *model.Generator
+	hist      *history
 	// pausing are the readers that stand still, in the order in which they came.
 	pausing  []*client
 	ending   bool // no new requests, no faults
@@ -44,6 +48,9 @@ type Stats struct {
 	Writes, Crashes, Stops int
 	Splits, Ranges, Steps  int
 	Compactions            int
+	Watches, WatchEvents   int
+	WatchesCompacted       int
+	WatchScans             int
 	Virtual                time.Duration
 }
 
@@ -61,6 +68,8 @@ func Run(cfg Config, trace io.Writer) (stats Stats, err error) {
 		faults: rand.New(rand.NewPCG(cfg.Seed, 2)),
 		disk:   rand.New(rand.NewPCG(cfg.Seed, 3)),
 		load:   rand.New(rand.NewPCG(cfg.Seed, 4)),
+
+		watching: rand.New(rand.NewPCG(cfg.Seed, 5)),
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -88,6 +97,9 @@ func (s *Sim) run() {
 	for i := range s.cfg.Clients {
 		s.clients = append(s.clients, newClient(s, i, s.nodes[i%len(s.nodes)]))
 	}
+	for i := range s.cfg.Watchers {
+		s.watchers = append(s.watchers, newWatchClient(s, i, s.nodes[i%len(s.nodes)]))
+	}
 	for _, n := range s.nodes {
 		n.boot()
 	}
@@ -98,6 +110,11 @@ func (s *Sim) run() {
 	}
 	s.ending = true
 	s.tracef("quiet now")
+	for _, w := range s.watchers {
+		if !w.connected {
+			w.reconnect()
+		}
+	}
 	s.settle()
 	if s.failed == nil {
 		s.fail(s.check())
@@ -149,6 +166,11 @@ func (s *Sim) busy() string {
 	}
 	for _, n := range s.nodes {
 		if why := n.busyWith(); why != "" {
+			return why
+		}
+	}
+	for _, w := range s.watchers {
+		if why := w.busy(int64(w.node.core.Current())); why != "" {
 			return why
 		}
 	}

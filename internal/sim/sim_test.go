@@ -53,7 +53,7 @@ func TestSeeds(t *testing.T) {
 	}
 	total := runSeeds(t, *flagFrom, *flagFrom+*flagSeeds)
 	t.Logf("%d seeds: %+v", *flagSeeds, total)
-	if total.Writes == 0 || total.Crashes == 0 || total.Splits == 0 || total.Stops == 0 || total.Compactions == 0 {
+	if total.Writes == 0 || total.Crashes == 0 || total.Splits == 0 || total.Stops == 0 || total.Compactions == 0 || total.WatchEvents == 0 || total.WatchScans == 0 {
 		t.Errorf("the seeds did not meet everything: %+v", total)
 	}
 }
@@ -105,6 +105,10 @@ func (s *Stats) add(o Stats) {
 	s.Ranges = max(s.Ranges, o.Ranges)
 	s.Steps += o.Steps
 	s.Compactions += o.Compactions
+	s.Watches += o.Watches
+	s.WatchEvents += o.WatchEvents
+	s.WatchesCompacted += o.WatchesCompacted
+	s.WatchScans += o.WatchScans
 	s.Unknown += o.Unknown
 	s.Refused += o.Refused
 	s.Virtual += o.Virtual
