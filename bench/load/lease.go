@@ -11,6 +11,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Modes of a lease run.
@@ -104,6 +106,7 @@ func Lease(ctx context.Context, c LeaseConfig) (*Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench lease %s: %w", c.Mode, err)
 	}
+	r.set("retried", float64(l.retried.Load()))
 	return r, nil
 }
 
@@ -116,6 +119,8 @@ type leases struct {
 	// not die before its TTL after that.
 	sent  []atomic.Int64 // ns since begun
 	begun time.Time
+
+	retried atomic.Int64
 }
 
 func (l *leases) sending(i int) { l.sent[i].Store(int64(time.Since(l.begun))) }
@@ -145,22 +150,56 @@ func (l *leases) grantAll(ctx context.Context) error {
 				if i >= l.Leases {
 					return nil
 				}
-				id := l.base + int64(i)
-				l.sending(i)
-				resp, err := lease.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: int64(l.TTL / time.Second)})
-				if err == nil && (resp.Error != "" || resp.ID != id || resp.TTL < int64(l.TTL/time.Second)) {
-					err = fmt.Errorf("granted %v", resp)
-				}
-				for j := 0; err == nil && j < l.KeysPerLease; j++ {
-					_, err = kv.Put(ctx, &pb.PutRequest{Key: l.key(i, j), Value: value, Lease: id})
-				}
-				if err != nil {
+				if err := l.grant(ctx, lease, kv, i, value); err != nil {
 					return fmt.Errorf("lease %d: %w", i, err)
 				}
 			}
 		})
 	}
 	return g.wait()
+}
+
+// grant grants a lease and puts its keys. Both may be done again, so a request
+// that failed is: a disk that stalls for longer than a request may take must not
+// end an hour's run. It shows in retried.
+func (l *leases) grant(ctx context.Context, lease pb.LeaseClient, kv pb.KVClient, i int, value []byte) error {
+	id, ttl := l.base+int64(i), int64(l.TTL/time.Second)
+	l.sending(i)
+	err := l.retry(ctx, func() error {
+		resp, err := lease.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: ttl})
+		if status.Code(err) == codes.FailedPrecondition {
+			return nil // it exists: the first try was heard
+		}
+		if err == nil && (resp.Error != "" || resp.ID != id || resp.TTL < ttl) {
+			return fmt.Errorf("asked for %d for %d s, granted %v", id, ttl, resp)
+		}
+		return err
+	})
+	for j := 0; err == nil && j < l.KeysPerLease; j++ {
+		err = l.retry(ctx, func() error {
+			_, err := kv.Put(ctx, &pb.PutRequest{Key: l.key(i, j), Value: value, Lease: id})
+			return err
+		})
+	}
+	return err
+}
+
+const (
+	triesMax   = 10
+	retryDelay = 100 * time.Millisecond
+)
+
+func (l *leases) retry(ctx context.Context, do func() error) (err error) {
+	for range triesMax {
+		if err = do(); err == nil {
+			return nil
+		}
+		l.retried.Add(1)
+		if !pause(ctx, retryDelay) {
+			return context.Cause(ctx)
+		}
+	}
+	return err
 }
 
 func (l *leases) measureGrants(ctx context.Context, r *Report) error {

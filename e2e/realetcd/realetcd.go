@@ -1,4 +1,6 @@
-package difftest
+// Package realetcd runs real etcd inside a test, to see what it does and that a
+// test asks for nothing that etcd does not do.
+package realetcd
 
 import (
 	"net"
@@ -7,13 +9,11 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 )
 
-// startEtcd starts real etcd in this process and returns its client address.
+// Start starts real etcd in this process and returns its client address.
 // It does not sync: nothing here crashes.
-func startEtcd(t *testing.T) string {
+func Start(t testing.TB) string {
 	t.Helper()
 	cfg := embed.NewConfig()
 	cfg.Dir = t.TempDir()
@@ -39,7 +39,7 @@ func startEtcd(t *testing.T) string {
 	return client.Host
 }
 
-func freeURL(t *testing.T) url.URL {
+func freeURL(t testing.TB) url.URL {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -47,15 +47,4 @@ func freeURL(t *testing.T) url.URL {
 	}
 	defer l.Close()
 	return url.URL{Scheme: "http", Host: l.Addr().String()}
-}
-
-func dial(t *testing.T, addr string) *grpc.ClientConn {
-	t.Helper()
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.MaxCallSendMsgSize(1<<30)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
 }
