@@ -2,6 +2,7 @@ package ranges
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/flotilladb/flotilla/engine"
@@ -243,6 +244,15 @@ func (r *Replica) answerLeases(req *peerpb.Request) bool {
 	return true
 }
 
+// leaseEnded reports whether a lease was revoked by a transaction that is committed
+// and not yet ended here: its client may know. The record of the transaction is
+// on this range.
+func (r *Replica) leaseEnded(id int64) bool {
+	return slices.ContainsFunc(r.locks.leases.held[leaseName{id, true}], func(h leaseHolder) bool {
+		return h.alone && r.txns.records[keyOf(h.lock.id)] != nil
+	})
+}
+
 // renew renews leases. Whoever was told that a lease lives may count on it, so
 // what may end it must not be under way.
 func (r *Replica) renew(q *peerpb.RenewLeases) *peerpb.Renewed {
@@ -252,6 +262,9 @@ func (r *Replica) renew(q *peerpb.RenewLeases) *peerpb.Renewed {
 	}
 	cleared := false
 	for i, id := range q.IDs {
+		if r.leaseEnded(id) {
+			continue
+		}
 		p := r.view.top[leaseID(id)]
 		if p != nil && p.gone || r.locks.ending(id, true) {
 			out.TTLs[i] = peerpb.RenewAgain
@@ -279,7 +292,7 @@ func (r *Replica) renew(q *peerpb.RenewLeases) *peerpb.Renewed {
 // lookup says what is applied of a lease.
 func (r *Replica) lookup(q *peerpb.LookupLease) (*peerpb.LeaseInfo, error) {
 	rec, ok := r.table.Get(leaseID(q.ID))
-	if !ok {
+	if !ok || r.leaseEnded(q.ID) {
 		return nil, peerpb.ErrLeaseNotFound
 	}
 	return &peerpb.LeaseInfo{TTL: rec.TTL, Remaining: r.remaining(q.ID), Spans: rec.Spans}, nil
@@ -300,6 +313,9 @@ func (r *Replica) list(q *peerpb.ListLeases) *peerpb.LeaseList {
 		from = leaseID(a.Lease)
 	}
 	r.table.Ascend(from, func(rec lease.Record) bool {
+		if r.leaseEnded(int64(rec.ID)) {
+			return true
+		}
 		if len(out.Leases) >= q.LimitMax {
 			out.More = true
 			return false

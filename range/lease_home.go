@@ -189,6 +189,7 @@ func (r *Replica) evaluateRevokePrepare(b *batch, w *work, body *peerpb.Prepare)
 		return taken
 	}
 	found, touched := r.attached(rv.ID)
+	late := w.admitted // there may be others that were let on, and are behind it
 	if l == nil || slices.ContainsFunc(found, func(key []byte) bool { return !l.spans.contains(key) }) {
 		admitted, err := r.lockForRevoke(w, body, found)
 		if err != nil {
@@ -196,6 +197,12 @@ func (r *Replica) evaluateRevokePrepare(b *batch, w *work, body *peerpb.Prepare)
 			return taken
 		}
 		if !admitted {
+			return parks
+		}
+		if late {
+			// They were let on when these keys were not locked, and will not ask
+			// again: it looks once more when they have had their turn.
+			r.unparked = append(r.unparked, w)
 			return parks
 		}
 		l = r.locks.get(body.Txn)
