@@ -71,16 +71,13 @@ func TestTableSpeaksEtcd(t *testing.T) {
 // why no client can meet it.
 func TestErrorTableIsComplete(t *testing.T) {
 	inside := []string{
-		"mvcc.ErrWait",           // evaluated again in the next batch
-		"mvcc.ErrLeaseUnknown",   // evaluated again when it is known
+		"mvcc.ErrWait",         // evaluated again in the next batch
+		"mvcc.ErrLeaseUnknown", // evaluated again when it is known
 		// Between a range and a router, or whoever has leases expire:
 		"peerpb.ErrLeaseNotDue", "peerpb.ErrNeedsTxn", "peerpb.ErrMarkMissing",
 		"peerpb.ErrLeaseNotFound", // mvcc's
-		"mvcc.ErrUnknownRequest", // we only pass requests of the KV service
-		"router.ErrBadRequest",   // the same
-		// Other names of peerpb.ErrLeaseNotFound:
-		"mvcc.ErrLeaseNotFound", "lease.ErrNotFound",
-		"lease.ErrCheckpointed", // tried again by the node
+		"mvcc.ErrUnknownRequest",  // we only pass requests of the KV service
+		"router.ErrBadRequest",    // the same
 		// Met when the node starts:
 		"engine.ErrLocked", "engine.ErrNewerFormat",
 		"engine.ErrNotFound", // an answer, to whoever reads the engine
