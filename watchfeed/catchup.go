@@ -75,7 +75,7 @@ func (c *Core) block(w *watcher) {
 // catchUp brings the watchers of a place forward, by one window from the rings
 // at most: others have their turn before the next.
 func (c *Core) catchUp(p *place) {
-	g, x := p.group, p.ext
+	g, x := p.group, p.more
 	if g.at < 0 || len(x.catching) == 0 {
 		return
 	}
@@ -102,7 +102,7 @@ func (c *Core) catchUp(p *place) {
 
 // joinGroup makes synced who was given everything that the group has released.
 func (c *Core) joinGroup(p *place) {
-	x := p.ext
+	x := p.more
 	left := x.catching[:0]
 	for _, w := range x.catching {
 		if w.next > p.group.released {
@@ -119,7 +119,7 @@ func (c *Core) joinGroup(p *place) {
 // and that no window has, and whether one of those wants what was before; ok is
 // false if there is none.
 func (c *Core) lowest(p *place) (low Revision, prev, ok bool) {
-	for _, w := range p.ext.catching {
+	for _, w := range p.more.catching {
 		if !w.stream.room() {
 			c.block(w)
 			continue
@@ -134,7 +134,7 @@ func (c *Core) lowest(p *place) (low Revision, prev, ok bool) {
 
 // compactBelow ends the watches that want what is compacted.
 func (c *Core) compactBelow(p *place) {
-	for _, w := range slices.Clone(p.ext.catching) {
+	for _, w := range slices.Clone(p.more.catching) {
 		if w.next < c.compacted {
 			c.compact(w)
 		}
@@ -144,7 +144,7 @@ func (c *Core) compactBelow(p *place) {
 // feedWindows gives the watchers of a place what windows have for them, and
 // drops the windows that nobody wants: not those behind one that is wanted.
 func (c *Core) feedWindows(p *place) {
-	x := p.ext
+	x := p.more
 	wanted := false
 	for i := 0; i < len(x.windows); i++ {
 		win := x.windows[i]
@@ -164,7 +164,7 @@ func (c *Core) feedWindows(p *place) {
 // feedWindow gives the watchers of a place what a window has for them. It
 // reports whether one had no room for all.
 func (c *Core) feedWindow(p *place, win *window) (blocked bool) {
-	for _, w := range p.ext.catching {
+	for _, w := range p.more.catching {
 		for win.covers(w) {
 			if !w.stream.room() {
 				c.block(w)
@@ -199,14 +199,14 @@ func cutChunk(events []*Event, bytesMax int) []*Event {
 }
 
 func (c *Core) dropFirstWindow(p *place) {
-	win := p.ext.windows[0]
-	p.ext.windows = slices.Delete(p.ext.windows, 0, 1)
+	win := p.more.windows[0]
+	p.more.windows = slices.Delete(p.more.windows, 0, 1)
 	c.windowBytes -= win.bytes
 	delete(c.windows, win)
 }
 
 func (c *Core) dropWindows(p *place) {
-	for len(p.ext.windows) > 0 {
+	for len(p.more.windows) > 0 {
 		c.dropFirstWindow(p)
 	}
 }

@@ -313,8 +313,9 @@ func (c *Core) work() {
 	poked := c.poked
 	c.poked = nil
 	for _, p := range poked {
-		p.ext.poked = false
+		p.more.poked = false
 		c.catchUp(p)
+		p.maybeLess()
 	}
 	c.startScans()
 	c.answerProgress()
@@ -351,7 +352,7 @@ func (c *Core) readPrevs(events []*Event) {
 }
 
 func (c *Core) poke(p *place) {
-	if x := p.ext; !x.poked && len(x.catching) > 0 {
+	if x := p.more; x != nil && !x.poked && len(x.catching) > 0 {
 		x.poked = true
 		c.poked = append(c.poked, p)
 	}

@@ -178,11 +178,12 @@ type touch struct {
 func (c *Core) match(g *group, events []*Event) {
 	for _, ev := range events {
 		g.places.at(ev.Key, func(p *place) {
-			if p.touch == 0 {
+			n := p.touch()
+			if *n == 0 {
 				c.touches = append(c.touches, touch{place: p})
-				p.touch = uint32(len(c.touches))
+				*n = uint32(len(c.touches))
 			}
-			t := &c.touches[p.touch-1]
+			t := &c.touches[*n-1]
 			t.events = append(t.events, ev)
 		})
 	}
@@ -192,15 +193,15 @@ func (c *Core) match(g *group, events []*Event) {
 func (c *Core) deliver() {
 	for i := range c.touches {
 		t := &c.touches[i]
-		t.place.touch = 0
 		p := t.place
+		*p.touch() = 0
 		if p.one != nil {
 			if !p.one.has(catching) {
 				c.give(p.one, t.events)
 			}
 		} else {
 			g := giver{c: c, events: t.events}
-			for _, w := range p.ext.many {
+			for _, w := range p.more.many {
 				if !w.has(catching) {
 					g.give(w)
 				}

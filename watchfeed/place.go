@@ -9,7 +9,7 @@ type watcher struct {
 	next   Revision
 	stream *stream
 	place  *place
-	slot   uint32 // in place.ext.many
+	slot   uint32 // in place.more.many
 	flags  watcherFlags
 }
 
@@ -50,66 +50,86 @@ func when(on bool, f watcherFlags) watcherFlags {
 }
 
 // place is a key or a span that is watched, with all its watchers. Most are keys
-// with one watcher; what others need is in ext.
+// with one watcher; what others need is elsewhere.
 type place struct {
 	key   string
-	ext   *placeExt
+	tree  *treeNode // of a span [key, tree.end); nil: it is key alone
+	more  *crowd    // nil: one is all there is to it
 	group *group
 	one   *watcher // if it is the only one
-	// touch is the place's number + 1 in the release under way.
-	touch uint32
-	span  bool // [key, ext.end), else key alone
 }
 
-type placeExt struct {
-	end         string     // empty: no end
-	many        []*watcher // in no order that means anything; then place.one is nil
-	catching    []*watcher
-	left, right *place // in the tree of spans
-	maxEnd      string
+// treeNode is what a span needs besides.
+type treeNode struct {
+	end         string // empty: no end
+	left, right *place
+	maxEnd      string // the highest end in the tree below
 	prio        uint32
+}
 
-	poked  bool // in Core.poked
-	queued bool // in Core.scanQueue
-	scan   *scan
+// crowd is what a place needs that has, or had, several watchers, or some that
+// catch up.
+type crowd struct {
+	many     []*watcher // in no order that means anything; then place.one is nil
+	catching []*watcher
+	poked    bool // in Core.poked
+	queued   bool // in Core.scanQueue
+	scan     *scan
 	// windows were read from the engine, one after the other, and some watcher
 	// still wants them.
 	windows []*window
 	stride  Revision // how many revisions the next scan looks at
+	touch   uint32
 }
 
-// extra returns ext, made if need be.
-func (p *place) extra() *placeExt {
-	if p.ext == nil {
-		p.ext = &placeExt{}
+// touch is the place's number + 1 in the release under way, 0 outside of one.
+// A watcher that is the only one has no other use for its slot.
+func (p *place) touch() *uint32 {
+	if p.one != nil {
+		return &p.one.slot
 	}
-	return p.ext
+	return &p.more.touch
+}
+
+// extra returns more, made if need be.
+func (p *place) extra() *crowd {
+	if p.more == nil {
+		p.more = &crowd{}
+	}
+	return p.more
+}
+
+// maybeLess forgets more, if nothing is in it.
+func (p *place) maybeLess() {
+	if x := p.more; x != nil && len(x.many)+len(x.catching)+len(x.windows) == 0 && !x.poked && !x.queued && x.scan == nil {
+		p.more = nil
+	}
 }
 
 // bounds returns the place as the user keys [start, end), an empty end being the
 // end of the keyspace.
 func (p *place) bounds() (start, end []byte) {
-	if p.span {
-		return []byte(p.key), []byte(p.ext.end)
+	if p.tree != nil {
+		return []byte(p.key), []byte(p.tree.end)
 	}
 	return []byte(p.key), append([]byte(p.key), 0)
 }
 
 func (p *place) contains(key []byte) bool {
-	if !p.span {
+	if p.tree == nil {
 		return p.key == string(key)
 	}
-	return p.key <= string(key) && (p.ext.end == "" || string(key) < p.ext.end)
+	return p.key <= string(key) && (p.tree.end == "" || string(key) < p.tree.end)
 }
 
-func (p *place) empty() bool { return p.one == nil && (p.ext == nil || len(p.ext.many) == 0) }
+func (p *place) empty() bool { return p.one == nil && (p.more == nil || len(p.more.many) == 0) }
 
 // watchers calls fn for each watcher. fn does not add or remove any.
 func (p *place) watchers(fn func(*watcher)) {
 	if p.one != nil {
 		fn(p.one)
-	} else if p.ext != nil {
-		for _, w := range p.ext.many {
+	} else if p.more != nil {
+		for _, w := range p.more.many {
 			fn(w)
 		}
 	}
@@ -136,7 +156,7 @@ func (p *place) remove(w *watcher) {
 		p.one = nil
 		return
 	}
-	x := p.ext
+	x := p.more
 	last := len(x.many) - 1
 	x.many[w.slot] = x.many[last]
 	x.many[w.slot].slot = w.slot
@@ -146,7 +166,7 @@ func (p *place) remove(w *watcher) {
 
 // caught takes a watcher out of those that catch up.
 func (p *place) caught(w *watcher) {
-	x := p.ext
+	x := p.more
 	for i, c := range x.catching {
 		if c == w {
 			last := len(x.catching) - 1

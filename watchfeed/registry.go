@@ -18,21 +18,21 @@ func (r *registry) get(key, end []byte) *place {
 // add enters a place that is not there.
 func (r *registry) add(p *place) {
 	r.n++
-	if !p.span {
+	if p.tree == nil {
 		if r.exact == nil {
 			r.exact = make(map[string]*place)
 		}
 		r.exact[p.key] = p
 		return
 	}
-	p.ext.left, p.ext.right, p.ext.maxEnd = nil, nil, p.ext.end
-	p.ext.prio = priority(p.key, p.ext.end)
+	p.tree.left, p.tree.right, p.tree.maxEnd = nil, nil, p.tree.end
+	p.tree.prio = priority(p.key, p.tree.end)
 	r.spans = treeAdd(r.spans, p)
 }
 
 func (r *registry) remove(p *place) {
 	r.n--
-	if !p.span {
+	if p.tree == nil {
 		delete(r.exact, p.key)
 		return
 	}
@@ -80,18 +80,18 @@ func endsAfter(a, b string) bool { return b != "" && (a == "" || a > b) }
 
 // before is the order of the tree.
 func before(p *place, key, end string) bool {
-	return p.key < key || p.key == key && endsAfter(end, p.ext.end)
+	return p.key < key || p.key == key && endsAfter(end, p.tree.end)
 }
 
 func treeGet(t *place, key, end string) *place {
 	for t != nil {
 		switch {
-		case t.key == key && t.ext.end == end:
+		case t.key == key && t.tree.end == end:
 			return t
 		case before(t, key, end):
-			t = t.ext.right
+			t = t.tree.right
 		default:
-			t = t.ext.left
+			t = t.tree.left
 		}
 	}
 	return nil
@@ -99,11 +99,11 @@ func treeGet(t *place, key, end string) *place {
 
 // measure sets a node's maxEnd from its children.
 func measure(t *place) *place {
-	x := t.ext
+	x := t.tree
 	x.maxEnd = x.end
 	for _, c := range [2]*place{x.left, x.right} {
-		if c != nil && endsAfter(c.ext.maxEnd, x.maxEnd) {
-			x.maxEnd = c.ext.maxEnd
+		if c != nil && endsAfter(c.tree.maxEnd, x.maxEnd) {
+			x.maxEnd = c.tree.maxEnd
 		}
 	}
 	return t
@@ -113,13 +113,13 @@ func treeAdd(t, p *place) *place {
 	switch {
 	case t == nil:
 		return p
-	case p.ext.prio > t.ext.prio:
-		p.ext.left, p.ext.right = treeSplit(t, p.key, p.ext.end)
+	case p.tree.prio > t.tree.prio:
+		p.tree.left, p.tree.right = treeSplit(t, p.key, p.tree.end)
 		return measure(p)
-	case before(t, p.key, p.ext.end):
-		t.ext.right = treeAdd(t.ext.right, p)
+	case before(t, p.key, p.tree.end):
+		t.tree.right = treeAdd(t.tree.right, p)
 	default:
-		t.ext.left = treeAdd(t.ext.left, p)
+		t.tree.left = treeAdd(t.tree.left, p)
 	}
 	return measure(t)
 }
@@ -130,21 +130,21 @@ func treeSplit(t *place, key, end string) (left, right *place) {
 		return nil, nil
 	}
 	if before(t, key, end) {
-		t.ext.right, right = treeSplit(t.ext.right, key, end)
+		t.tree.right, right = treeSplit(t.tree.right, key, end)
 		return measure(t), right
 	}
-	left, t.ext.left = treeSplit(t.ext.left, key, end)
+	left, t.tree.left = treeSplit(t.tree.left, key, end)
 	return left, measure(t)
 }
 
 func treeRemove(t, p *place) *place {
 	switch {
 	case t == p:
-		return treeJoin(t.ext.left, t.ext.right)
-	case before(t, p.key, p.ext.end):
-		t.ext.right = treeRemove(t.ext.right, p)
+		return treeJoin(t.tree.left, t.tree.right)
+	case before(t, p.key, p.tree.end):
+		t.tree.right = treeRemove(t.tree.right, p)
 	default:
-		t.ext.left = treeRemove(t.ext.left, p)
+		t.tree.left = treeRemove(t.tree.left, p)
 	}
 	return measure(t)
 }
@@ -156,25 +156,25 @@ func treeJoin(left, right *place) *place {
 		return right
 	case right == nil:
 		return left
-	case left.ext.prio > right.ext.prio:
-		left.ext.right = treeJoin(left.ext.right, right)
+	case left.tree.prio > right.tree.prio:
+		left.tree.right = treeJoin(left.tree.right, right)
 		return measure(left)
 	default:
-		right.ext.left = treeJoin(left, right.ext.left)
+		right.tree.left = treeJoin(left, right.tree.left)
 		return measure(right)
 	}
 }
 
 func treeAt(t *place, key string, fn func(*place)) {
-	for t != nil && (t.ext.maxEnd == "" || t.ext.maxEnd > key) {
-		treeAt(t.ext.left, key, fn)
+	for t != nil && (t.tree.maxEnd == "" || t.tree.maxEnd > key) {
+		treeAt(t.tree.left, key, fn)
 		if t.key > key {
 			return
 		}
-		if t.ext.end == "" || t.ext.end > key {
+		if t.tree.end == "" || t.tree.end > key {
 			fn(t)
 		}
-		t = t.ext.right
+		t = t.tree.right
 	}
 }
 
@@ -182,8 +182,8 @@ func treeAll(t *place, fn func(*place)) {
 	if t == nil {
 		return
 	}
-	right := t.ext.right
-	treeAll(t.ext.left, fn)
+	right := t.tree.right
+	treeAll(t.tree.left, fn)
 	fn(t)
 	treeAll(right, fn)
 }

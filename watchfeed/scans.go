@@ -40,7 +40,7 @@ func (s *Scan) Do(r engine.Reader, removal func() Revision) Scanned {
 
 // wantScan queues a place for a scan.
 func (c *Core) wantScan(p *place) {
-	if x := p.ext; !x.queued && x.scan == nil {
+	if x := p.more; !x.queued && x.scan == nil {
 		x.queued = true
 		c.scanQueue = append(c.scanQueue, p)
 	}
@@ -49,7 +49,7 @@ func (c *Core) wantScan(p *place) {
 // maybeReadOn queues a place for its next window while the client works through
 // half of this one, so that neither waits for the other.
 func (c *Core) maybeReadOn(p *place) {
-	if x := p.ext; len(x.windows) == 1 && len(x.catching) > 0 {
+	if x := p.more; len(x.windows) == 1 && len(x.catching) > 0 {
 		win := x.windows[0]
 		if win.through >= p.group.released || len(win.events) == 0 {
 			return
@@ -70,7 +70,7 @@ func (c *Core) startScans() {
 		c.windowBytes+c.cfg.WindowBytesMax <= c.cfg.CatchUpBytesMax {
 		p := c.scanQueue[0]
 		c.scanQueue = append(c.scanQueue[:0], c.scanQueue[1:]...)
-		p.ext.queued = false
+		p.more.queued = false
 		c.startScan(p)
 	}
 }
@@ -78,7 +78,7 @@ func (c *Core) startScans() {
 // startScan reads from the lowest revision that a watcher of the place wants and
 // no window has.
 func (c *Core) startScan(p *place) {
-	x := p.ext
+	x := p.more
 	var low Revision
 	prev, found := false, false
 	for _, w := range x.catching {
@@ -166,7 +166,7 @@ func (c *Core) Scanned(r *Scanned) {
 // again takes up a scan that the engine could not do.
 func (c *Core) again(s *scan) {
 	if p := s.place; p != nil {
-		p.ext.scan = nil
+		p.more.scan = nil
 		c.poke(p)
 	}
 	if g := s.group; g != nil {
@@ -176,7 +176,7 @@ func (c *Core) again(s *scan) {
 }
 
 func (c *Core) placeScanned(s *scan, r *Scanned) {
-	p, x := s.place, s.place.ext
+	p, x := s.place, s.place.more
 	x.scan = nil
 	if len(x.catching) == 0 {
 		return // nobody wants it any more
@@ -250,7 +250,7 @@ func (c *Core) dropStalled() {
 	}
 	var stalled []*window
 	for win, p := range c.windows {
-		if win.stalled != 0 && c.now.Sub(win.stalled) >= c.cfg.StallMax && p.ext.windows[0] == win {
+		if win.stalled != 0 && c.now.Sub(win.stalled) >= c.cfg.StallMax && p.more.windows[0] == win {
 			stalled = append(stalled, win)
 		}
 	}

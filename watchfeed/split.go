@@ -107,11 +107,11 @@ func (k runKey) compare(o runKey) int {
 
 // runOf returns the run of a place.
 func (c *Core) runOf(p *place) (lo, hi *feed) {
-	if !p.span {
+	if p.tree == nil {
 		f := c.feeds[c.feedAt([]byte(p.key))]
 		return f, f
 	}
-	return c.run([]byte(p.key), []byte(p.ext.end))
+	return c.run([]byte(p.key), []byte(p.tree.end))
 }
 
 // fork begins a group for some places of another.

@@ -116,8 +116,7 @@ func (c *Core) join(w *watcher, key, end []byte) {
 	if p == nil {
 		p = &place{key: string(key), group: g}
 		if end != nil {
-			p.span = true
-			p.extra().end = string(end)
+			p.tree = &treeNode{end: string(end)}
 		}
 		g.places.add(p)
 	}
@@ -154,7 +153,7 @@ func (c *Core) drop(w *watcher) {
 	if w.has(catching) {
 		p.caught(w)
 		c.synced(w)
-		if c.poke(p); len(p.ext.catching) == 0 {
+		if c.poke(p); len(p.more.catching) == 0 {
 			c.dropWindows(p)
 		}
 	}
@@ -185,7 +184,7 @@ func (c *Core) leaveGroup(s *stream, g *group) {
 
 // dropPlace forgets a place without watchers.
 func (c *Core) dropPlace(p *place) {
-	if x := p.ext; x != nil {
+	if x := p.more; x != nil {
 		if x.scan != nil {
 			c.dropScan(x.scan)
 			x.scan = nil
