@@ -172,7 +172,7 @@ func (c *Core) feedWindow(p *place, win *window) (blocked bool) {
 				break
 			}
 			win.stalled = 0
-			chunk := cutChunk(from(win.events, w.next), c.cfg.ResponseBytesMax)
+			chunk := cutChunk(from(win.events, w.next), min(c.cfg.ResponseBytesMax, w.stream.cfg.QueueBytesMax-w.stream.queuedBytes))
 			if len(chunk) == 0 {
 				w.next = win.through + 1
 				break

@@ -26,8 +26,8 @@ type CoreConfig struct {
 	CatchUpBytesMax, WindowBytesMax int
 	// ScansMax is how many reads of the engine may be under way. Default 2.
 	ScansMax int
-	// ResponseBytesMax is about how many bytes of events a watcher that catches up
-	// gets in one response. Default 256 KiB.
+	// ResponseBytesMax is about how many bytes of events a watcher gets in one
+	// response. Default 256 KiB.
 	ResponseBytesMax int
 	// StreamsMax bounds the streams. Default 65,536.
 	StreamsMax int

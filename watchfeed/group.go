@@ -140,12 +140,18 @@ func (c *Core) advance(g *group) {
 	g.released = to
 }
 
-// release gives updates to the synced watchers.
+// release gives updates to the synced watchers, in responses of about
+// ResponseBytesMax.
 func (c *Core) release(g *group, ups []*update) {
+	bytes := 0
 	for len(ups) > 0 {
+		if bytes > c.cfg.ResponseBytesMax {
+			c.deliver()
+			bytes = 0
+		}
 		n := 1
-		for n < len(ups) && ups[n].rev == ups[0].rev {
-			n++
+		for bytes += ups[0].size; n < len(ups) && ups[n].rev == ups[0].rev; n++ {
+			bytes += ups[n].size
 		}
 		c.scratch = c.scratch[:0]
 		for _, u := range ups[:n] {
