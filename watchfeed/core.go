@@ -105,8 +105,10 @@ type Core struct {
 
 	streams map[StreamID]*stream
 	last    StreamID
-	dirty   []*stream // with something for Ready, each once
-	asking  []*stream // want progress, each once
+	// leaderStreams counts those whose clients want a leader.
+	leaderStreams int
+	dirty         []*stream // with something for Ready, each once
+	asking        []*stream // want progress, each once
 
 	poked     []*place // to be looked at: some watcher may catch up
 	scanQueue []*place
@@ -330,6 +332,7 @@ func (c *Core) Tick(now clock.Time) {
 	c.now = now
 	c.progressTick()
 	c.dropStalled()
+	c.stuckTick()
 	retries := c.retries
 	c.retries = nil
 	for _, s := range retries {

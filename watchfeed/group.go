@@ -3,6 +3,8 @@ package watchfeed
 import (
 	"cmp"
 	"slices"
+
+	"github.com/flotilladb/flotilla/internal/clock"
 )
 
 // group is the places over one run of feeds: they get every event of the run at
@@ -22,6 +24,10 @@ type group struct {
 	places registry
 	// active: in Core.active.
 	active bool
+	// reached is the highest revision that the run was closed at, at reachedAt;
+	// kept only while a client wants a leader.
+	reached   Revision
+	reachedAt clock.Time
 }
 
 // hold keeps an update until the run is closed at it.

@@ -52,6 +52,9 @@ func (c *Core) Open(cfg StreamConfig) (StreamID, error) {
 	c.last++
 	s := &stream{id: c.last, cfg: cfg, groups: make(map[*group]int)}
 	c.streams[s.id] = s
+	if cfg.RequireLeader {
+		c.leaderStreams++
+	}
 	return s.id, nil
 }
 
@@ -63,6 +66,9 @@ func (c *Core) Close(id StreamID) {
 	}
 	s.closed = true
 	delete(c.streams, id)
+	if s.cfg.RequireLeader {
+		c.leaderStreams--
+	}
 	for _, w := range s.watches.all() {
 		c.drop(w)
 	}
