@@ -3,8 +3,13 @@ package watchfeed
 import "errors"
 
 var (
-	// ErrTooManyWatches says that a stream has as many watches as it may.
-	ErrTooManyWatches = errors.New("watchfeed: too many watches on a stream")
-	// ErrClosed says that the stream or the hub was closed.
-	ErrClosed = errors.New("watchfeed: closed")
+	// ErrTooManyWatches: the stream has as many watches as it may have, or its
+	// client does not read the answers to earlier ones.
+	ErrTooManyWatches = errors.New("watchfeed: too many watches on the stream")
+	// ErrTooManyStreams: the hub has as many streams as it may have.
+	ErrTooManyStreams = errors.New("watchfeed: too many streams")
+	// ErrClosed: the stream is closed.
+	ErrClosed = errors.New("watchfeed: stream closed")
+	// ErrStopping: the hub stops.
+	ErrStopping = errors.New("watchfeed: stopping")
 )

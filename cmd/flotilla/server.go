@@ -146,7 +146,6 @@ func apiConfig(cfg *config.Config, n *node.Node) etcdapi.Config {
 	c.KeepaliveMinTime = cfg.GRPCKeepaliveMinTime
 	c.KeepaliveInterval = cfg.GRPCKeepaliveInterval
 	c.KeepaliveTimeout = cfg.GRPCKeepaliveTimeout
-	c.WatchProgressInterval = cfg.WatchProgressNotifyInterval
 	c.Pprof, c.Gateway = cfg.EnablePprof, cfg.EnableGateway
 	return c
 }

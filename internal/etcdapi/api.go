@@ -33,8 +33,8 @@ type WatchStream interface {
 	Cancel(id int64)
 	// RequestProgress may be answered once for several calls, or not at all.
 	RequestProgress()
-	// Recv waits for something to send and appends it to buf, no more than fits.
-	// It is sent in this order.
+	// Recv waits for something to send and returns all there is, in the order to
+	// send it in. The memory of buf may be used again.
 	Recv(ctx context.Context, buf []watchfeed.Response) ([]watchfeed.Response, error)
 	Close()
 }

@@ -60,9 +60,6 @@ type Config struct {
 	// for a client that does not read. Beyond, its watches fall back to catch-up.
 	WatchQueueResponsesMax int
 	WatchQueueBytesMax     int
-	// WatchProgressInterval is after how much silence a watch that asked for it
-	// is told how far it is; up to a tenth is added.
-	WatchProgressInterval time.Duration
 
 	// Pprof serves /debug/pprof.
 	Pprof bool
@@ -84,9 +81,8 @@ func DefaultConfig() Config {
 		Gateway:              true,
 
 		WatchesMax:             1 << 20,
-		WatchQueueResponsesMax: 4096,
+		WatchQueueResponsesMax: 1 << 16,
 		WatchQueueBytesMax:     4 << 20,
-		WatchProgressInterval:  10 * time.Minute,
 	}
 }
 
@@ -105,8 +101,6 @@ func (c *Config) Validate() error {
 		return errors.New("etcdapi: config: RequestTimeout and SniffTimeout must be more than 0")
 	case c.WatchesMax <= 0, c.WatchQueueResponsesMax <= 0, c.WatchQueueBytesMax <= 0:
 		return errors.New("etcdapi: config: the limits of watches must be more than 0")
-	case c.WatchProgressInterval <= 0:
-		return fmt.Errorf("etcdapi: config: WatchProgressInterval is %v, want more than 0", c.WatchProgressInterval)
 	}
 	return nil
 }

@@ -74,6 +74,8 @@ var grpcErrors = []struct {
 	{router.ErrStopping, rpctypes.ErrGRPCStopped},
 
 	{watchfeed.ErrClosed, rpctypes.ErrGRPCStopped},
+	{watchfeed.ErrStopping, rpctypes.ErrGRPCStopped},
+	{watchfeed.ErrTooManyStreams, rpctypes.ErrGRPCRequestTooManyRequests},
 	{watchfeed.ErrTooManyWatches, rpctypes.ErrGRPCRequestTooManyRequests},
 
 	{engine.ErrDiskFull, rpctypes.ErrGRPCNoSpace},

@@ -27,7 +27,6 @@ type modelNode struct {
 	leased  map[string]int64 // lease by key
 	nextID  int64
 	streams []*modelStream
-	t       testing.TB
 }
 
 func newModelNode(t testing.TB) *modelNode {
@@ -36,7 +35,7 @@ func newModelNode(t testing.TB) *modelNode {
 		t.Fatal(err)
 	}
 	return &modelNode{
-		fakeNode: newFakeNode(), state: s, nextID: 100, t: t,
+		fakeNode: newFakeNode(), state: s, nextID: 100,
 		leases: make(map[int64]int64), leased: make(map[string]int64),
 	}
 }

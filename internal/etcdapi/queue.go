@@ -10,7 +10,6 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/flotilladb/flotilla/watchfeed"
 )
@@ -123,7 +122,7 @@ func (q *queue) watch(
 	if err := stream.Create(req); err != nil {
 		return toGRPC(err)
 	}
-	buf := make([]watchfeed.Response, 0, watchBatchMin)
+	var buf []watchfeed.Response
 	for {
 		if buf, err = stream.Recv(ctx, buf[:0]); err != nil {
 			if ctx.Err() != nil {
@@ -151,9 +150,12 @@ func (q *queue) events(r *watchfeed.Response, next func(*pb.ResponseHeader, *mvc
 	header := &pb.ResponseHeader{Revision: r.Revision}
 	fillHeaderAt(q.id, &header)
 	for _, e := range r.Events {
-		ev := &mvccpb.Event{}
-		if err := proto.Unmarshal(e.Encoded(false), ev); err != nil {
-			return false, err
+		ev := &mvccpb.Event{Kv: &mvccpb.KeyValue{
+			Key: e.Key, Value: e.Value, CreateRevision: e.CreateRevision, ModRevision: e.Revision,
+			Version: e.Version, Lease: e.Lease,
+		}}
+		if e.Tombstone {
+			ev.Type = mvccpb.Event_DELETE
 		}
 		if more, err := next(header, ev); err != nil || !more {
 			return false, err

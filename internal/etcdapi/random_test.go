@@ -186,7 +186,7 @@ func randomWatchResponse(rng *rand.Rand, header *pb.ResponseHeader) *pb.WatchRes
 			ev.PrevKv = randomKV(rng)
 		}
 		if rng.IntN(8) == 0 {
-			ev.Kv.Value = make([]byte, sharedEventBytes-50+rng.IntN(100))
+			ev.Kv.Value = make([]byte, sharedBytes-50+rng.IntN(100))
 		}
 		m.Events = append(m.Events, ev)
 	}

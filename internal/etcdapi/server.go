@@ -130,7 +130,6 @@ func (s *Server) streamConfig(watches int) watchfeed.StreamConfig {
 		WatchesMax:        watches,
 		QueueResponsesMax: s.cfg.WatchQueueResponsesMax,
 		QueueBytesMax:     s.cfg.WatchQueueBytesMax,
-		ProgressInterval:  s.cfg.WatchProgressInterval,
 	}
 }
 

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"sync"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -21,9 +19,9 @@ const (
 	// watchControlsMax bounds the creates and cancels of a stream that the client
 	// has not read the answers to; beyond it no more requests are read.
 	watchControlsMax = 1024
-	// watchBatchMin and Max are how many responses are taken from the hub at a
-	// time: a stream that is behind takes more.
-	watchBatchMin, watchBatchMax = 16, 1024
+	// watchBatchKept is how long a list of responses or events may be that a stream
+	// keeps for the next batch.
+	watchBatchKept = 1024
 	// mergedBytesMax bounds the responses that are merged into one.
 	mergedBytesMax = 64 << 10
 )
@@ -82,13 +80,9 @@ func (s *watchServer) serve(stream grpc.ServerStream) error {
 	return toGRPC(err)
 }
 
-// streamConfig adds what one client wants. The progress of streams that began
-// together, as after a restart, is spread over a tenth of the interval.
+// streamConfig adds what one client wants.
 func (s *watchServer) streamConfig(ctx context.Context) watchfeed.StreamConfig {
 	c := s.config
-	if tenth := int64(c.ProgressInterval / 10); tenth > 0 {
-		c.ProgressInterval += time.Duration(rand.Int64N(tenth))
-	}
 	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
 	c.RequireLeader = len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
 	return c
@@ -105,8 +99,8 @@ type watchStream struct {
 	// receiver an answer of its own. No mutex, for the client may not read for
 	// hours, and who waits for it must end with the stream.
 	sending chan struct{}
-	enc     *watchEncoder // for whoever sends, like events and chain
-	events  [][]byte      // of the message in the making
+	enc     *watchEncoder      // for whoever sends, like events and chain
+	events  []*watchfeed.Event // of a message that is made of several responses
 	chain   eventChain
 
 	mu struct {
@@ -262,7 +256,7 @@ func (w *watchStream) answer(ctx context.Context, f *watchFields) error {
 	}
 	defer func() { <-w.sending }()
 	w.enc.begin(1, w.id.Term())
-	return w.stream.SendMsg(w.enc.message(f, nil))
+	return w.stream.SendMsg(w.enc.message(f, watchEvents{}))
 }
 
 // waitUnanswered returns when at most so many creates and cancels are not

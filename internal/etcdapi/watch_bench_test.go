@@ -39,7 +39,7 @@ func (h *benchHub) Recv(ctx context.Context, buf []watchfeed.Response) ([]watchf
 	return buf, nil
 }
 
-func benchEvent(b *testing.B, valueBytes int) *mvccpb.Event {
+func benchEvent(valueBytes int) *mvccpb.Event {
 	return &mvccpb.Event{Kv: &mvccpb.KeyValue{
 		Key: []byte("0123456789abcdef"), Value: make([]byte, valueBytes), CreateRevision: 1 << 20, ModRevision: 1 << 21, Version: 9,
 	}}
@@ -69,7 +69,7 @@ func BenchmarkWatchEncode(b *testing.B) {
 	for name, size := range map[string]int{"256B": 256, "4KiB": 4096} {
 		b.Run(name, func(b *testing.B) {
 			f, h := newFakeNode(), &benchHub{fakeHub: newFakeHub(), left: new(atomic.Int64)}
-			h.event = []*watchfeed.Event{testEvent(b, benchEvent(b, size))}
+			h.event = []*watchfeed.Event{testEvent(benchEvent(size))}
 			h.left.Store(int64(b.N) + 100)
 			st := testConfig(b, f).Stopper
 			s := newTestWatchServer(f, h.fakeHub, st)
@@ -83,7 +83,7 @@ func BenchmarkWatchEncode(b *testing.B) {
 			st.Stop()
 		})
 		b.Run(name+"/protobuf", func(b *testing.B) {
-			ev, c, f := benchEvent(b, size), newCodec(), newFakeNode()
+			ev, c, f := benchEvent(size), newCodec(), newFakeNode()
 			b.ReportAllocs()
 			for i := range b.N {
 				m := &pb.WatchResponse{Header: &pb.ResponseHeader{Revision: 1 << 20}, WatchId: int64(i % 100), Events: []*mvccpb.Event{ev}}
@@ -135,13 +135,13 @@ func BenchmarkWatchDeliver(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			var left atomic.Int64
 			f, h := newFakeNode(), &benchHub{fakeHub: newFakeHub(), left: &left}
-			h.event = []*watchfeed.Event{testEvent(b, benchEvent(b, 256))}
+			h.event = []*watchfeed.Event{testEvent(benchEvent(256))}
 			cfg := testConfig(b, f)
 			codec := newCodec()
 			server := grpc.NewServer(serverOptions(&cfg, codec)...)
 			if slow {
 				server = grpc.NewServer()
-				pb.RegisterWatchServer(server, &slowWatch{left: &left, ev: benchEvent(b, 256)})
+				pb.RegisterWatchServer(server, &slowWatch{left: &left, ev: benchEvent(256)})
 			} else {
 				s := newTestWatchServer(f, h.fakeHub, cfg.Stopper)
 				s.open = func(watchfeed.StreamConfig) (WatchStream, error) { return h, nil }

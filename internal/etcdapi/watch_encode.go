@@ -5,18 +5,21 @@ import (
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/flotilladb/flotilla/watchfeed"
 )
 
-// A change that ten thousand watch is encoded once, by whoever made the event.
-// What differs between two watchers is some forty bytes before it: this file
-// writes these, and the codec passes the result on as it is.
+// What ten thousand watch is the same list of changes for all of them: a message
+// is some forty bytes of its own and then those. This file writes both by hand, and
+// the second only once for the watches of a stream; the codec passes the result on
+// as it is.
 
 const (
 	// blockBytesMax is how much memory messages are cut from at a time.
 	blockBytesMax = 16 << 10
-	// sharedEventBytes is from which size on an event is not copied into a
+	// sharedBytes is from which size on the changes are not copied into each
 	// message. Below, a copy costs less than one more buffer.
-	sharedEventBytes = 2 << 10
+	sharedBytes = 2 << 10
 )
 
 // watchMessage is a WatchResponse that is in bytes already. It may be sent once.
@@ -51,6 +54,12 @@ type watchEncoder struct {
 	block []byte       // behind its length it is free
 	slots []mem.Buffer // likewise
 	msg   watchMessage
+
+	// tail is tailOf and tailPrev as the fields of a message. The hub gives the
+	// same list to many watches, and they have it one after the other.
+	tail     []byte
+	tailOf   []*watchfeed.Event // nil: none
+	tailPrev bool
 }
 
 func newWatchEncoder(id Identity) *watchEncoder {
@@ -65,6 +74,7 @@ func newWatchEncoder(id Identity) *watchEncoder {
 func (e *watchEncoder) begin(messages int, term uint64) {
 	e.left, e.term = messages, term
 	e.block, e.slots = nil, nil
+	e.tail, e.tailOf = nil, nil // a stream that is idle keeps nothing alive
 }
 
 func appendUint(b []byte, num byte, v uint64) []byte {
@@ -110,21 +120,82 @@ func (e *watchEncoder) sizeFields(f *watchFields) int {
 	return n
 }
 
+// watchEvents are those of a message. A list that the hub made is shared: it is
+// never changed.
+type watchEvents struct {
+	list   []*watchfeed.Event
+	prev   bool // with the value before
+	shared bool
+}
+
+// size is what they take in a message.
+func (v watchEvents) size() int {
+	n := 0
+	for _, ev := range v.list {
+		n += sizeNested(ev.EncodedLen(v.prev))
+	}
+	return n
+}
+
+func (v watchEvents) appendTo(b []byte) []byte {
+	for _, ev := range v.list {
+		b = ev.AppendEncoded(appendLen(b, 11, ev.EncodedLen(v.prev)), v.prev)
+	}
+	return b
+}
+
+// hasTail reports whether tail is these events: the same list in memory, which
+// nobody changes.
+func (e *watchEncoder) hasTail(v watchEvents) bool {
+	return v.shared && len(v.list) > 0 && len(e.tailOf) == len(v.list) && &e.tailOf[0] == &v.list[0] && e.tailPrev == v.prev
+}
+
 // message encodes a response with these events. What it returns is valid until
 // the next call, its bytes until they are sent.
-func (e *watchEncoder) message(f *watchFields, events [][]byte) *watchMessage {
+func (e *watchEncoder) message(f *watchFields, v watchEvents) *watchMessage {
 	e.header(f.revision)
-	n, shared := e.sizeFields(f), 0
-	for _, ev := range events {
-		if len(ev) >= sharedEventBytes {
-			shared++
-			n += 1 + sizeVarint(uint64(len(ev)))
-		} else {
-			n += sizeNested(len(ev))
-		}
+	own := e.sizeFields(f)
+	have := e.hasTail(v)
+	size := len(e.tail)
+	if !have {
+		size = v.size()
 	}
-	e.reserve(n, 2*shared+1)
-	b, start := e.block, len(e.block)
+	apart := size >= sharedBytes
+	if apart {
+		e.reserve(own, 2)
+	} else {
+		e.reserve(own+size, 1)
+	}
+	start := len(e.block)
+	b := e.appendFields(e.block, f)
+	tail := e.tail
+	switch {
+	case have && !apart:
+		b = append(b, tail...)
+	case have:
+	case apart:
+		tail = v.appendTo(make([]byte, 0, size))
+	default:
+		at := len(b)
+		b = v.appendTo(b)
+		tail = b[at:len(b):len(b)]
+	}
+	if !have && v.shared {
+		e.tail, e.tailOf, e.tailPrev = tail, v.list, v.prev
+	}
+	e.block = b
+	first := len(e.slots)
+	e.slots = append(e.slots, mem.SliceBuffer(b[start:len(b):len(b)]))
+	if apart {
+		e.slots = append(e.slots, mem.SliceBuffer(tail))
+	}
+	e.msg.bytes = e.slots[first:len(e.slots):len(e.slots)]
+	e.left--
+	return &e.msg
+}
+
+// appendFields writes all but the events. REQUIRES: header was called.
+func (e *watchEncoder) appendFields(b []byte, f *watchFields) []byte {
 	b = append(b, e.head...)
 	b = appendUint(b, 2, uint64(f.id))
 	b = appendBool(b, 3, f.created)
@@ -133,24 +204,7 @@ func (e *watchEncoder) message(f *watchFields, events [][]byte) *watchMessage {
 	if f.reason != "" {
 		b = append(appendLen(b, 6, len(f.reason)), f.reason...)
 	}
-	b = appendBool(b, 7, f.fragment)
-	first := len(e.slots)
-	for _, ev := range events {
-		b = appendLen(b, 11, len(ev))
-		if len(ev) < sharedEventBytes {
-			b = append(b, ev...)
-			continue
-		}
-		e.slots = append(e.slots, mem.SliceBuffer(b[start:len(b):len(b)]), mem.SliceBuffer(ev))
-		start = len(b)
-	}
-	if start < len(b) {
-		e.slots = append(e.slots, mem.SliceBuffer(b[start:len(b):len(b)]))
-	}
-	e.block = b
-	e.msg.bytes = e.slots[first:len(e.slots):len(e.slots)]
-	e.left--
-	return &e.msg
+	return appendBool(b, 7, f.fragment)
 }
 
 // reserve makes room for a message, and for those that are like it and still to
@@ -167,28 +221,28 @@ func (e *watchEncoder) reserve(bytes, slots int) {
 
 // fragments cuts a response as etcd does if it has limit bytes or more and more
 // than one event, and sends the pieces; all but the last say that there is more.
-func (e *watchEncoder) fragments(f watchFields, events [][]byte, limit int, send func(*watchMessage) error) error {
+func (e *watchEncoder) fragments(f watchFields, v watchEvents, limit int, send func(*watchMessage) error) error {
 	e.header(f.revision)
-	size := e.sizeFields(&f)
-	for _, ev := range events {
-		size += sizeNested(len(ev))
-	}
-	if size < limit || len(events) < 2 {
-		return send(e.message(&f, events))
+	if len(v.list) < 2 || e.sizeFields(&f)+v.size() < limit {
+		return send(e.message(&f, v))
 	}
 	f.fragment = true
 	base := e.sizeFields(&f)
-	for len(events) > 0 {
-		n, size := 1, base+sizeNested(len(events[0]))
-		for n < len(events) && size+sizeNested(len(events[n])) < limit {
-			size += sizeNested(len(events[n]))
+	for left := v.list; len(left) > 0; {
+		n, size := 0, base
+		for n < len(left) {
+			more := sizeNested(left[n].EncodedLen(v.prev))
+			if n > 0 && size+more >= limit {
+				break
+			}
+			size += more
 			n++
 		}
-		f.fragment = n < len(events)
-		if err := send(e.message(&f, events[:n])); err != nil {
+		f.fragment = n < len(left)
+		if err := send(e.message(&f, watchEvents{list: left[:n], prev: v.prev})); err != nil {
 			return err
 		}
-		events = events[n:]
+		left = left[n:]
 	}
 	return nil
 }

@@ -30,11 +30,12 @@ func mustMarshal(t testing.TB, m proto.Message) []byte {
 	return b
 }
 
-func eventBytes(t testing.TB, m *pb.WatchResponse) (events [][]byte) {
+func eventsOf(m *pb.WatchResponse) (v watchEvents) {
+	v.prev = true
 	for _, ev := range m.Events {
-		events = append(events, mustMarshal(t, ev))
+		v.list = append(v.list, testEvent(ev))
 	}
-	return events
+	return v
 }
 
 func fieldsOf(m *pb.WatchResponse) watchFields {
@@ -62,8 +63,14 @@ func TestWatchMessagesAreProtobuf(t *testing.T) {
 			for range n {
 				m := randomWatchResponse(rng, h)
 				f := fieldsOf(m)
-				want = append(want, mustMarshal(t, m))
-				got = append(got, e.message(&f, eventBytes(t, m)).bytes)
+				v := eventsOf(m)
+				v.shared = randomBool(rng)
+				for range 1 + rng.IntN(3) { // one list, several watches
+					want = append(want, mustMarshal(t, m))
+					got = append(got, e.message(&f, v).bytes)
+					f.id++
+					m.WatchId++
+				}
 			}
 			for i := range want {
 				if b := got[i].Materialize(); !bytes.Equal(b, want[i]) {
@@ -94,7 +101,7 @@ func FuzzWatchMessage(f *testing.F) {
 		e := newWatchEncoder(who{newFakeNode(), cluster, member})
 		e.begin(1, term)
 		fields := fieldsOf(m)
-		if got, want := e.message(&fields, eventBytes(t, m)).bytes.Materialize(), mustMarshal(t, m); !bytes.Equal(got, want) {
+		if got, want := e.message(&fields, eventsOf(m)).bytes.Materialize(), mustMarshal(t, m); !bytes.Equal(got, want) {
 			t.Fatalf("%v:\n%x, protobuf says\n%x", m, got, want)
 		}
 	})
@@ -142,7 +149,7 @@ func TestFragments(t *testing.T) {
 		e := newWatchEncoder(who{newFakeNode(), 1, 2})
 		e.begin(1, 3)
 		var got []string
-		err := e.fragments(fieldsOf(m), eventBytes(t, m), limit, func(piece *watchMessage) error {
+		err := e.fragments(fieldsOf(m), eventsOf(m), limit, func(piece *watchMessage) error {
 			got = append(got, fmt.Sprintf("%x", piece.bytes.Materialize()))
 			return nil
 		})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 
@@ -97,13 +96,13 @@ func (h *fakeHub) RequestProgress() {
 func (h *fakeHub) Recv(ctx context.Context, buf []watchfeed.Response) ([]watchfeed.Response, error) {
 	for {
 		h.mu.Lock()
-		n := min(len(h.queue), cap(buf)-len(buf))
-		buf = append(buf, h.queue[:n]...)
-		h.queue = slices.Delete(h.queue, 0, n)
-		h.mu.Unlock()
-		if n > 0 {
-			return buf, nil
+		if len(h.queue) > 0 { // the two lists change places
+			out := h.queue
+			h.queue = buf[:0]
+			h.mu.Unlock()
+			return out, nil
 		}
+		h.mu.Unlock()
 		select {
 		case <-h.more:
 		case <-ctx.Done():
@@ -127,7 +126,7 @@ func (h *fakeHub) takeAsked() []string {
 	return out
 }
 
-// testEvent makes the hub's event of what a client gets.
+// testEvent is a change as the hub hands it out.
 func testEvent(ev *mvccpb.Event) *watchfeed.Event {
 	kv := ev.Kv
 	return &watchfeed.Event{

@@ -132,23 +132,17 @@ func (w *watchIDs) compacted(id int64) (asked bool) {
 
 // watchSpan turns the span of a request into ours: an empty key is the lowest
 // one, a range_end of "\0" is the end of the keyspace, none is one key. It
-// returns false if the span holds nothing. The bytes are one new block, for they
-// live as long as the watch.
+// returns false if the span holds nothing.
 func watchSpan(r *pb.WatchCreateRequest) (key, end []byte, ok bool) {
 	key, end = r.Key, r.RangeEnd
 	if len(key) == 0 {
 		key = []byte{0}
 	}
-	if len(end) == 1 && end[0] == 0 {
-		return append([]byte(nil), key...), []byte{}, true
+	switch {
+	case len(end) == 0:
+		return key, nil, true
+	case len(end) == 1 && end[0] == 0:
+		return key, []byte{}, true
 	}
-	if len(end) == 0 {
-		return append([]byte(nil), key...), nil, true
-	}
-	if string(key) >= string(end) {
-		return nil, nil, false
-	}
-	block := make([]byte, 0, len(key)+len(end))
-	block = append(append(block, key...), end...)
-	return block[:len(key):len(key)], block[len(key):], true
+	return key, end, string(key) < string(end)
 }

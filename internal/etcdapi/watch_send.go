@@ -20,7 +20,7 @@ func reasonOf(err error) string { return status.Convert(err).Message() }
 
 // send passes on what the hub has for the client until the stream ends.
 func (w *watchStream) send(ctx context.Context) error {
-	batch := make([]watchfeed.Response, 0, watchBatchMin)
+	var batch []watchfeed.Response
 	for {
 		var err error
 		if batch, err = w.hub.Recv(ctx, batch[:0]); err != nil {
@@ -29,9 +29,11 @@ func (w *watchStream) send(ctx context.Context) error {
 		if err := w.sendBatch(batch); err != nil {
 			return err
 		}
-		clear(batch) // events are not kept alive by a stream that is idle
-		if n := cap(batch); len(batch) == n && n < watchBatchMax {
-			batch = make([]watchfeed.Response, 0, 2*n)
+		// A stream that is idle keeps neither events alive nor what it needed
+		// when it was behind.
+		clear(batch)
+		if cap(batch) > watchBatchKept {
+			batch = nil
 		}
 	}
 }
@@ -117,7 +119,7 @@ func (w *watchStream) sendCompacted(r *watchfeed.Response) error {
 }
 
 func (w *watchStream) sendFields(f *watchFields) error {
-	return w.stream.SendMsg(w.enc.message(f, nil))
+	return w.stream.SendMsg(w.enc.message(f, watchEvents{}))
 }
 
 // noteAnswered lets the receiver go on.
@@ -152,6 +154,9 @@ func (w *watchStream) sendEvents(run []watchfeed.Response) error {
 		}
 	}
 	clear(w.events[:cap(w.events)])
+	if cap(w.events) > watchBatchKept {
+		w.events = nil
+	}
 	return nil
 }
 
@@ -159,25 +164,22 @@ func (w *watchStream) sendEvents(run []watchfeed.Response) error {
 func (w *watchStream) sendChain(run []watchfeed.Response, i int, chained bool) error {
 	for i >= 0 {
 		r := &run[i]
-		w.events = w.events[:0]
-		bytes := w.addEvents(r)
-		last := r
-		next := -1
+		last, next := r, -1
+		events := watchEvents{list: r.Events, prev: r.PrevKV, shared: true}
 		if chained {
 			next = int(w.chain.next[i])
 		}
-		for next >= 0 && !r.Fragment && bytes < mergedBytesMax {
-			last = &run[next]
-			bytes += w.addEvents(last)
-			next = int(w.chain.next[next])
+		if next >= 0 && !r.Fragment {
+			last, next = w.merge(run, i)
+			events = watchEvents{list: w.events, prev: r.PrevKV}
 		}
 		f := watchFields{revision: last.Revision, id: r.ID}
-		w.counts.events.Add(int64(len(w.events)))
+		w.counts.events.Add(int64(len(events.list)))
 		var err error
 		if r.Fragment {
-			err = w.enc.fragments(f, w.events, w.limit, w.sendMessage)
+			err = w.enc.fragments(f, events, w.limit, w.sendMessage)
 		} else {
-			err = w.sendMessage(w.enc.message(&f, w.events))
+			err = w.sendMessage(w.enc.message(&f, events))
 		}
 		if err != nil {
 			return err
@@ -187,17 +189,21 @@ func (w *watchStream) sendChain(run []watchfeed.Response, i int, chained bool) e
 	return nil
 }
 
-func (w *watchStream) sendMessage(m *watchMessage) error { return w.stream.SendMsg(m) }
-
-// addEvents adds a response's events to the message in the making.
-func (w *watchStream) addEvents(r *watchfeed.Response) (bytes int) {
-	for _, ev := range r.Events {
-		b := ev.Encoded(r.PrevKV)
-		bytes += len(b)
-		w.events = append(w.events, b)
+// merge gathers the events of the response at i, and of those chained to it as
+// long as they do not get too long. It returns the last of them and the next.
+func (w *watchStream) merge(run []watchfeed.Response, i int) (last *watchfeed.Response, next int) {
+	w.events = w.events[:0]
+	for bytes := 0; i >= 0 && (last == nil || bytes < mergedBytesMax); i = int(w.chain.next[i]) {
+		last = &run[i]
+		for _, ev := range last.Events {
+			bytes += len(ev.Key) + len(ev.Value)
+		}
+		w.events = append(w.events, last.Events...)
 	}
-	return bytes
+	return last, i
 }
+
+func (w *watchStream) sendMessage(m *watchMessage) error { return w.stream.SendMsg(m) }
 
 // eventChain links the responses of each watch in a run.
 type eventChain struct {
