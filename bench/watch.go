@@ -91,7 +91,7 @@ func loadFigure(r *load.Report, err error, rate, latency, cpu string) (Figure, e
 	return f, nil
 }
 
-// watchWorkloads are those of issue "watches and leases over ranges".
+// watchWorkloads measure watches over ranges.
 func watchWorkloads() []workload {
 	pair, wide := []string{"etcd", "flotilla"}, []string{"etcd", "flotilla64"}
 	const event, reply = "server_cpu_per_event_us", "delivery_from_reply"
