@@ -44,7 +44,7 @@ type leaseLife struct {
 	ending  bool       // a revoke was asked for
 	// revokedTwice: more than one was.
 	revokedTwice bool
-	ended   bool       // it was told that the lease is gone
+	ended        bool // it was told that the lease is gone
 }
 
 // mayBeGone reports whether the lease may have ended by now.
