@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -134,7 +135,7 @@ func BenchmarkUnwatched(b *testing.B) {
 func BenchmarkIdleWatch(b *testing.B) {
 	for name, end := range map[string]string{"key": "", "span": "0"} {
 		b.Run(name, func(b *testing.B) {
-			before := heapBytes()
+			before, resident := heapBytes(), residentBytes(b)
 			h := newBenchHub(b, 64)
 			const streams = 100
 			var open []*Stream
@@ -168,9 +169,23 @@ func BenchmarkIdleWatch(b *testing.B) {
 			}
 			b.StopTimer()
 			b.ReportMetric(float64(heapBytes()-before)/float64(n), "heap-B/watch")
+			b.ReportMetric(float64(residentBytes(b)-resident)/float64(n), "rss-B/watch")
 			runtime.KeepAlive(open)
 		})
 	}
+}
+
+// residentBytes is what the process has in memory.
+func residentBytes(b *testing.B) int64 {
+	raw, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		b.Skip(err)
+	}
+	var size, resident int64
+	if _, err := fmt.Sscan(string(raw), &size, &resident); err != nil {
+		b.Fatal(err)
+	}
+	return resident * int64(os.Getpagesize())
 }
 
 func heapBytes() int64 {

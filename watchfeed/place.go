@@ -63,7 +63,7 @@ type place struct {
 type treeNode struct {
 	end         string // empty: no end
 	left, right *place
-	maxEnd      string // the highest end in the tree below
+	max         *place // with the highest end in the tree below
 	prio        uint32
 }
 

@@ -2,7 +2,7 @@ package watchfeed
 
 // registry finds the places that a key lies in.
 type registry struct {
-	exact map[string]*place
+	keys  keyTable
 	spans *place // root of the tree
 	n     int    // of places
 }
@@ -10,7 +10,7 @@ type registry struct {
 // get returns the place of a key (end nil) or span, or nil.
 func (r *registry) get(key, end []byte) *place {
 	if end == nil {
-		return r.exact[string(key)]
+		return r.keys.get(key)
 	}
 	return treeGet(r.spans, string(key), string(end))
 }
@@ -19,13 +19,10 @@ func (r *registry) get(key, end []byte) *place {
 func (r *registry) add(p *place) {
 	r.n++
 	if p.tree == nil {
-		if r.exact == nil {
-			r.exact = make(map[string]*place)
-		}
-		r.exact[p.key] = p
+		r.keys.add(p)
 		return
 	}
-	p.tree.left, p.tree.right, p.tree.maxEnd = nil, nil, p.tree.end
+	p.tree.left, p.tree.right, p.tree.max = nil, nil, p
 	p.tree.prio = priority(p.key, p.tree.end)
 	r.spans = treeAdd(r.spans, p)
 }
@@ -33,7 +30,7 @@ func (r *registry) add(p *place) {
 func (r *registry) remove(p *place) {
 	r.n--
 	if p.tree == nil {
-		delete(r.exact, p.key)
+		r.keys.remove(p)
 		return
 	}
 	r.spans = treeRemove(r.spans, p)
@@ -41,18 +38,18 @@ func (r *registry) remove(p *place) {
 
 // at calls fn for the places that a key lies in.
 func (r *registry) at(key []byte, fn func(*place)) {
-	if len(r.exact) > 0 {
-		if p := r.exact[string(key)]; p != nil {
-			fn(p)
-		}
+	if p := r.keys.get(key); p != nil {
+		fn(p)
 	}
 	treeAt(r.spans, string(key), fn)
 }
 
 // all calls fn for every place, in no order. fn does not change the registry.
 func (r *registry) all(fn func(*place)) {
-	for _, p := range r.exact {
-		fn(p)
+	for _, p := range r.keys.slots {
+		if p != nil {
+			fn(p)
+		}
 	}
 	treeAll(r.spans, fn)
 }
@@ -97,13 +94,13 @@ func treeGet(t *place, key, end string) *place {
 	return nil
 }
 
-// measure sets a node's maxEnd from its children.
+// measure sets a node's max from its children.
 func measure(t *place) *place {
 	x := t.tree
-	x.maxEnd = x.end
+	x.max = t
 	for _, c := range [2]*place{x.left, x.right} {
-		if c != nil && endsAfter(c.tree.maxEnd, x.maxEnd) {
-			x.maxEnd = c.tree.maxEnd
+		if c != nil && endsAfter(c.tree.max.tree.end, x.max.tree.end) {
+			x.max = c.tree.max
 		}
 	}
 	return t
@@ -166,7 +163,10 @@ func treeJoin(left, right *place) *place {
 }
 
 func treeAt(t *place, key string, fn func(*place)) {
-	for t != nil && (t.tree.maxEnd == "" || t.tree.maxEnd > key) {
+	for t != nil {
+		if end := t.tree.max.tree.end; end != "" && end <= key {
+			return
+		}
 		treeAt(t.tree.left, key, fn)
 		if t.key > key {
 			return
