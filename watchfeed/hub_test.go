@@ -151,7 +151,7 @@ func TestInboxOverflow(t *testing.T) {
 // where it was.
 func TestSlowStream(t *testing.T) {
 	const bytesMax, events = 4 << 10, 3000
-	w := newHubWorld(t, HubConfig{Core: CoreConfig{RingBytesMax: 64 << 10}})
+	w := newHubWorld(t, HubConfig{Core: CoreConfig{RingBytesMax: 64 << 10, ResponseBytesMax: 512}})
 	all := everything
 	all.Start = 2
 	slow := w.watch(StreamConfig{QueueBytesMax: bytesMax}, all)
