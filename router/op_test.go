@@ -12,6 +12,7 @@ import (
 
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/lease"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -32,6 +33,10 @@ var errorsByName = map[string]error{
 	"diskfull":   peerpb.ErrDiskFull,
 	"locklost":   peerpb.ErrLockLost,
 	"aborted":    peerpb.ErrTxnAborted,
+	"needstxn":   peerpb.ErrNeedsTxn,
+	"nolease":    peerpb.ErrLeaseNotFound,
+	"nomark":     peerpb.ErrMarkMissing,
+	"exists":     lease.ErrExists,
 	"compacted":  placement.ErrCompacted,
 }
 

@@ -111,7 +111,11 @@ func (o *txnOp) ensureMarks(r *Router) {
 func (o *txnOp) marksOf(r *Router, body any, err error) {
 	o.open--
 	if m, ok := body.(*peerpb.Marks); ok {
-		o.absent = append(o.absent, m.Absent...)
+		for _, id := range m.Absent {
+			if !slices.Contains(o.absent, id) {
+				o.absent = append(o.absent, id)
+			}
+		}
 	}
 	o.failedOne(r, err)
 	switch {

@@ -31,6 +31,12 @@ func showTxnBody(body peerpb.Body) string {
 			}
 			parts = append(parts, fmt.Sprintf("%s[%s,%s)", kind, a.Start, strings.ReplaceAll(string(a.End), "\x00", "+")))
 		}
+		if b.Revoke != nil {
+			return fmt.Sprintf("prepare %s revoke %d home=%v", showTxn(b.Txn), b.Revoke.ID, b.Revoke.Home)
+		}
+		if len(b.Uses) > 0 {
+			parts = append(parts, "uses "+showUses(b.Uses))
+		}
 		return fmt.Sprintf("prepare %s hold=%v %s", showTxn(b.Txn), b.Hold, strings.Join(parts, " "))
 	case *peerpb.WriteIntents:
 		var parts []string
@@ -38,6 +44,12 @@ func showTxnBody(body peerpb.Body) string {
 			part := keys.FormatAddress(in.Address)
 			for _, m := range in.Intent.Mutations {
 				part += fmt.Sprintf(" %d:%q create=%d version=%d dead=%v", m.Sub, m.Value, m.CreateRevision, m.Version, m.Tombstone)
+			}
+			for _, row := range in.Intent.DeletedRows {
+				part += " deletes " + keys.FormatAddress(row)
+			}
+			if in.Intent.Marks != nil {
+				part += fmt.Sprintf(" marks %v", in.Intent.Marks)
 			}
 			parts = append(parts, part)
 		}
@@ -60,7 +72,7 @@ func showTxnBody(body peerpb.Body) string {
 	case *peerpb.Forget:
 		return fmt.Sprintf("forget %s", showTxn(b.Txn))
 	}
-	return fmt.Sprintf("%T", body)
+	return showLeaseBody(body)
 }
 
 // txnScript adds to script what only transactions get.

@@ -13,7 +13,7 @@ import (
 
 // coreRun drives a core on an engine in memory, as a node's loop does.
 type coreRun struct {
-	t       *testing.T
+	t       testing.TB
 	eng     *engine.Mem
 	core    *Core
 	ids     uint64
@@ -21,7 +21,7 @@ type coreRun struct {
 	results map[uint64]router.Result
 }
 
-func newCoreRun(t *testing.T, cfg CoreConfig) *coreRun {
+func newCoreRun(t testing.TB, cfg CoreConfig) *coreRun {
 	eng := engine.NewMem()
 	eng.DriveSyncs()
 	ident, err := Identify(eng, "test")
