@@ -16,6 +16,9 @@ import (
 const (
 	// lockSpansMax bounds the locked spans of one range.
 	lockSpansMax = 1 << 14
+	// heldAtOnce is from how many spans on they are sorted in together, and not one
+	// after the other.
+	heldAtOnce = 256
 	// holdMax bounds how long one lock may hold back closing at a time.
 	holdMax = time.Second
 )
@@ -155,7 +158,7 @@ func (t *lockTable) admit(ticket uint64, accesses []peerpb.Access, leases ...lea
 // prepare takes a transaction's lock on the keys of accesses, at once (true) or
 // when its ticket is returned. A transaction that has a lock adds to it.
 func (t *lockTable) prepare(ticket uint64, id *txnpb.TxnID, accesses []peerpb.Access, now clock.Time, hold time.Duration, leases ...leaseLock) (bool, error) {
-	if len(t.held)+len(accesses) > lockSpansMax {
+	if len(t.held)+len(accesses) > lockSpansMax && !endsLease(leases) {
 		return false, peerpb.ErrOverloaded
 	}
 	l := &lock{id: id, hold: min(hold, holdMax), writes: writeSpansOf(accesses)}
@@ -263,6 +266,14 @@ func (t *lockTable) noteDue(at clock.Time) {
 // holdSpans enters the spans of a lock among those of others.
 func (t *lockTable) holdSpans(l *lock) {
 	spans := make([]heldSpan, len(l.spans))
+	if len(spans) > heldAtOnce {
+		for n, s := range l.spans {
+			spans[n] = heldSpan{s, l}
+			t.held = append(t.held, &spans[n])
+		}
+		slices.SortFunc(t.held, func(a, b *heldSpan) int { return bytes.Compare(a.span.Start, b.span.Start) })
+		return
+	}
 	for n, s := range l.spans {
 		i := t.heldAfter(s.Start)
 		invariant.Check(i == len(t.held) || endBefore(s.End, t.held[i].span.Start), "locks overlap")
@@ -272,6 +283,10 @@ func (t *lockTable) holdSpans(l *lock) {
 }
 
 func (t *lockTable) unhold(l *lock) {
+	if len(l.spans) > heldAtOnce {
+		t.held = slices.DeleteFunc(t.held, func(h *heldSpan) bool { return h.lock == l })
+		return
+	}
 	for _, s := range l.spans {
 		i := t.heldAfter(s.Start)
 		t.held = slices.Delete(t.held, i, i+1)

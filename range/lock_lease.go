@@ -118,6 +118,12 @@ func usesOf(uses []peerpb.LeaseUse) []leaseLock {
 	return out
 }
 
+// endsLease reports whether somebody locks a lease to end it. The number of its
+// keys is not ours to bound: a lease that cannot be revoked would never end.
+func endsLease(leases []leaseLock) bool {
+	return slices.ContainsFunc(leases, func(l leaseLock) bool { return l.alone })
+}
+
 // revokeLocks are the locks of who ends a lease.
 func revokeLocks(id int64, home bool) []leaseLock {
 	out := []leaseLock{{id: id, alone: true}}

@@ -1,12 +1,16 @@
 package node
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/router"
 )
 
 // Many leases that expire at once end at the pace that is allowed, each with its
@@ -53,5 +57,24 @@ func TestExpiryStorm(t *testing.T) {
 	}
 	if slowest > 4 {
 		t.Errorf("a put among them waited for %d syncs", slowest)
+	}
+}
+
+// A lease may have more keys on one range than transactions may lock there.
+func TestRevokeOfManyKeys(t *testing.T) {
+	const count = 20000
+	r := newCoreRun(t, CoreConfig{})
+	r.must(&router.SplitRequest{Address: []byte{byte(keys.KindUser)}})
+	r.must(&pb.LeaseGrantRequest{ID: 7, TTL: 100})
+	for i := range count {
+		r.request(&pb.PutRequest{Key: fmt.Appendf(nil, "many%05d", i), Lease: 7})
+		if i%1000 == 0 {
+			r.run()
+		}
+	}
+	r.run()
+	resp := r.must(&router.RevokeRequest{ID: 7}).(*pb.DeleteRangeResponse)
+	if n := r.tombstones()[metapb.Revision(resp.Header.Revision)]; n != count || len(r.live()) != 0 {
+		t.Fatalf("%d keys deleted at %d, %d are left", n, resp.Header.Revision, len(r.live()))
 	}
 }

@@ -23,7 +23,7 @@ func plantsOfOneRange() []plant {
 			{"		r.overlay.Add(b.number, rev, res.Mutations)\n", "		if b.number%4 != 0 {\n			r.overlay.Add(b.number, rev, res.Mutations)\n		}\n"},
 		}},
 		{"split-forgets-a-write", "range/split.go", []edit{
-			{"	r.rights = append(r.rights, c.Right)\n", "	r.rights = append(r.rights, c.Right)\n	if start, _, ok := keys.UserBounds(c.Right.Span()); ok {\n		gone := keys.VersionSpan(start, append(bytes.Clone(start), 0))\n		b.DeleteRange(gone.Start, gone.End)\n	}\n"},
+			{"	r.rights = append(r.rights, bornRange{c.Right, r.splitLeases(c.Right)})\n", "	r.rights = append(r.rights, bornRange{c.Right, r.splitLeases(c.Right)})\n	if start, _, ok := keys.UserBounds(c.Right.Span()); ok {\n		gone := keys.VersionSpan(start, append(bytes.Clone(start), 0))\n		b.DeleteRange(gone.Start, gone.End)\n	}\n"},
 		}},
 		{"split-does-not-stop-writes", "range/apply.go", []edit{
 			{"ent.Term != e.Term || ent.Generation != r.desc.Generation", "ent.Term != e.Term || ent.Generation > r.desc.Generation"},
@@ -59,7 +59,7 @@ func plantsOfTransactions() []plant {
 			{"case c.batch > r.advanced && r.hasBatch(c.batch), !r.locksLetClose(&c):", "case c.batch > r.advanced && r.hasBatch(c.batch):"},
 		}},
 		{"writes-pass-locks", "range/evaluate.go", []edit{
-			{"if !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req)) {", "if b.number%3 != 0 && !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req)) {"},
+			{"if !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req), usesOf(mvcc.Leases(body.Req))...) {", "if b.number%3 != 0 && !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req), usesOf(mvcc.Leases(body.Req))...) {"},
 		}},
 		{"prepare-before-who-waited", "range/evaluate.go", []edit{
 			{" && len(r.unparked) == 0 {", " {"},
