@@ -226,6 +226,7 @@ func (w *watchClient) read() {
 
 // take takes one response.
 func (w *watchClient) take(r *watchfeed.Response) error {
+	w.s.tracef("watcher %d: kind %d of watch %d at %d, %d events", w.id, r.Kind, r.ID, r.Revision, len(r.Events))
 	if r.Kind == watchfeed.StreamProgress {
 		w.progressed = r.Revision
 		for _, x := range w.all {
