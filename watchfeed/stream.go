@@ -32,7 +32,7 @@ type stream struct {
 	// asked is the revision at the first unanswered request for progress, latest
 	// at the last; 0: none.
 	asked, latest Revision
-	// said is the highest revision of any progress that its client was told: what
+	// said is the highest revision of any progress or event that its client was told: what
 	// is told of the stream does not go back behind what was told of a watch.
 	said     Revision
 	noLeader bool // its client was told
@@ -229,6 +229,7 @@ func (c *Core) sendEvents(w *watcher, events []*Event) {
 		s.queuedBytes += ev.bytes()
 	}
 	w.flags |= sent
+	s.said = max(s.said, Revision(events[len(events)-1].Revision))
 	c.stats.Delivered += uint64(len(events))
 	c.push(s, Response{
 		Kind: Events, ID: w.id, Revision: events[len(events)-1].Revision, Events: events,

@@ -53,7 +53,7 @@ func (h *simHub) wake() {
 	s := h.n.s
 	delay := between(s.watching, 0, turnDelayMax)
 	if s.watching.IntN(50) == 0 {
-		delay += between(s.watching, 0, s.cfg.HubStall)
+		delay += s.lateness(s.cfg.HubStall)
 	}
 	s.after(delay, h.n.planned(func() {
 		h.awake = false
@@ -105,14 +105,23 @@ func (h *simHub) scan(sc watchfeed.Scan) {
 	s := h.n.s
 	h.scanning++
 	s.stats.WatchScans++
-	s.after(between(s.watching, 0, s.cfg.ScanMax), h.n.planned(func() {
+	s.after(s.lateness(s.cfg.ScanMax), h.n.planned(func() {
 		res := sc.Do(h.n.eng, func() metapb.Revision { return h.n.pub.Removal() })
-		s.after(between(s.watching, 0, s.cfg.ScanMax), h.n.planned(func() {
+		s.after(s.lateness(s.cfg.ScanMax), h.n.planned(func() {
 			h.scanning--
 			h.scanned = append(h.scanned, res)
 			h.wake()
 		}))
 	}))
+}
+
+// lateness draws a delay that is bounded by nothing else. There is none when a
+// run is to become quiet: small windows and slow readers take for ever else.
+func (s *Sim) lateness(max time.Duration) time.Duration {
+	if s.ending {
+		return 0
+	}
+	return between(s.watching, 0, max)
 }
 
 func (h *simHub) planTick() {

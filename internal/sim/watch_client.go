@@ -198,7 +198,7 @@ func (w *watchClient) put(out *watchfeed.Output) (responses, bytes int) {
 	if !w.reading && len(w.queue) > 0 {
 		w.reading = true
 		conn := w.conn
-		w.s.after(between(w.s.watching, 0, w.slow), func() {
+		w.s.after(w.s.lateness(w.slow), func() {
 			if w.conn == conn {
 				w.read()
 			}
