@@ -96,7 +96,9 @@ func (c *Core) startScan(p *place) {
 			low, found = next, true
 		}
 	}
-	to := c.closed(p.group)
+	// A range that was just cut off does not lead yet, and has no bound; what was
+	// released is closed for good.
+	to := max(c.closed(p.group), p.group.released)
 	if !found || low > to {
 		return
 	}

@@ -77,9 +77,45 @@ func (r *WatchRecord) known() int64 {
 	return last
 }
 
-// wanted are the events that the watch must see up to a revision.
+// wanted are the events that the watch must see up to a revision. Of a key that
+// one revision changed more than once, a compaction at that revision leaves the
+// last change only: if the others did not come, they need not have.
 func (r *WatchRecord) wanted(s *State, upTo int64) []*mvccpb.Event {
-	return s.WatchEvents(r.Watch, r.Watch.Start, upTo)
+	all := s.WatchEvents(r.Watch, r.Watch.Start, upTo)
+	compacted := int64(0)
+	for i := range r.Responses {
+		compacted = max(compacted, r.Responses[i].Compacted)
+	}
+	var came map[eventName]int
+	kept := all[:0:0]
+	for i, e := range all {
+		if e.Kv.ModRevision <= compacted && changedAgain(all[i:]) {
+			if came == nil {
+				came = make(map[eventName]int)
+				for _, e := range r.events() {
+					came[nameOf(e)]++
+				}
+			}
+			if came[nameOf(e)]--; came[nameOf(e)] < 0 {
+				continue
+			}
+		}
+		kept = append(kept, e)
+	}
+	return kept
+}
+
+// changedAgain reports whether the first event's key has another in its revision.
+func changedAgain(events []*mvccpb.Event) bool {
+	for _, e := range events[1:] {
+		if e.Kv.ModRevision != events[0].Kv.ModRevision {
+			return false
+		}
+		if string(e.Kv.Key) == string(events[0].Kv.Key) {
+			return true
+		}
+	}
+	return false
 }
 
 // eventName tells events apart. A key may change more than once in a revision.

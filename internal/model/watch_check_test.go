@@ -157,7 +157,13 @@ func TestWatchChecks(t *testing.T) {
 // What a server may do must pass: pairs before that were compacted, bookmarks
 // between events, and a connection that breaks anywhere.
 func TestWatchChecksLetPass(t *testing.T) {
-	s := past(t)
+	s, _, err := Step(past(t), &pb.TxnRequest{Success: []*pb.RequestOp{
+		{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("d")}}},
+		{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte("d"), RangeEnd: []byte{0}}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	all := Watch{Key: []byte{0}, End: []byte{0}, Start: 3, PrevKV: true}
 	for name, change := range map[string]func(r *WatchRecord){
 		"compacted": func(r *WatchRecord) {
@@ -172,6 +178,11 @@ func TestWatchChecksLetPass(t *testing.T) {
 		"joined": func(r *WatchRecord) {
 			r.Responses[0].Events = append(r.Responses[0].Events, r.Responses[1].Events...)
 			r.Responses = append(r.Responses[:1], r.Responses[2:]...)
+		},
+		// The put of d at 6 is not the last change of d there.
+		"compacted within a revision": func(r *WatchRecord) {
+			r.Responses[3].Events = r.Responses[3].Events[1:]
+			r.Responses[3].Compacted = 6
 		},
 	} {
 		r := record(s, all)
