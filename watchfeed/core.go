@@ -17,8 +17,10 @@ import (
 type CoreConfig struct {
 	// Reader is where the values before events are read.
 	Reader engine.Reader
-	// RingBytesMax bounds the recent events that are kept for who comes back.
-	// Default 32 MiB.
+	// RingBytesMax bounds the recent events that are kept for who comes back, also
+	// while nobody watches. Default 8 MiB: what is older is read from the engine,
+	// whose newest tables it is in. With 32 MiB a node that takes puts has 100 MB
+	// more, since what is kept also makes room for garbage.
 	RingBytesMax int
 	// CatchUpBytesMax bounds what was read from the engine for watchers that catch
 	// up and is not sent yet; WindowBytesMax what is read at a time. Defaults 128
@@ -57,7 +59,7 @@ func (c *CoreConfig) Validate() error {
 }
 
 func (c *CoreConfig) setDefaults() {
-	setDefault(&c.RingBytesMax, 32<<20)
+	setDefault(&c.RingBytesMax, 8<<20)
 	setDefault(&c.CatchUpBytesMax, 128<<20)
 	setDefault(&c.WindowBytesMax, 32<<20)
 	setDefault(&c.ScansMax, 2)
