@@ -23,7 +23,7 @@ const (
 // looks at what came in.
 const (
 	busyCalls = 64
-	yields    = 2
+	yields    = 6
 )
 
 // tickInterval is how often the core is told the time.
