@@ -256,7 +256,13 @@ func (r *Replica) unmark(id int64) {
 
 // evaluateMarks answers when the range has, or cannot have, the marks that a
 // transaction will need.
+//
+// While a revoke holds one it waits. The answer of a home whose lock died of
+// age would come at once and not count, time and again, without an end.
 func (r *Replica) evaluateMarks(w *work, body *peerpb.EnsureMarks) verdict {
+	if !w.admitted && !r.locks.idle() && !r.admit(w, nil, usesOf(body.Uses)...) {
+		return parks
+	}
 	if lacking := r.lacking(w, body.Uses); len(lacking) > 0 {
 		r.register(w, lacking)
 		return parks
