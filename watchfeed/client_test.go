@@ -26,6 +26,7 @@ type watched struct {
 	req     CreateRequest
 	created bool
 	next    Revision // everything wanted below it was shown
+	doomed  bool     // it began below what was compacted
 	at      int64    // what it is known to have reached, events apart
 }
 
@@ -42,7 +43,7 @@ func (w *world) open(cfg StreamConfig) *client {
 func (c *client) create(req CreateRequest) {
 	req.ID = c.nextID
 	c.nextID++
-	c.watches[req.ID] = &watched{req: req}
+	c.watches[req.ID] = &watched{req: req, doomed: req.Start != 0 && Revision(req.Start) < c.w.core.compacted}
 	c.w.core.Create(c.id, &req, c.w.current)
 }
 
@@ -146,6 +147,9 @@ func (c *client) atLeast(id int64, v *watched, r *Response) {
 func (c *client) events(v *watched, r *Response) {
 	t, wants := c.w.t, v.wants(c.w)
 	t.Helper()
+	if v.doomed {
+		t.Fatalf("stream %d watch %d: events, and it began at %d, below what was compacted", c.id, r.ID, v.req.Start)
+	}
 	for i, ev := range r.Events {
 		if i >= len(wants) || !c.same(v, ev, &wants[i]) {
 			t.Fatalf("stream %d watch %d (%q, %q) from %d: event %d is %q@%d.%d, want %v", c.id, r.ID, v.req.Key, v.req.End, v.next, i,

@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 300, "random histories")
+	seeds = flag.Int("seeds", 150, "random histories")
 	seed  = flag.Int("seed", 0, "one random history")
 )
 
