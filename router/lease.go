@@ -253,8 +253,8 @@ func (o *leasesOp) reply(r *Router, _ int, body any, err error) {
 	}
 	o.entries = append(o.entries, list.Leases...)
 	o.from = o.end
-	if n := len(o.entries); list.More && n > 0 {
-		o.from = append(keys.Lease(o.entries[n-1].ID), 0)
+	if n := len(list.Leases); list.More && n > 0 && list.Leases[n-1].ID != -1 { // no id comes behind -1
+		o.from = keys.Lease(list.Leases[n-1].ID + 1)
 	}
 	if len(o.from) > 0 && keys.LeaseSpan().Contains(o.from) {
 		o.start(r)

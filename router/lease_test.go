@@ -1,8 +1,10 @@
 package router
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -270,4 +272,35 @@ func TestLeaseScripts(t *testing.T) {
 			return s.ready()
 		})
 	})
+}
+
+// A list goes on behind the last lease of a page. The order is that of addresses:
+// negative ids come last.
+func TestLeasePages(t *testing.T) {
+	r, err := New(Config{Store: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Descriptors([]*metapb.Descriptor{desc(2, 1, "t", "")})
+	r.Request(1, &pb.LeaseLeasesRequest{}, 1)
+	left := []int64{1, 5, math.MaxInt64, math.MinInt64, -1}
+	for page := 0; ; page++ {
+		rd := r.Ready()
+		if len(rd.Results) == 1 {
+			if got := rd.Results[0].Resp.(*pb.LeaseLeasesResponse).Leases; len(got) != 5 || page != 5 {
+				t.Fatalf("%v after %d pages", got, page)
+			}
+			return
+		}
+		from := rd.Sends[0].Body.(*peerpb.ListLeases).From
+		if want := keys.Lease(left[0]); page > 0 && bytes.Compare(from, want) > 0 {
+			t.Fatalf("page %d begins at %x, and misses %x", page, from, want)
+		}
+		if a, err := keys.DecodeAddress(from); page > 0 && (err != nil || a.Kind != keys.KindLease) {
+			t.Fatalf("page %d begins at %x, no lease's address: %v", page, from, err)
+		}
+		list := &peerpb.LeaseList{Leases: []peerpb.LeaseEntry{{ID: left[0]}}, More: true}
+		left = left[1:]
+		r.Reply(peerpb.Reply{ID: rd.Sends[0].ID, Body: list}, 1)
+	}
 }
