@@ -283,7 +283,13 @@ func (e *Expirer) Ready() []Due {
 // tried again, after nil nothing remains to be done: the lease goes with Revoked.
 func (e *Expirer) Done(id ID, err error) {
 	i, st := e.states.find(id)
-	if err == nil || st == nil || st.phase != revoking {
+	if st == nil || st.phase != revoking {
+		return
+	}
+	if err == nil {
+		if !e.table.Has(id) { // a split took it away: nobody tells
+			e.forget(i, st)
+		}
 		return
 	}
 	e.inFlight--

@@ -129,7 +129,7 @@ func (s *Store) Revoked(e Expired, err error) {
 	if r == nil || r.expirer == nil {
 		return
 	}
-	if errors.Is(err, peerpb.ErrLeaseNotFound) || errors.Is(err, peerpb.ErrLeaseNotDue) {
+	if errors.Is(err, peerpb.ErrLeaseNotFound) {
 		err = nil
 	}
 	r.expirer.Done(leaseID(e.ID), err)
