@@ -88,14 +88,20 @@ func leasedEffects(m *txnpb.Mutation) int {
 	return 0
 }
 
-// Leases calls fn with what waits for each key that was or will be attached to a
-// lease: the lease, 0 for none, and the batch that makes it so.
-func (o *Overlay) Leases(fn func(key []byte, lease int64, batch uint64)) {
+// Leases calls fn for each key that something that waits attaches to a lease, or
+// detaches from it: with the lease that the key has in the end, 0 for none, and the
+// batch that makes it so.
+func (o *Overlay) Leases(id int64, fn func(key []byte, lease int64, batch uint64)) {
 	if o.leased == 0 {
 		return
 	}
 	o.tree.Ascend(func(top *effect) bool {
-		fn(top.key, top.mut.Lease, top.batch)
+		for e := top; e != nil && !e.gone; e = e.older {
+			if e.mut.Lease == id || e.mut.PrevLease == id {
+				fn(top.key, top.mut.Lease, top.batch)
+				break
+			}
+		}
 		return true
 	})
 }

@@ -276,12 +276,9 @@ func (r *Replica) evaluateMarks(w *work, body *peerpb.EnsureMarks) verdict {
 func (r *Replica) attached(id int64) (found [][]byte, touched uint64) {
 	found = r.index.Keys(leaseID(id))
 	changed := make(map[string]int64)
-	r.overlay.Leases(func(key []byte, lease int64, batch uint64) {
-		_, was := slices.BinarySearchFunc(found, key, bytes.Compare)
-		if was || lease == id {
-			changed[string(key)] = lease
-			touched = max(touched, batch)
-		}
+	r.overlay.Leases(id, func(key []byte, lease int64, batch uint64) {
+		changed[string(key)] = lease
+		touched = max(touched, batch)
 	})
 	if len(changed) == 0 {
 		return found, touched
