@@ -171,6 +171,7 @@ func (r *Replica) advance() {
 		for _, a := range b.answers {
 			r.store.reply(a.id, a.body, a.err)
 		}
+		r.checkpointsDone(b.checkpoints, nil)
 		r.splits -= b.splits
 	}
 	if len(done) > 0 {

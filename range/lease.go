@@ -144,16 +144,18 @@ func (r *Replica) checkpointLeases() {
 	}
 	body := &peerpb.CheckpointLeases{Leases: make([]peerpb.LeaseCheckpoint, 0, len(cs))}
 	for _, c := range cs {
-		body.Leases = append(body.Leases, peerpb.LeaseCheckpoint{ID: int64(c.ID), Remaining: c.Remaining})
+		rec, _ := r.table.Get(c.ID)
+		body.Leases = append(body.Leases, peerpb.LeaseCheckpoint{ID: int64(c.ID), Remaining: c.Remaining, Number: rec.Number})
 	}
 	r.enqueue(body)
 }
 
-// checkpointsLost tells the expirer that they will not be applied.
-func (r *Replica) checkpointsLost(cs []peerpb.LeaseCheckpoint) {
+// checkpointsDone tells the expirer that checkpoints are applied or, with an
+// error, that they will not be.
+func (r *Replica) checkpointsDone(cs []peerpb.LeaseCheckpoint, err error) {
 	for _, c := range cs {
 		if r.expirer != nil {
-			r.expirer.CheckpointDone(lease.Checkpoint{ID: leaseID(c.ID), Remaining: c.Remaining}, peerpb.ErrRefused)
+			r.expirer.CheckpointDone(lease.Checkpoint{ID: leaseID(c.ID), Remaining: c.Remaining}, err)
 		}
 	}
 }
@@ -192,8 +194,6 @@ func (r *Replica) expireRecord(id leaseID, oldNumber uint64, was bool) {
 		r.expirer.Revoked(id)
 	case !was || rec.Number != oldNumber:
 		r.expirer.Granted(id, rec.TTL, r.store.now)
-	case rec.Remaining == 0:
-		r.expirer.CheckpointDone(lease.Checkpoint{ID: id}, nil)
 	}
 }
 

@@ -162,15 +162,20 @@ func (r *Replica) evaluateRemove(b *batch, w *work, body *peerpb.RemoveLease) ve
 	return taken
 }
 
-// evaluateCheckpoints writes what remains of leases.
+// evaluateCheckpoints writes what remains of leases. Not of one that is being
+// revoked, whose record would be there again after the end that is under way; nor
+// of one that was granted again, which has more time.
 func (r *Replica) evaluateCheckpoints(b *batch, body *peerpb.CheckpointLeases) {
-	for _, c := range body.Leases {
-		if rec, ok, _ := r.record(leaseID(c.ID)); ok {
-			rec.Remaining = c.Remaining
-			r.writeRecord(b, rec)
+	for i, c := range body.Leases {
+		rec, ok, _ := r.record(leaseID(c.ID))
+		if !ok || rec.Number != c.Number || r.locks.ending(c.ID, true) {
+			r.checkpointsDone(body.Leases[i:i+1], peerpb.ErrRefused)
+			continue
 		}
+		rec.Remaining = c.Remaining
+		r.writeRecord(b, rec)
+		b.checkpoints = append(b.checkpoints, c)
 	}
-	b.checkpoints = append(b.checkpoints, body.Leases...)
 }
 
 // evaluateRevokePrepare locks what the revoke of a lease touches here and finds

@@ -258,6 +258,9 @@ func (s *leaseScript) leases() string {
 			fmt.Fprintf(&b, "range %d: mark of %d on %s\n", r.desc.RangeId, id, formatSet(r.marks.byID[id].spans))
 		}
 		for _, id := range sortedIDs(r.regs) {
+			if rec.Remaining > 0 {
+				fmt.Fprintf(&b, "range %d: lease %d has %d s left\n", id, rec.ID, rec.Remaining)
+			}
 			fmt.Fprintf(&b, "range %d: asks for %d, %d wait\n", r.desc.RangeId, id, len(r.regs[id].waiting))
 		}
 		err := scanRows(s.eng, keys.LeasedSpan(r.desc.Span()), func(key, value []byte) error {

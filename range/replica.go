@@ -262,7 +262,7 @@ func (r *Replica) refuse(b *batch, err error) {
 	for _, a := range b.answers {
 		r.store.reply(a.id, nil, err)
 	}
-	r.checkpointsLost(b.checkpoints)
+	r.checkpointsDone(b.checkpoints, peerpb.ErrRefused)
 	if b.splits > 0 {
 		r.splits -= b.splits
 		r.frozen = false

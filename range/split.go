@@ -132,7 +132,7 @@ func (r *Replica) finishSplit() {
 	for _, w := range items {
 		s.reply(w.req.ID, nil, r.moved(w.req))
 		if c, ok := w.req.Body.(*peerpb.CheckpointLeases); ok {
-			r.checkpointsLost(c.Leases)
+			r.checkpointsDone(c.Leases, peerpb.ErrRefused)
 		}
 	}
 	r.splits = 0

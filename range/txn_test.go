@@ -289,6 +289,8 @@ func (s *txnScript) run(d *datadriven.TestData) string {
 		s.stalled = true
 	case "sync":
 		s.sync()
+	case "sync-one": // what was handed out first; the rest goes on waiting
+		s.syncOne()
 	case "restart":
 		s.eng = s.eng.Crash(func(int) int { return 0 })
 		s.sends, s.tokens, s.stalled = nil, nil, false
@@ -305,15 +307,19 @@ func (s *txnScript) run(d *datadriven.TestData) string {
 
 func (s *txnScript) sync() {
 	s.stalled = false
-	tokens := s.tokens
-	s.tokens = nil
+	for len(s.tokens) > 0 {
+		s.syncOne()
+	}
+}
+
+func (s *txnScript) syncOne() {
 	if err := s.eng.Flush(); err != nil {
 		s.t.Fatal(err)
 	}
-	for _, token := range tokens {
-		if err := s.store.Synced(token); err != nil {
-			s.t.Fatal(err)
-		}
+	token := s.tokens[0]
+	s.tokens = s.tokens[1:]
+	if err := s.store.Synced(token); err != nil {
+		s.t.Fatal(err)
 	}
 }
 

@@ -156,9 +156,10 @@ type CheckpointLeases struct {
 }
 
 // LeaseCheckpoint is what remains of a lease, in seconds; 0 clears what was
-// written before.
+// written before. Number is that of the grant.
 type LeaseCheckpoint struct {
 	ID, Remaining int64
+	Number        uint64
 }
 
 func (*GrantLease) body()       {}
