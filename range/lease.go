@@ -233,12 +233,15 @@ func (r *Replica) answerLeases(req *peerpb.Request) bool {
 	case *peerpb.ListLeases:
 		body = r.list(q)
 	case *peerpb.LeaseKeys:
-		body = r.leaseKeys(q)
+		body, err = r.leaseKeys(q)
 	default:
 		return false
 	}
 	if !r.holdsLease() { // after all was read
-		body, err = nil, peerpb.ErrNotLeader
+		err = peerpb.ErrNotLeader
+	}
+	if err != nil {
+		body = nil // and not a nil pointer
 	}
 	r.store.reply(req.ID, body, err)
 	return true
@@ -326,12 +329,17 @@ func (r *Replica) list(q *peerpb.ListLeases) *peerpb.LeaseList {
 	return out
 }
 
-func (r *Replica) leaseKeys(q *peerpb.LeaseKeys) *peerpb.LeaseFound {
+// leaseKeys says which keys of a lease are applied. A transaction that changes them
+// may be committed, and its client told, before its end is applied here.
+func (r *Replica) leaseKeys(q *peerpb.LeaseKeys) (*peerpb.LeaseFound, error) {
 	out := &peerpb.LeaseFound{}
 	for _, key := range r.index.Keys(leaseID(q.ID)) {
 		if keys.HoldsUser(q.Span, key) {
 			out.Keys = append(out.Keys, key)
 		}
 	}
-	return out
+	if r.locks.changes(q.ID, out.Keys) {
+		return nil, peerpb.ErrRefused // it soon ends
+	}
+	return out, nil
 }

@@ -56,6 +56,8 @@ func showLease(rep peerpb.Reply) string {
 		return out
 	case *peerpb.Marks:
 		return fmt.Sprintf("marks, absent %v", b.Absent)
+	case *peerpb.LeaseFound:
+		return fmt.Sprintf("keys %s", b.Keys)
 	case *peerpb.Renewed:
 		return fmt.Sprintf("renewed %v", b.TTLs)
 	case *pb.PutResponse:
@@ -171,6 +173,8 @@ func (s *leaseScript) run(d *datadriven.TestData) string {
 		s.send(a.addr(), &peerpb.RenewLeases{IDs: []int64{a.id}})
 	case "cut":
 		s.send(a.addr(), &peerpb.Split{At: a.addr(), RightID: metapb.RangeID(a.rev)})
+	case "keys":
+		s.send(a.addr(), &peerpb.LeaseKeys{ID: a.id, Span: s.holder(a.addr()).Descriptor().Span()})
 	case "ask":
 		s.ask()
 	case "deliver":
