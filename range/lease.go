@@ -50,6 +50,7 @@ func (r *Replica) loadLeases(born *leases) error {
 		}
 	}
 	r.marks.max = r.store.cfg.MarksMax
+	r.watchLeases()
 	return nil
 }
 

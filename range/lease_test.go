@@ -185,6 +185,8 @@ func (s *leaseScript) run(d *datadriven.TestData) string {
 		}
 	case "leases":
 		return s.leases()
+	case "held":
+		return s.held()
 	case "restart":
 		s.asked, s.answers = make(map[uint64]Send), nil
 		return s.txnScript.run(d)
@@ -256,15 +258,18 @@ func (s *leaseScript) leases() string {
 		r := s.store.Replica(id)
 		r.table.Ascend(0, func(rec lease.Record) bool {
 			fmt.Fprintf(&b, "range %d: lease %d grant %d at %s\n", id, rec.ID, rec.Number, showSpans(rec.Spans))
+			if rec.Remaining > 0 {
+				fmt.Fprintf(&b, "range %d: lease %d has %d s left\n", id, rec.ID, rec.Remaining)
+			}
 			return true
 		})
+		if r.queue.aside != 0 && len(r.regs)+len(r.parked)+len(r.held) == 0 {
+			s.t.Fatalf("range %d: nobody waits, with %d bytes", id, r.queue.aside)
+		}
 		for _, id := range sortedIDs(r.marks.byID) {
 			fmt.Fprintf(&b, "range %d: mark of %d on %s\n", r.desc.RangeId, id, formatSet(r.marks.byID[id].spans))
 		}
 		for _, id := range sortedIDs(r.regs) {
-			if rec.Remaining > 0 {
-				fmt.Fprintf(&b, "range %d: lease %d has %d s left\n", id, rec.ID, rec.Remaining)
-			}
 			fmt.Fprintf(&b, "range %d: asks for %d, %d wait\n", r.desc.RangeId, id, len(r.regs[id].waiting))
 		}
 		err := scanRows(s.eng, keys.LeasedSpan(r.desc.Span()), func(key, value []byte) error {
@@ -282,6 +287,16 @@ func (s *leaseScript) leases() string {
 		if err != nil {
 			s.t.Fatal(err)
 		}
+	}
+	return b.String()
+}
+
+// held shows how many leases and keys the replicas have in memory.
+func (s *leaseScript) held() string {
+	var b strings.Builder
+	for _, id := range s.store.IDs() {
+		r := s.store.Replica(id)
+		fmt.Fprintf(&b, "range %d: %d records, %d keys\n", id, r.table.Len(), r.index.Len())
 	}
 	return b.String()
 }

@@ -128,7 +128,11 @@ func (r *Replica) finishSplit() {
 		s.out.Descriptors = append(s.out.Descriptors, right)
 	}
 	items := append(r.queue.items, r.held...)
-	r.queue, r.held = workQueue{}, nil
+	aside := r.queue.aside
+	for _, w := range r.held {
+		aside -= w.bytes
+	}
+	r.queue, r.held = workQueue{aside: aside}, nil // some wait for registrations
 	for _, w := range items {
 		s.reply(w.req.ID, nil, r.moved(w.req))
 		if c, ok := w.req.Body.(*peerpb.CheckpointLeases); ok {
