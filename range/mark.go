@@ -264,11 +264,7 @@ func (r *Replica) evaluateMarks(w *work, body *peerpb.EnsureMarks) verdict {
 		return parks
 	}
 	if lacking := r.lacking(w, body.Uses); len(lacking) > 0 {
-		// Not while a revoke holds a mark: none would be installed, and it would ask
-		// the home again at once.
-		if w.admitted || r.locks.idle() || r.admit(w, nil, usesOf(lacking)...) {
-			r.register(w, lacking)
-		}
+		r.register(w, lacking)
 		return parks
 	}
 	r.answerRead(answer{id: w.req.ID, body: &peerpb.Marks{Absent: w.absent}})
