@@ -170,6 +170,7 @@ func (c *Core) Step(s *Step) {
 	}
 	for _, b := range s.Bounds {
 		if f := c.byRange[b.Range]; f != nil {
+			f.floor = f.closed(c.current)
 			c.setBound(f, b.Bound)
 		}
 	}

@@ -22,9 +22,15 @@ type feed struct {
 	bound     Revision
 	boundedAt int
 	bounded   bool
-	ring      ring
-	groups    []*group // whose run holds the feed
+	// floor is what the feed was closed at before its bound last changed. A bound
+	// of a range that nobody leads yet says nothing, but what was closed stays so.
+	floor  Revision
+	ring   ring
+	groups []*group // whose run holds the feed
 }
+
+// closed is how far the feed is closed, if nothing above current counts.
+func (f *feed) closed(current Revision) Revision { return min(max(f.bound-1, f.floor), current) }
 
 // update is the effect of one modifying request on one range. Its events are
 // made when somebody wants them.

@@ -24,8 +24,8 @@ type group struct {
 	places registry
 	// active: in Core.active.
 	active bool
-	// reached is the highest revision that the run was closed at, at reachedAt;
-	// kept only while a client wants a leader.
+	// reached is the highest revision that the run was closed at, at reachedAt or
+	// before; kept up only while a client wants a leader.
 	reached   Revision
 	reachedAt clock.Time
 }
@@ -43,19 +43,19 @@ func (g *group) hold(u *update) {
 
 // closed is the highest revision at which every write of the group's run is
 // applied or will never be. On one store it is known at once. (A feed of another
-// store would be asked here to close at the first revision held.)
+// store would be asked here to close at the first revision held.) Invariant: it
+// never goes back, also when the group is divided.
 func (c *Core) closed(g *group) Revision {
-	low := NoBound
 	if g.lo == g.hi {
-		low = g.lo.bound
-	} else {
-		for _, f := range c.bounded {
-			if f.pos >= g.lo.pos && f.pos <= g.hi.pos {
-				low = min(low, f.bound)
-			}
+		return g.lo.closed(c.current)
+	}
+	low := c.current
+	for _, f := range c.bounded {
+		if f.pos >= g.lo.pos && f.pos <= g.hi.pos {
+			low = f.closed(low)
 		}
 	}
-	return min(low-1, c.current)
+	return low
 }
 
 // groupOf returns the group of a run, made if need be.
@@ -83,6 +83,7 @@ func (c *Core) groupOf(lo, hi *feed) *group {
 // enter makes a group known to its feeds.
 func (c *Core) enter(g *group) {
 	g.at = len(c.groups)
+	g.reachedAt = c.now
 	c.groups = append(c.groups, g)
 	for _, f := range c.feeds[g.lo.pos : g.hi.pos+1] {
 		f.groups = append(f.groups, g)

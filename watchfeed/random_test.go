@@ -199,7 +199,7 @@ func (r *randomWorld) idle() bool { return r.core.stats.Catching == 0 }
 
 func (r *randomWorld) anyPending() bool {
 	for _, wr := range r.ranges {
-		if len(wr.pending) > 0 {
+		if wr.unled || len(wr.pending) > 0 {
 			return true
 		}
 	}

@@ -2,6 +2,7 @@ package watchfeed
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -101,6 +102,9 @@ func (s *script) do(d *datadriven.TestData) error {
 		s.core.Tick(s.now)
 		return err
 	case "scan":
+		if len(s.scans) == 0 {
+			return errors.New("no scan is wanted")
+		}
 		sc := s.scans[0]
 		s.scans = s.scans[1:]
 		res := sc.Do(s.eng, func() Revision { return s.compacted })
@@ -164,6 +168,7 @@ func (s *script) doStep(d *datadriven.TestData) error {
 				}
 				bound = Revision(v)
 			}
+			st.Bounds = slices.DeleteFunc(st.Bounds, func(b RangeBound) bool { return b.Range == id })
 			st.Bounds = append(st.Bounds, RangeBound{id, bound})
 		case "lost":
 			st.Lost = append(st.Lost, id)

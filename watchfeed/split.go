@@ -42,8 +42,8 @@ func (c *Core) addFeed(f *feed) {
 	c.feeds = slices.Insert(c.feeds, at+1, f)
 	c.number()
 	c.rings.divide(&left.ring, &f.ring, f.start)
-	// Nothing is read of the new range before its own bound comes; until then it
-	// is as far as it was.
+	// It is as far as it was, until its own bound comes.
+	f.floor = left.closed(c.current)
 	c.setBound(f, left.bound)
 	f.groups = slices.Clone(left.groups)
 	for _, g := range slices.Clone(left.groups) {

@@ -53,7 +53,7 @@ func (c *Core) Open(cfg StreamConfig) (StreamID, error) {
 	s := &stream{id: c.last, cfg: cfg, groups: make(map[*group]int)}
 	c.streams[s.id] = s
 	if cfg.RequireLeader {
-		c.leaderStreams++
+		c.wantsLeader()
 	}
 	return s.id, nil
 }

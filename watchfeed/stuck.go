@@ -5,6 +5,17 @@ import (
 	"slices"
 )
 
+// wantsLeader notes that a stream's client wants a leader. If it is the only one,
+// nobody has looked for a while.
+func (c *Core) wantsLeader() {
+	if c.leaderStreams++; c.leaderStreams > 1 {
+		return
+	}
+	for _, g := range c.groups {
+		g.reachedAt = c.now
+	}
+}
+
 // stuckTick ends the streams whose clients want a leader, when something that
 // they watch has not been closed any further for long.
 func (c *Core) stuckTick() {

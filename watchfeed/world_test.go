@@ -48,6 +48,7 @@ type fact struct {
 type worldRange struct {
 	desc    *metapb.Descriptor
 	pending []pendingUpdate // issued and not applied
+	unled   bool            // nobody leads it yet: no write goes there, and its bound says nothing
 }
 
 type pendingUpdate struct {
@@ -89,7 +90,7 @@ func (w *world) rangeOf(key string) *worldRange {
 func (w *world) write(changes map[string]string) {
 	var list []string
 	for key := range changes {
-		if w.pendingKeys[key] {
+		if w.pendingKeys[key] || w.rangeOf(key).unled {
 			return // locked
 		}
 		list = append(list, key)
@@ -146,6 +147,7 @@ func (w *world) apply(all, lost bool) {
 	b := w.eng.NewBatch()
 	defer b.Close()
 	for _, r := range w.ranges {
+		r.unled = r.unled && !all && w.rng.Intn(2) == 0
 		var done []*cmdpb.Update
 		left := r.pending[:0]
 		stuck := false // an ordinary write waits, and with it those behind it
@@ -203,6 +205,9 @@ func (w *world) step(s Step) {
 		for _, p := range r.pending {
 			bound = min(bound, Revision(p.u.Revision))
 		}
+		if r.unled {
+			bound = 0
+		}
 		s.Bounds = append(s.Bounds, RangeBound{Range: r.desc.ID(), Bound: bound})
 	}
 	s.Current, s.Compacted = w.current, w.compacted
@@ -216,14 +221,14 @@ func (w *world) split(at string) {
 			continue
 		}
 		addr := keys.User([]byte(at))
-		if len(r.pending) > 0 || bytes.Equal(addr, r.desc.Start) {
+		if r.unled || len(r.pending) > 0 || bytes.Equal(addr, r.desc.Start) {
 			return
 		}
 		w.nextID++
 		left := &metapb.Descriptor{RangeId: r.desc.RangeId, Start: r.desc.Start, End: addr, Generation: r.desc.Generation + 1}
 		right := &metapb.Descriptor{RangeId: uint64(w.nextID), Start: addr, End: r.desc.End, Generation: r.desc.Generation + 1}
 		r.desc = left
-		w.ranges = slices.Insert(w.ranges, i+1, &worldRange{desc: right})
+		w.ranges = slices.Insert(w.ranges, i+1, &worldRange{desc: right, unled: w.rng.Intn(2) == 0})
 		w.step(Step{Descriptors: []*metapb.Descriptor{left, right}})
 		return
 	}
@@ -237,6 +242,9 @@ func (w *world) compact(rev Revision) {
 			if Revision(p.u.Revision) <= rev {
 				return
 			}
+		}
+		if r.unled {
+			return
 		}
 	}
 	from := max(w.removal, 0)
