@@ -175,8 +175,12 @@ func (c *Core) Step(s *Step) {
 		}
 	}
 	for _, id := range s.Lost {
-		if f := c.byRange[id]; f != nil {
-			c.lost(f, s.Current)
+		c.lost(id, s.Current)
+	}
+	if len(s.Lost) > 0 {
+		// What was lost of a range may lie in one that was cut off from it since.
+		for _, d := range s.Descriptors {
+			c.lost(d.ID(), s.Current)
 		}
 	}
 	if len(s.Lost) > 0 {
@@ -219,9 +223,13 @@ func (c *Core) applied(a *RangeUpdates) bool {
 	return true
 }
 
-// lost says that updates of a feed up to a revision did not come. What groups
-// held of them they forget: they read the engine instead.
-func (c *Core) lost(f *feed, through Revision) {
+// lost says that updates of a range up to a revision did not come. Groups over it
+// read the engine instead.
+func (c *Core) lost(id metapb.RangeID, through Revision) {
+	f := c.byRange[id]
+	if f == nil {
+		return
+	}
 	c.rings.cut(&f.ring, max(through, c.current))
 	for _, g := range f.groups {
 		g.lostTo = max(g.lostTo, f.ring.low)

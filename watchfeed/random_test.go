@@ -46,7 +46,8 @@ func randomRun(t *testing.T, rng *rand.Rand) Stats {
 		ProgressInterval: 10 * time.Millisecond,
 		StallMax:         20 * time.Millisecond,
 	})
-	r := &randomWorld{world: w, keys: 3 + rng.Intn(20), lossy: rng.Intn(4) == 0}
+	r := &randomWorld{world: w, keys: 3 + rng.Intn(20)}
+	w.lossy = rng.Intn(3) == 0
 	for range 600 {
 		r.act()
 		if rng.Intn(3) > 0 {
@@ -59,13 +60,15 @@ func randomRun(t *testing.T, rng *rand.Rand) Stats {
 
 type randomWorld struct {
 	*world
-	keys  int
-	lossy bool
+	keys int
 }
 
 func (r *randomWorld) key() string { return fmt.Sprintf("k%02d", r.rng.Intn(r.keys)) }
 
 func (r *randomWorld) act() {
+	if r.rng.Intn(2) == 0 {
+		r.receive()
+	}
 	switch n := r.rng.Intn(100); {
 	case n < 30:
 		r.write(map[string]string{r.key(): r.value()})
@@ -76,7 +79,10 @@ func (r *randomWorld) act() {
 		}
 		r.write(changes)
 	case n < 50:
-		r.apply(r.rng.Intn(4) == 0, r.lossy && r.rng.Intn(8) == 0)
+		r.apply(r.rng.Intn(4) == 0)
+		if r.lossy && r.rng.Intn(8) == 0 {
+			r.split(r.key())
+		}
 	case n < 53:
 		r.split(r.key())
 	case n < 54:
@@ -91,6 +97,7 @@ func (r *randomWorld) act() {
 		r.scan()
 	case n < 63:
 		r.now = r.now.Add(time.Duration(r.rng.Intn(8)) * time.Millisecond)
+		r.receive()
 		r.core.Tick(r.now)
 	default:
 		r.actClient(n)
@@ -108,6 +115,7 @@ func (r *randomWorld) actClient(n int) {
 	if len(r.streams) == 0 {
 		return
 	}
+	r.receive()
 	i := r.rng.Intn(len(r.streams))
 	c := r.streams[i]
 	switch {
@@ -158,7 +166,7 @@ func (r *randomWorld) createSome(c *client) {
 // finish lets everything come to its end: then every watch has seen everything.
 func (r *randomWorld) finish() {
 	for len(r.pendingKeys) > 0 || r.anyPending() {
-		r.apply(true, false)
+		r.apply(true)
 	}
 	for range 10000 {
 		r.now = r.now.Add(time.Millisecond)

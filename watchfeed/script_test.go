@@ -130,7 +130,8 @@ func (s *script) create(d *datadriven.TestData, stream string) {
 	s.core.Create(s.streams[stream], &req, s.core.current)
 }
 
-// doStep reads lines "range 2 a z", "apply 2 k=v@5", "bound 2 7" or "lost 2".
+// doStep reads lines "range 2 a z", "apply 2 k=v@5", "bound 2 7" or "lost 2", and
+// "put k=v@5" for what the hub is not told of.
 func (s *script) doStep(d *datadriven.TestData) error {
 	st := Step{Compacted: s.compacted, Current: s.core.current}
 	d.MaybeScanArgs(s.t, "current", (*int64)(&st.Current))
@@ -140,6 +141,10 @@ func (s *script) doStep(d *datadriven.TestData) error {
 	defer b.Close()
 	for line := range strings.Lines(d.Input) {
 		f := strings.Fields(line)
+		if f[0] == "put" {
+			s.write(b, s.update(f[1:]))
+			continue
+		}
 		n, err := strconv.Atoi(f[1])
 		if err != nil {
 			return err
@@ -155,10 +160,7 @@ func (s *script) doStep(d *datadriven.TestData) error {
 			st.Bounds = append(st.Bounds, RangeBound{id, NoBound})
 		case "apply":
 			st.Applied = append(st.Applied, RangeUpdates{id, []*cmdpb.Update{s.update(f[2:])}})
-			u := st.Applied[len(st.Applied)-1].Updates[0]
-			for _, m := range u.Mutations {
-				mvcc.AppendMutation(b, Revision(u.Revision), m)
-			}
+			s.write(b, st.Applied[len(st.Applied)-1].Updates[0])
 		case "bound":
 			bound := NoBound
 			if f[2] != "none" {
@@ -179,6 +181,12 @@ func (s *script) doStep(d *datadriven.TestData) error {
 	}
 	s.core.Step(&st)
 	return nil
+}
+
+func (s *script) write(b engine.Batch, u *cmdpb.Update) {
+	for _, m := range u.Mutations {
+		mvcc.AppendMutation(b, Revision(u.Revision), m)
+	}
 }
 
 // update reads "key=value@revision" or "key@revision", with "/sub" behind.

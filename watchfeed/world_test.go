@@ -34,6 +34,8 @@ type world struct {
 	liveRev            map[string]Revision
 	pendingKeys        map[string]bool // of transactions that are under way
 	now                clock.Time
+	inbox              []Step
+	lossy              bool // the inbox may be full
 	scans              []Scan
 	streams            []*client
 }
@@ -72,6 +74,7 @@ func newWorld(t testing.TB, rng *rand.Rand, cfg CoreConfig) *world {
 	first := &metapb.Descriptor{RangeId: 2, Start: keys.UserSpan(nil, nil).Start, Generation: 1}
 	w.ranges = []*worldRange{{desc: first}}
 	w.step(Step{Descriptors: []*metapb.Descriptor{first}})
+	w.receive()
 	return w
 }
 
@@ -142,7 +145,7 @@ func (w *world) write(changes map[string]string) {
 }
 
 // apply applies some of what is pending, or all, in one step.
-func (w *world) apply(all, lost bool) {
+func (w *world) apply(all bool) {
 	s := Step{}
 	b := w.eng.NewBatch()
 	defer b.Close()
@@ -178,9 +181,6 @@ func (w *world) apply(all, lost bool) {
 	if err := w.eng.Commit(b, false); err != nil {
 		w.t.Fatal(err)
 	}
-	if lost {
-		s.lose()
-	}
 	w.step(s)
 }
 
@@ -198,7 +198,7 @@ func (w *world) waitsFor(left []pendingUpdate, u *cmdpb.Update) bool {
 	return false
 }
 
-// step gives the core a step with the bounds of all ranges.
+// step puts a step with the bounds of all ranges into the inbox.
 func (w *world) step(s Step) {
 	for _, r := range w.ranges {
 		bound := NoBound
@@ -211,7 +211,18 @@ func (w *world) step(s Step) {
 		s.Bounds = append(s.Bounds, RangeBound{Range: r.desc.ID(), Bound: bound})
 	}
 	s.Current, s.Compacted = w.current, w.compacted
-	w.core.Step(&s)
+	w.inbox = AppendStep(w.inbox, s, !w.lossy || w.rng.Intn(4) > 0)
+	if w.rng.Intn(3) > 0 {
+		w.receive()
+	}
+}
+
+// receive gives the core what is in the inbox: before it hears anything else.
+func (w *world) receive() {
+	for i := range w.inbox {
+		w.core.Step(&w.inbox[i])
+	}
+	w.inbox = nil
 }
 
 // split cuts a range on which nothing is pending.
@@ -269,6 +280,7 @@ func (w *world) compact(rev Revision) {
 
 // ready does what the shell does after anything happened.
 func (w *world) ready() {
+	w.receive()
 	for {
 		rd := w.core.Ready()
 		w.scans = append(w.scans, rd.Scans...)
