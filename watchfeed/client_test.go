@@ -137,7 +137,7 @@ func (c *client) atLeast(id int64, v *watched, r *Response) {
 	if wants := v.wants(c.w); len(wants) > 0 && int64(wants[0].rev) <= r.Revision {
 		c.w.t.Fatalf("stream %d watch %d: progress %d before event at %d", c.id, id, r.Revision, wants[0].rev)
 	}
-	if r.Revision < v.at || r.Kind == Progress && Revision(r.Revision) < v.next-1 {
+	if r.Revision < v.at || Revision(r.Revision) < v.next-1 {
 		c.w.t.Fatalf("stream %d watch %d: progress %d goes back from %d, %d", c.id, id, r.Revision, v.at, v.next-1)
 	}
 	v.at = r.Revision

@@ -39,7 +39,9 @@ func (c *Core) answerProgress() {
 	c.asking = waiting
 }
 
-// maybeAnswer tells how far a stream is, if it is far enough.
+// maybeAnswer tells how far a stream is, if it is far enough. An answer is not
+// below an event that one of its watches was given: its client would begin that
+// watch again below it, and get the event twice.
 func (c *Core) maybeAnswer(s *stream) {
 	if s.watches.n == 0 {
 		s.asked = 0
@@ -51,14 +53,32 @@ func (c *Core) maybeAnswer(s *stream) {
 	for g := range s.groups {
 		low = min(low, g.released)
 	}
-	if low < max(s.asked, s.said) {
+	switch {
+	case low < s.asked:
 		return
+	case low >= s.said:
+		s.said = low
+		c.push(s, Response{Kind: StreamProgress, ID: -1, Revision: int64(low)})
+	case s.queued+s.watches.n > s.cfg.QueueResponsesMax:
+		return
+	default:
+		// One of them was given an event, or told, more than that. A client takes
+		// what it is told of the stream for each watch: where ranges never get on
+		// evenly it would wait for ever.
+		for _, w := range s.watches.all() {
+			c.sayProgress(w)
+		}
 	}
-	s.said = low
-	c.push(s, Response{Kind: StreamProgress, ID: -1, Revision: int64(low)})
 	if s.asked = s.latest; low >= s.latest {
 		s.asked = 0
 	}
+}
+
+// sayProgress tells a synced watch how far it is.
+func (c *Core) sayProgress(w *watcher) {
+	rev := w.place.group.released
+	w.stream.said = max(w.stream.said, rev)
+	c.push(w.stream, Response{Kind: Progress, ID: w.id, Revision: int64(rev)})
 }
 
 // progressDue is when a watch that wants progress is looked at.
@@ -81,8 +101,7 @@ func (c *Core) progressTick() {
 			c.advance(g)
 			// Not below what it was created at, or its client would go back.
 			if !w.has(sent|catching) && g.released >= w.next-1 {
-				w.stream.said = max(w.stream.said, g.released)
-				c.push(w.stream, Response{Kind: Progress, ID: w.id, Revision: int64(g.released)})
+				c.sayProgress(w)
 			}
 		}
 		w.flags &^= sent
@@ -107,6 +126,10 @@ func (c *Core) reachAhead() {
 		}
 		w.flags &^= ahead
 		w.stream.behind--
+		if s := w.stream; s.asked != 0 {
+			// The answer is for this watch too, and must not be below its beginning.
+			s.asked, s.latest = max(s.asked, w.next-1), max(s.latest, w.next-1)
+		}
 	}
 }
 

@@ -32,8 +32,8 @@ type stream struct {
 	// asked is the revision at the first unanswered request for progress, latest
 	// at the last; 0: none.
 	asked, latest Revision
-	// said is the highest revision of any progress or event that its client was told: what
-	// is told of the stream does not go back behind what was told of a watch.
+	// said is the highest revision of an event or of progress that its client was
+	// told: what is told of the stream does not go back behind that.
 	said     Revision
 	noLeader bool // its client was told
 }
