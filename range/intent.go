@@ -107,6 +107,21 @@ func (t *txnRows) add(in *cmdpb.AddressedIntent) {
 	ti.rows = append(ti.rows, in)
 }
 
+// attaches reports whether there are intents that attach a key to a lease or detach
+// one. Those of a decided transaction are all applied.
+func (t *txnRows) attaches(id int64) bool {
+	for _, ti := range t.intents {
+		for _, row := range ti.rows {
+			if slices.ContainsFunc(row.Intent.Mutations, func(m *txnpb.Mutation) bool {
+				return m.Lease != m.PrevLease && (m.Lease == id || m.PrevLease == id)
+			}) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // sortedIntents returns the transactions with intents in order of revision.
 func (t *txnRows) sortedIntents() []*txnIntents {
 	all := make([]*txnIntents, 0, len(t.intents))

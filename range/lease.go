@@ -339,7 +339,7 @@ func (r *Replica) leaseKeys(q *peerpb.LeaseKeys) (*peerpb.LeaseFound, error) {
 			out.Keys = append(out.Keys, key)
 		}
 	}
-	if r.locks.changes(q.ID, out.Keys) {
+	if r.txns.attaches(q.ID) {
 		return nil, peerpb.ErrRefused // it soon ends
 	}
 	return out, nil

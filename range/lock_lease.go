@@ -107,21 +107,6 @@ func (t *lockTable) ending(id int64, record bool) bool {
 	return slices.ContainsFunc(t.leases.held[leaseName{id, record}], func(h leaseHolder) bool { return h.alone })
 }
 
-// changes reports whether a transaction that has its revision attaches keys to a
-// lease or ends it, or changes one of its keys.
-func (t *lockTable) changes(id int64, attached [][]byte) bool {
-	if len(t.locks) == 0 {
-		return false
-	}
-	if slices.ContainsFunc(t.leases.held[leaseName{id, false}], func(h leaseHolder) bool { return h.lock.revision != 0 }) {
-		return true
-	}
-	return slices.ContainsFunc(attached, func(key []byte) bool {
-		i := t.heldAfter(key)
-		return i < len(t.held) && t.held[i].lock.revision != 0 && t.held[i].lock.writes.contains(key)
-	})
-}
-
 // usesOf are the locks of who attaches keys to leases.
 func usesOf(uses []peerpb.LeaseUse) []leaseLock {
 	var out []leaseLock
