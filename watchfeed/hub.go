@@ -29,9 +29,12 @@ type Hub struct {
 	stop   *stop.Stopper
 	wakeup chan struct{}
 
-	core    *Core // the hub goroutine's
+	// turn is held by whoever drives the core: the hub's goroutine, or who feeds
+	// it a step while it rests. It guards the two below. The lock order is turn, mu,
+	// a stream's mu.
+	turn    sync.Mutex
+	core    *Core
 	streams map[StreamID]*Stream
-	out     []Output
 
 	mu struct {
 		sync.Mutex
@@ -130,10 +133,33 @@ func (h *Hub) Feed(s Step) {
 	}
 	wake := in.open > 0 || in.bytes > idleBytes
 	h.mu.Unlock()
-	if wake {
+	if wake && (bytes > smallBytes || !h.turnHere()) {
 		h.wake()
 	}
 }
+
+// turnHere takes the hub's turn on the goroutine of whoever fed it a small step,
+// if the hub rests and has few watches: a hand-over costs more than the turn. It
+// reports whether nothing is left for the hub's goroutine.
+func (h *Hub) turnHere() bool {
+	if !h.turn.TryLock() {
+		return false
+	}
+	defer h.turn.Unlock()
+	if h.core.stats.Watches > fewWatches {
+		return false
+	}
+	h.receive()
+	h.flush()
+	return !h.core.HasWork()
+}
+
+// Who feeds the hub takes its turn for a step of smallBytes at most, with at most
+// fewWatches to look after.
+const (
+	smallBytes = 16 << 10
+	fewWatches = 256
+)
 
 // lose forgets what was applied, but not where.
 func (s *Step) lose() {
@@ -181,21 +207,31 @@ func (h *Hub) run(ctx context.Context) {
 	defer h.end()
 	ticker := time.NewTicker(tickInterval)
 	defer ticker.Stop()
-	h.core.Tick(clock.Now())
-	for {
+	for tick := true; ; {
+		h.takeTurn(tick)
+		tick = false
 		select {
 		case <-ctx.Done():
 			return
 		case <-h.wakeup:
 		case <-ticker.C:
-			h.core.Tick(clock.Now())
+			tick = true
 		}
-		for {
-			h.receive()
-			h.flush()
-			if !h.core.HasWork() {
-				break
-			}
+	}
+}
+
+// takeTurn drives the core until there is nothing to do.
+func (h *Hub) takeTurn(tick bool) {
+	h.turn.Lock()
+	defer h.turn.Unlock()
+	if tick {
+		h.core.Tick(clock.Now())
+	}
+	for {
+		h.receive()
+		h.flush()
+		if !h.core.HasWork() {
+			return
 		}
 	}
 }
@@ -278,6 +314,8 @@ func (h *Hub) flush() {
 
 // end is the end of the hub.
 func (h *Hub) end() {
+	h.turn.Lock()
+	defer h.turn.Unlock()
 	h.mu.Lock()
 	h.mu.closed = true
 	commands := h.mu.commands
