@@ -23,8 +23,13 @@ type Stream struct {
 		// unread counts what was created and whose answer was not taken, created
 		// the watches there are or may be.
 		unread, created int
-		err             error
-		closed          bool
+		// asking: the hub has a request for progress of the stream that it has not
+		// looked at, and that those after it may join; asked is what was current at
+		// the last of them.
+		asking bool
+		asked  Revision
+		err    error
+		closed bool
 	}
 }
 
@@ -46,6 +51,7 @@ func (s *Stream) Create(req CreateRequest) error {
 	}
 	s.mu.created++
 	s.mu.unread++
+	s.mu.asking = false // who asks after this asks for this watch too
 	s.mu.Unlock()
 	req.Key = bytes.Clone(req.Key)
 	if req.End != nil {
@@ -66,7 +72,21 @@ func (s *Stream) Cancel(id int64) {
 // was delivered, and perhaps never.
 func (s *Stream) RequestProgress() {
 	now, _ := s.hub.cfg.Current()
-	_ = s.hub.send(command{kind: doProgress, stream: s, now: now})
+	s.mu.Lock()
+	joins := s.mu.asking
+	s.mu.asking, s.mu.asked = true, max(s.mu.asked, now)
+	s.mu.Unlock()
+	if !joins {
+		_ = s.hub.send(command{kind: doProgress, stream: s})
+	}
+}
+
+// takeAsked returns what was current at the last request for progress.
+func (s *Stream) takeAsked() Revision {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.asking = false
+	return s.mu.asked
 }
 
 // Close ends the stream. Recv returns ErrClosed.

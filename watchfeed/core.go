@@ -313,7 +313,7 @@ func (c *Core) Ready() Ready {
 		if s.closed {
 			continue
 		}
-		rd.Outputs = append(rd.Outputs, Output{Stream: s.id, Responses: s.out, Full: len(s.blocked) > 0})
+		rd.Outputs = append(rd.Outputs, Output{Stream: s.id, Responses: s.out, Full: len(s.blocked) > 0 || s.asked != 0})
 		s.out, s.spare = s.spare[:0], s.out
 	}
 	clear(c.dirty)

@@ -110,14 +110,7 @@ func (h *Hub) wake() {
 
 // Feed gives the hub a step. It never blocks. The order is the store's.
 func (h *Hub) Feed(s Step) {
-	bytes := 0
-	for i := range s.Applied {
-		for _, u := range s.Applied[i].Updates {
-			for _, m := range u.Mutations {
-				bytes += len(m.Key) + len(m.Value) + eventOverhead
-			}
-		}
-	}
+	bytes := s.bytes()
 	h.mu.Lock()
 	in := &h.mu
 	if in.closed {
@@ -138,28 +131,20 @@ func (h *Hub) Feed(s Step) {
 	}
 }
 
-// turnHere takes the hub's turn on the goroutine of whoever fed it a small step,
-// if the hub rests and has few watches: a hand-over costs more than the turn. It
-// reports whether nothing is left for the hub's goroutine.
-func (h *Hub) turnHere() bool {
-	if !h.turn.TryLock() {
-		return false
+// bytes is about what a step takes in memory.
+func (s *Step) bytes() int {
+	const perStep, perDescriptor, perBound, perRange = 160, 160, 16, 32
+	n := perStep + perDescriptor*len(s.Descriptors) + perBound*len(s.Bounds)
+	for i := range s.Applied {
+		n += perRange
+		for _, u := range s.Applied[i].Updates {
+			for _, m := range u.Mutations {
+				n += len(m.Key) + len(m.Value) + eventOverhead
+			}
+		}
 	}
-	defer h.turn.Unlock()
-	if h.core.stats.Watches > fewWatches {
-		return false
-	}
-	h.receive()
-	h.flush()
-	return !h.core.HasWork()
+	return n
 }
-
-// Who feeds the hub takes its turn for a step of smallBytes at most, with at most
-// fewWatches to look after.
-const (
-	smallBytes = 16 << 10
-	fewWatches = 256
-)
 
 // lose forgets what was applied, but not where.
 func (s *Step) lose() {
@@ -279,7 +264,7 @@ func (h *Hub) do(c *command) {
 	case doCancel:
 		h.core.Cancel(s.id, c.id)
 	case doProgress:
-		h.core.RequestProgress(s.id, c.now)
+		h.core.RequestProgress(s.id, s.takeAsked())
 	case doDrained:
 		h.core.Drained(s.id, 0, 0)
 	}

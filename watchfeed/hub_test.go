@@ -206,3 +206,51 @@ func TestEnd(t *testing.T) {
 		t.Errorf("open after Stop: %v", err)
 	}
 }
+
+// A client that asks for progress and does not read costs its queue and no more,
+// and has its answer when it reads.
+func TestProgressNobodyReads(t *testing.T) {
+	w := newHubWorld(t, HubConfig{})
+	s := w.watch(StreamConfig{QueueResponsesMax: 8}, everything)
+	w.put("a", "v")
+	for i := range 20000 {
+		s.RequestProgress()
+		w.hub.mu.Lock()
+		commands := len(w.hub.mu.commands)
+		w.hub.mu.Unlock()
+		s.mu.Lock()
+		queued := len(s.mu.queue)
+		s.mu.Unlock()
+		if commands > 3 || queued > 9 {
+			t.Fatalf("after %d requests %d wait for the hub and %d answers for the client", i+1, commands, queued)
+		}
+	}
+	w.put("a", "w")
+	s.RequestProgress()
+	for told := int64(0); told < 3; {
+		rs, err := s.Recv(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range rs {
+			if r.Kind == StreamProgress {
+				told = r.Revision
+			}
+		}
+	}
+}
+
+// Steps in which nothing was applied take memory too.
+func TestInboxOfEmptySteps(t *testing.T) {
+	h := &Hub{cfg: HubConfig{InboxBytesMax: 64 << 10}, wakeup: make(chan struct{}, 1)}
+	for i := range 100000 {
+		h.Feed(Step{Bounds: []RangeBound{{2, Revision(i)}, {3, NoBound}}, Current: Revision(i)})
+	}
+	if n := len(h.mu.steps); n > 1000 {
+		t.Errorf("%d steps wait", n)
+	}
+	last := h.mu.steps[len(h.mu.steps)-1]
+	if last.Current != 99999 || last.Bounds[0].Bound != 99999 || len(last.Lost) > 0 {
+		t.Errorf("the last is %+v", last)
+	}
+}

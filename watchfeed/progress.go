@@ -19,12 +19,15 @@ func (c *Core) RequestProgress(id StreamID, now Revision) {
 		s.asked = s.latest
 		c.asking = append(c.asking, s)
 	}
+	if !s.room() {
+		c.touchStream(s) // its Output says Full
+	}
 }
 
 // answerProgress answers the streams of which nothing is behind any more.
 func (c *Core) answerProgress() {
-	if len(c.asking) == 0 {
-		return
+	if !slices.ContainsFunc(c.asking, func(s *stream) bool { return s.asked == 0 || s.behind == 0 && s.room() }) {
+		return // perhaps for as long as a client does not read
 	}
 	for _, g := range c.groups {
 		c.advance(g)
@@ -46,7 +49,7 @@ func (c *Core) maybeAnswer(s *stream) {
 	if s.watches.n == 0 {
 		s.asked = 0
 	}
-	if s.asked == 0 || s.behind > 0 {
+	if s.asked == 0 || s.behind > 0 || !s.room() {
 		return
 	}
 	low := NoBound
@@ -96,7 +99,7 @@ func (c *Core) progressTick() {
 			c.idleGone--
 			continue
 		}
-		if !w.has(sent | catching | ahead) {
+		if !w.has(sent|catching|ahead) && w.stream.room() {
 			g := w.place.group
 			c.advance(g)
 			// Not below what it was created at, or its client would go back.
