@@ -194,3 +194,29 @@ func heapBytes() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// What the end of a stream costs whose 50,000 watches all wait for reads of the
+// engine: the hub does nothing else meanwhile.
+func BenchmarkCloseBehind(b *testing.B) {
+	for name, format := range map[string]string{"keys": "k%d", "one key": "k"} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				w := newWorld(b, rand.New(rand.NewSource(1)), CoreConfig{RingBytesMax: 1})
+				w.write(map[string]string{"k": "v"})
+				w.apply(true)
+				c := w.open(StreamConfig{})
+				for i := range 50000 {
+					key := []byte(format)
+					if name == "keys" {
+						key = fmt.Appendf(nil, format, i)
+					}
+					w.core.Create(c.id, &CreateRequest{ID: int64(i), Key: key, Start: 2}, w.current)
+				}
+				w.core.Ready()
+				b.StartTimer()
+				w.core.Close(c.id)
+			}
+		})
+	}
+}

@@ -45,6 +45,7 @@ func (c *Core) startCatching(w *watcher) {
 	w.stream.behind++
 	c.stats.Catching++
 	x := w.place.extra()
+	w.behind = uint32(len(x.catching))
 	x.catching = append(x.catching, w)
 }
 
@@ -108,6 +109,7 @@ func (c *Core) joinGroup(p *place) {
 		if w.next > p.group.released {
 			c.synced(w)
 		} else {
+			w.behind = uint32(len(left))
 			left = append(left, w)
 		}
 	}

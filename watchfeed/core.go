@@ -113,7 +113,8 @@ type Core struct {
 	asking        []*stream // want progress, each once
 
 	poked     []*place // to be looked at: some watcher may catch up
-	scanQueue []*place
+	scanQueue deque[*place]
+	scanGone  int              // in scanQueue, and dropped
 	scans     map[uint64]*scan // under way
 	running   [2]int           // of them, by scanFor
 	lastScan  uint64

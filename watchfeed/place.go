@@ -10,6 +10,7 @@ type watcher struct {
 	stream *stream
 	place  *place
 	slot   uint32 // in place.more.many
+	behind uint32 // in place.more.catching, while catching
 	flags  watcherFlags
 }
 
@@ -122,6 +123,9 @@ func (p *place) contains(key []byte) bool {
 	return p.key <= string(key) && (p.tree.end == "" || string(key) < p.tree.end)
 }
 
+// isQueued reports whether the place waits for a scan.
+func (p *place) isQueued() bool { return p.more != nil && p.more.queued }
+
 func (p *place) empty() bool { return p.one == nil && (p.more == nil || len(p.more.many) == 0) }
 
 // watchers calls fn for each watcher. fn does not add or remove any.
@@ -167,13 +171,9 @@ func (p *place) remove(w *watcher) {
 // caught takes a watcher out of those that catch up.
 func (p *place) caught(w *watcher) {
 	x := p.more
-	for i, c := range x.catching {
-		if c == w {
-			last := len(x.catching) - 1
-			x.catching[i] = x.catching[last]
-			x.catching[last] = nil
-			x.catching = x.catching[:last]
-			return
-		}
-	}
+	last := len(x.catching) - 1
+	x.catching[w.behind] = x.catching[last]
+	x.catching[w.behind].behind = w.behind
+	x.catching[last] = nil
+	x.catching = x.catching[:last]
 }

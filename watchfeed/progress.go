@@ -136,7 +136,7 @@ func (c *Core) reachAhead() {
 	}
 }
 
-// tidy forgets canceled watchers in queues, when they are most of them.
+// tidy forgets what was canceled or dropped in queues, when it is most of them.
 func (c *Core) tidy() {
 	const slack = 1024
 	if c.ahead.gone > slack+c.ahead.Len()/2 {
@@ -147,6 +147,10 @@ func (c *Core) tidy() {
 	if c.idleGone > slack+c.idle.len()/2 {
 		left := slices.DeleteFunc(slices.Clone(c.idle.all()), func(d progressDue) bool { return d.w.has(gone) })
 		c.idle, c.idleGone = deque[progressDue]{items: left}, 0
+	}
+	if c.scanGone > slack+c.scanQueue.len()/2 {
+		left := slices.DeleteFunc(slices.Clone(c.scanQueue.all()), func(p *place) bool { return !p.isQueued() })
+		c.scanQueue, c.scanGone = deque[*place]{items: left}, 0
 	}
 }
 

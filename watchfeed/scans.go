@@ -42,7 +42,7 @@ func (s *Scan) Do(r engine.Reader, removal func() Revision) Scanned {
 func (c *Core) wantScan(p *place) {
 	if x := p.more; !x.queued && x.scan == nil {
 		x.queued = true
-		c.scanQueue = append(c.scanQueue, p)
+		c.scanQueue.push(p)
 	}
 }
 
@@ -66,10 +66,13 @@ func (c *Core) maybeReadOn(p *place) {
 
 // startScans begins what the bounds allow.
 func (c *Core) startScans() {
-	for len(c.scanQueue) > 0 && c.running[forPlace] < c.cfg.ScansMax &&
+	for c.scanQueue.len() > 0 && c.running[forPlace] < c.cfg.ScansMax &&
 		c.windowBytes+c.cfg.WindowBytesMax <= c.cfg.CatchUpBytesMax {
-		p := c.scanQueue[0]
-		c.scanQueue = append(c.scanQueue[:0], c.scanQueue[1:]...)
+		p := c.scanQueue.pop()
+		if !p.isQueued() {
+			c.scanGone--
+			continue
+		}
 		p.more.queued = false
 		c.startScan(p)
 	}
@@ -247,7 +250,7 @@ func (c *Core) compactGroup(g *group) {
 // dropStalled gives up windows that nobody has taken for a while, when others
 // wait for their room.
 func (c *Core) dropStalled() {
-	if len(c.scanQueue) == 0 {
+	if c.scanQueue.len() == c.scanGone {
 		return
 	}
 	var stalled []*window

@@ -198,7 +198,7 @@ func (c *Core) dropPlace(p *place) {
 		c.dropWindows(p)
 		if x.queued {
 			x.queued = false
-			c.scanQueue = deleteItem(c.scanQueue, p)
+			c.scanGone++
 		}
 	}
 	p.group.places.remove(p)
