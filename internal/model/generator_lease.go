@@ -6,9 +6,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// leaseIDs are the ids that grants ask for, the ends of the numbers among them.
+// LeaseIDs are the ids that grants ask for, the ends of the numbers among them.
 // They are few, so that ids are in use, or used again, often.
-func leaseIDs() []int64 {
+func LeaseIDs() []int64 {
 	return []int64{1, 2, 3, 7, 250, 100_000, 1 << 40, math.MaxInt64, -1, -2, -1 << 33, math.MinInt64}
 }
 
@@ -36,7 +36,7 @@ func (g *Generator) lease(s *State) int64 {
 	if g.oneIn(4) {
 		return 0
 	}
-	ids := leaseIDs()
+	ids := LeaseIDs()
 	return ids[g.rng.IntN(len(ids))]
 }
 
@@ -45,7 +45,7 @@ func (g *Generator) freeLease(s *State) int64 {
 	if g.oneIn(8) {
 		return 0
 	}
-	ids := leaseIDs()
+	ids := LeaseIDs()
 	id := ids[g.rng.IntN(len(ids))]
 	for range 2 {
 		if _, used := s.findLease(id); !used || g.invalid() {

@@ -131,3 +131,16 @@ func leaseOf(r *pb.PutRequest, prev *mvccpb.KeyValue) int64 {
 	}
 	return r.Lease
 }
+
+// WithLeases returns the state in which just these leases exist, for a checker
+// that does not know when each did. Their TTLs are 0.
+func (s *State) WithLeases(ids ...int64) *State {
+	next := *s
+	next.leases = nil
+	for _, id := range ids {
+		if at, found := next.findLease(id); !found && id != 0 {
+			next.leases = slices.Insert(next.leases, at, lease{id: id})
+		}
+	}
+	return &next
+}

@@ -40,7 +40,7 @@ type State struct {
 	revision  int64
 	compacted int64
 	keys      []*history // by key, each key once
-	leases    []lease    // by id. Invariant: every pair's lease that is alive is here
+	leases    []lease    // by id
 }
 
 // history is one key's versions. Immutable.

@@ -30,6 +30,8 @@ type checker struct {
 	owners   map[int64]*op // by the revision in its answer
 	unknown  []*op         // may own one of the rest
 	compacts []*op         // answered or unknown
+	proofs   leaseProofs
+	limits   model.Limits
 }
 
 // check checks everything about a run that is quiet.
@@ -38,8 +40,8 @@ func (s *Sim) check() error {
 	if err != nil {
 		return err
 	}
-	c := &checker{h: s.hist, first: first, owners: make(map[int64]*op)}
-	for _, step := range []func() error{c.sort, c.replay, c.answers} {
+	c := &checker{h: s.hist, first: first, owners: make(map[int64]*op), limits: s.cfg.Traffic.Limits}
+	for _, step := range []func() error{c.sort, c.collectProofs, c.replay, c.answers, c.checkLeases} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -147,6 +149,10 @@ func (c *checker) write(before *model.State, rev int64) (*model.State, error) {
 		}
 		return next, nil
 	}
+	next, why := c.tryEnd(before, rev, effects)
+	if next != nil {
+		return next, nil
+	}
 	for i, o := range c.unknown {
 		if rev <= o.low {
 			continue
@@ -156,6 +162,9 @@ func (c *checker) write(before *model.State, rev int64) (*model.State, error) {
 			return next, nil
 		}
 	}
+	if why != nil {
+		return nil, why
+	}
 	return nil, fmt.Errorf("revision %d has effects that nobody asked for: %v", rev, effects)
 }
 
@@ -164,7 +173,7 @@ func (c *checker) write(before *model.State, rev int64) (*model.State, error) {
 func (c *checker) tryWrite(before *model.State, o *op, effects []*txnpb.Mutation) (*model.State, string) {
 	why := ""
 	for _, compacted := range c.compactions(o) {
-		next, resp, err := model.Step(before.WithCompacted(compacted), o.req)
+		next, resp, err := model.Step(before.WithCompacted(compacted).WithLeases(leasesIn(o.req)...), o.req)
 		switch {
 		case err != nil:
 			why = "the model refuses it: " + err.Error()
@@ -194,7 +203,8 @@ func sameEffects(s *model.State, rev int64, effects []*txnpb.Mutation) string {
 		m := effects[i]
 		same := e.Sub == int64(m.Sub) && bytes.Equal(e.Key, m.Key) && (e.KV == nil) == m.Tombstone
 		if same && e.KV != nil {
-			same = e.KV.CreateRevision == m.CreateRevision && e.KV.Version == m.Version && bytes.Equal(e.KV.Value, m.Value)
+			same = e.KV.CreateRevision == m.CreateRevision && e.KV.Version == m.Version && bytes.Equal(e.KV.Value, m.Value) &&
+				e.KV.Lease == m.Lease
 		}
 		if !same {
 			return fmt.Sprintf("applied %v, the model has %v of %q", m, e.KV, e.Key)
@@ -245,6 +255,9 @@ func (c *checker) answers() error {
 }
 
 func (c *checker) answer(o *op) error {
+	if aboutLeases(o.req) {
+		return c.leaseAnswer(o)
+	}
 	if o.err == nil {
 		rev := headerOf(o.resp)
 		if rev < o.low || rev > o.high {
@@ -287,7 +300,10 @@ func (c *checker) revisionsIn(low, high int64) []int64 {
 func (c *checker) tryRead(o *op, rev int64) (why string) {
 	state := c.at(rev)
 	for _, compacted := range c.compactions(o) {
-		next, resp, err := model.Step(state.WithCompacted(compacted), o.req)
+		if o.err == rpctypes.ErrGRPCLeaseNotFound && c.refusedFor(state.WithCompacted(compacted), o) {
+			return ""
+		}
+		next, resp, err := model.Step(state.WithCompacted(compacted).WithLeases(leasesIn(o.req)...), o.req)
 		if err == nil && next.Revision() != state.Revision() {
 			why = "it would change something"
 			continue

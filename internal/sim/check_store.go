@@ -51,6 +51,9 @@ func (n *simNode) busyWith() string {
 			return why
 		}
 	}
+	if why := leasesLeft(n.eng); why != "" {
+		return why
+	}
 	return n.directoryLag()
 }
 
@@ -98,6 +101,9 @@ func (s *Sim) checkStore(c *checker, n *simNode) error {
 		}
 	}
 	if err := s.checkVersions(n, int64(compacted), current); err != nil {
+		return err
+	}
+	if err := checkLeaseRows(n.eng, c.at(current)); err != nil {
 		return err
 	}
 	want := int64(len(c.at(current).Live([]byte{0}, []byte{0}, current)))

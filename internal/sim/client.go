@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/model"
+	"github.com/flotilladb/flotilla/lease"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/router"
@@ -156,6 +158,7 @@ func (c *client) ask() {
 	}
 	c.s.stats.Ops++
 	c.op = c.s.hist.begin(c.id, req)
+	c.op.beganAt = c.s.now
 	if c.s.trace != nil {
 		c.s.tracef("client %d: #%d %s", c.id, c.op.number, describe(req))
 	}
@@ -164,6 +167,7 @@ func (c *client) ask() {
 		c.s.tracef("client %d: #%d is answered: %s", c.id, c.op.number, describeAnswer(resp, err))
 	}
 	current, _ := c.node.pub.Current()
+	c.op.endedAt = c.s.now
 	c.s.fail(c.s.hist.end(c.op, resp, err, int64(current)))
 	c.op = nil
 }
@@ -181,8 +185,19 @@ func (c *client) execute(req any) (proto.Message, error) {
 	if st, ok := req.(model.Stream); ok {
 		return c.stream(ctx, st.Range)
 	}
-	if r, ok := req.(*pb.CompactionRequest); ok {
+	switch r := req.(type) {
+	case *pb.CompactionRequest:
 		return answer(c.api.Compact(ctx, r))
+	case *pb.LeaseGrantRequest:
+		return answer(c.api.LeaseGrant(ctx, proto.CloneOf(r)))
+	case *pb.LeaseRevokeRequest:
+		return answer(c.api.LeaseRevoke(ctx, r))
+	case *pb.LeaseTimeToLiveRequest:
+		return c.timeToLive(ctx, r)
+	case *pb.LeaseLeasesRequest:
+		return answer(c.api.LeaseLeases(ctx, r))
+	case *pb.LeaseKeepAliveRequest:
+		return c.keepAlive(ctx, r)
 	}
 	if err := mvcc.Validate(req.(proto.Message), c.s.cfg.Traffic.Limits.TxnOpsMax); err != nil {
 		return nil, err
@@ -198,6 +213,29 @@ func (c *client) execute(req any) (proto.Message, error) {
 		return answer(c.api.Txn(ctx, r))
 	}
 	panic(fmt.Sprintf("sim: no request: %T", req))
+}
+
+// keepAlive answers as the API does: the header is from before, an unknown lease
+// has no time left.
+func (c *client) keepAlive(ctx context.Context, r *pb.LeaseKeepAliveRequest) (proto.Message, error) {
+	current, _ := c.Current()
+	resp := &pb.LeaseKeepAliveResponse{Header: &pb.ResponseHeader{Revision: int64(current)}, ID: r.ID}
+	ttl, err := c.api.LeaseRenew(ctx, r.ID)
+	if err != nil && !errors.Is(err, lease.ErrNotFound) {
+		return nil, err
+	}
+	resp.TTL = ttl
+	return resp, nil
+}
+
+// timeToLive answers as the API does: an unknown lease is no error.
+func (c *client) timeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (proto.Message, error) {
+	resp, err := c.api.LeaseTimeToLive(ctx, r)
+	if errors.Is(err, lease.ErrNotFound) {
+		current, _ := c.Current()
+		return &pb.LeaseTimeToLiveResponse{Header: &pb.ResponseHeader{Revision: int64(current)}, ID: r.ID, TTL: -1}, nil
+	}
+	return answer(resp, err)
 }
 
 // answer keeps a nil response from becoming a message that is not nil.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/model"
+	"github.com/flotilladb/flotilla/lease"
 	"github.com/flotilladb/flotilla/range"
 	"github.com/flotilladb/flotilla/watchfeed"
 )
@@ -128,6 +129,24 @@ func drawWatches(c *Config, rng *rand.Rand) {
 	c.WatchThink = pick(rng, 3*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond)
 	c.WatchSlow = pick(rng, 5*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond)
 	drawHub(c, rng)
+	if rng.IntN(2) == 0 {
+		drawLeases(c, rng)
+	}
+}
+
+// drawLeases adds leases that run out within a run.
+func drawLeases(c *Config, rng *rand.Rand) {
+	c.Traffic.LeasePercent = pick(rng, 5, 20, 50)
+	c.Traffic.LeaseTTLLow, c.Traffic.LeaseTTLHigh = 1, pick[int64](rng, 1, 3, 5)
+	c.Ranges.MarksMax = pick(rng, 16, 1<<16) // one request must find room for all its leases
+	c.Ranges.Expirer = lease.DefaultExpirerConfig()
+	e := &c.Ranges.Expirer
+	e.RevokesInFlightMax = pick(rng, 1, 3, 64)
+	e.RevokesPerSecondMax = pick(rng, 20, 200, 4000)
+	e.RetryDelayMin = pick(rng, time.Millisecond, 100*time.Millisecond)
+	e.CheckpointInterval = pick(rng, 0, 100*time.Millisecond, 700*time.Millisecond, 5*time.Minute)
+	e.CheckpointsMax = pick(rng, 1, 1000)
+	e.TickWorkMax = pick(rng, 1, 10, 4096)
 }
 
 func pick[T any](rng *rand.Rand, of ...T) T { return of[rng.IntN(len(of))] }

@@ -3,6 +3,8 @@ package sim
 import (
 	"time"
 
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/internal/model"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/router"
 )
@@ -71,7 +73,13 @@ func (s *Sim) split() {
 		return
 	}
 	key := s.gen.SplitKey(s.faults)
-	call := &router.Call{Req: &router.SplitRequest{Key: key}, Done: make(chan struct{}, 1)}
+	req := &router.SplitRequest{Key: key}
+	if s.cfg.Traffic.LeasePercent > 0 && s.faults.IntN(3) == 0 {
+		ids := model.LeaseIDs()
+		key = keys.Lease(ids[s.faults.IntN(len(ids))])
+		req = &router.SplitRequest{Address: key}
+	}
+	call := &router.Call{Req: req, Done: make(chan struct{}, 1)}
 	s.tracef("split at %q", key)
 	n.submit(call, func() {
 		if done, ok := call.Resp.(*peerpb.SplitDone); ok && done.Split {

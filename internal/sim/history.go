@@ -10,7 +10,9 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/model"
+	"github.com/flotilladb/flotilla/lease"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -26,7 +28,8 @@ type op struct {
 	req            any
 	// begun and ended count beginnings and ends together, so they order them.
 	// ended is 0 while there is no answer, and for good if the node died first.
-	begun, ended int
+	begun, ended     int
+	beganAt, endedAt clock.Time
 	// low is the highest revision in any answer before the request began: what it
 	// sees is not older. high is what was current when it was answered.
 	low, high int64
@@ -58,15 +61,23 @@ type history struct {
 	// effects are the applied changes by revision, as replicas reported them.
 	effects map[int64][]*txnpb.Mutation
 	highest int64 // revision of effects
+	// applied is when the first effect of a revision was applied.
+	applied map[int64]moment
 	// generations are the newest of each range.
 	generations map[metapb.RangeID]uint64
+}
+
+// moment is a point in a run.
+type moment struct {
+	n  int // in the order of beginnings and ends
+	at clock.Time
 }
 
 func newHistory(l model.Limits) (*history, error) {
 	known, err := model.New(l)
 	return &history{
 		known: known, effects: make(map[int64][]*txnpb.Mutation), highest: 1, seen: 1,
-		generations: make(map[metapb.RangeID]uint64),
+		generations: make(map[metapb.RangeID]uint64), applied: make(map[int64]moment),
 	}, err
 }
 
@@ -100,10 +111,24 @@ func (h *history) end(o *op, resp proto.Message, err error, current int64) error
 // learn keeps known near to what the server holds.
 func (h *history) learn(o *op) {
 	rev := headerOf(o.resp)
-	_, compacts := o.req.(*pb.CompactionRequest)
-	switch {
-	case compacts:
+	switch r := o.req.(type) {
+	case *pb.CompactionRequest:
 		h.known, _, _ = model.Step(h.known, o.req)
+		return
+	case *pb.LeaseGrantRequest:
+		id := o.resp.(*pb.LeaseGrantResponse).ID
+		h.known, _, _ = model.Step(h.known, &pb.LeaseGrantRequest{ID: id, TTL: r.TTL})
+		return
+	case *pb.LeaseRevokeRequest:
+		h.known, _, _ = model.Step(h.known, o.req)
+		return
+	case *pb.LeaseKeepAliveRequest:
+		if o.resp.(*pb.LeaseKeepAliveResponse).TTL == 0 {
+			h.known, _, _ = model.Step(h.known, model.Expire{ID: r.ID})
+		}
+		return
+	}
+	switch {
 	case changed(o.resp) && rev > h.known.Revision():
 		h.known, _, _ = model.Step(h.known.Skip(rev-1), o.req)
 	}
@@ -122,6 +147,8 @@ func apiErrors() map[error]error {
 		mvcc.ErrLeaseNotFound:     rpctypes.ErrGRPCLeaseNotFound,
 		mvcc.ErrCompacted:         rpctypes.ErrGRPCCompacted,
 		mvcc.ErrFutureRevision:    rpctypes.ErrGRPCFutureRev,
+		lease.ErrExists:           rpctypes.ErrGRPCLeaseExist,
+		lease.ErrTTLTooLarge:      rpctypes.ErrGRPCLeaseTTLTooLarge,
 	}
 }
 
@@ -178,9 +205,13 @@ func changed(m proto.Message) bool {
 
 // apply notes what replicas applied. After a crash they may apply the same
 // again, but never another thing at the same revision.
-func (h *history) apply(applied []ranges.Applied) error {
+func (h *history) apply(applied []ranges.Applied, now clock.Time) error {
 	for _, a := range applied {
 		for _, u := range a.Updates {
+			if _, known := h.applied[u.Revision]; !known && len(u.Mutations) > 0 {
+				h.moments++
+				h.applied[u.Revision] = moment{h.moments, now}
+			}
 			if err := h.applyUpdate(a.Range, u); err != nil {
 				return err
 			}

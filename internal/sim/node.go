@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/flotilladb/flotilla/engine"
@@ -91,6 +92,8 @@ func (n *simNode) open() error {
 	n.core, err = node.NewCore(node.CoreConfig{
 		NodeID: metapb.NodeID(ident.NodeId), StoreID: metapb.StoreID(ident.StoreId), StoreStart: begun,
 		Reader: n.eng, NewBatch: n.eng.NewBatch, Ranges: n.s.cfg.Ranges,
+		Router: router.Config{LeaseTTLMin: n.s.cfg.Traffic.Limits.LeaseTTLMin},
+		Random: rand.New(rand.NewPCG(n.s.cfg.Seed, 7+begun)),
 	})
 	n.pub, n.counts, n.removal = node.NewPublished(), node.NewCounts(n.eng), nil
 	n.inbox, n.calls, n.synced, n.syncing, n.syncEnd = nil, make(map[uint64]*job), nil, 0, 0
@@ -166,6 +169,9 @@ func (n *simNode) receive() {
 		}
 	}
 	n.synced = n.synced[:0]
+	if len(n.inbox) > 0 {
+		n.core.SetNow(n.s.now)
+	}
 	for _, j := range n.inbox {
 		n.nextCall++
 		n.calls[n.nextCall] = j
@@ -249,7 +255,7 @@ func (n *simNode) commitApply(rd *node.Ready) error {
 	if n.s.trace != nil {
 		n.traceApplied(rd)
 	}
-	if err := n.s.hist.apply(rd.Applied); err != nil {
+	if err := n.s.hist.apply(rd.Applied, n.s.now); err != nil {
 		return err
 	}
 	return n.counts.Commit(rd.Applied, func() error { return n.eng.Commit(rd.Apply, false) })
