@@ -125,8 +125,12 @@ type ttlOp struct {
 	opBase
 	req  *pb.LeaseTimeToLiveRequest
 	resp *pb.LeaseTimeToLiveResponse // nil: the home was not heard
-	open int
-	err  error
+	// pieces are where keys may be. Each is closed at what was current when the
+	// lease was found, and then asked: it may hold intents that others know as
+	// committed.
+	pieces []piece
+	open   int
+	err    error
 }
 
 func (o *ttlOp) start(r *Router) {
@@ -134,8 +138,14 @@ func (o *ttlOp) start(r *Router) {
 	r.sendHome(o, o.req.ID, &peerpb.LookupLease{ID: o.req.ID})
 }
 
-func (o *ttlOp) reply(r *Router, _ int, body any, err error) {
+func (o *ttlOp) reply(r *Router, tag int, body any, err error) {
 	if o.open > 0 {
+		if p := &o.pieces[tag]; err == nil && body != nil {
+			if _, closed := body.(*peerpb.Closed); closed {
+				r.send(o, tag, p.desc.ID(), p.desc.Generation, &peerpb.LeaseKeys{ID: o.req.ID, Span: p.span})
+				return
+			}
+		}
 		o.keysOf(r, body, err)
 		return
 	}
@@ -169,20 +179,30 @@ func (o *ttlOp) askKeys(r *Router, spans []metapb.Span) {
 		r.finish(o, o.resp, nil)
 		return
 	}
-	var pieces []piece
+	o.pieces = o.pieces[:0]
 	for _, s := range spans {
 		var err error
-		if pieces, err = divide(r.cache, pieces, s); err != nil {
+		if o.pieces, err = divide(r.cache, o.pieces, s); err != nil {
 			o.failed(r, err)
 			return
 		}
 	}
-	o.open = len(pieces)
-	for _, p := range pieces {
-		r.send(o, 0, p.desc.ID(), p.desc.Generation, &peerpb.LeaseKeys{ID: o.req.ID, Span: p.span})
-	}
-	if o.open == 0 {
+	if len(o.pieces) == 0 {
 		r.finish(o, o.resp, nil)
+		return
+	}
+	r.ask(o, 0)
+}
+
+// granted takes what is current.
+func (o *ttlOp) granted(r *Router, a placement.Answer) {
+	if a.Err != nil {
+		o.failed(r, peerpb.ErrRefused)
+		return
+	}
+	o.open = len(o.pieces)
+	for i, p := range o.pieces {
+		r.send(o, i, p.desc.ID(), p.desc.Generation, &peerpb.Close{S: a.First, Spans: []metapb.Span{p.span}})
 	}
 }
 
@@ -212,8 +232,6 @@ func (o *ttlOp) tick(r *Router) {
 		o.start(r)
 	}
 }
-
-func (*ttlOp) granted(*Router, placement.Answer) {}
 
 // leasesOp lists all leases, page by page over their homes.
 type leasesOp struct {
