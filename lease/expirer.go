@@ -107,10 +107,27 @@ func NewExpirer(cfg ExpirerConfig) (*Expirer, error) {
 // of a split, or nil: deadlines are taken over from it as long as it has them.
 func (e *Expirer) Begin(now clock.Time, table *Table, from *Expirer) {
 	e.table = table
+	e.Bounded()
 	e.advanceTo(now)
 	e.queue.init(now)
 	e.paidUntil = now
 	e.load.begin(now, from, max(1, e.cfg.RevokesPerSecondMax*3/4))
+}
+
+// Renewals are the expirer's deadlines for renewals that do not come to it. They
+// are refused until SetLease, and for good after SetLease(0).
+func (e *Expirer) Renewals() *Renewals { return e.states.index }
+
+// Bounded is called when the table has lost leases in a split.
+func (e *Expirer) Bounded() { e.states.index.setBounds(e.table.bounds) }
+
+// Ending is called when the end of a lease begins, before anything of it can be
+// seen: from then on the lease is renewed here only, when the caller knows that
+// it goes on living.
+func (e *Expirer) Ending(id ID) {
+	if _, st := e.find(id); st != nil {
+		st.shut()
+	}
 }
 
 func (e *Expirer) advanceTo(now clock.Time) { e.now = max(e.now, now) }
@@ -119,19 +136,15 @@ func (e *Expirer) advanceTo(now clock.Time) { e.now = max(e.now, now) }
 func (e *Expirer) Granted(id ID, ttl int64, now clock.Time) {
 	e.advanceTo(now)
 	e.Revoked(id)
-	e.insert(id, ttl, deadline(e.now, ttl), false)
+	e.insert(id, ttl, deadline(e.now, ttl), 0)
 }
 
-// insert takes a lease in that has no state.
-func (e *Expirer) insert(id ID, ttl int64, at clock.Time, checkpointed bool) *state {
-	i, st := e.states.add(id)
-	st.ttl, st.deadline = ttl, at
-	if checkpointed {
-		st.flags |= mayBeCheckpointed
-	}
-	e.schedule(st)
+// insert takes a lease in that has no state. The first renewal of one with flags
+// has something to do that is for the expirer alone.
+func (e *Expirer) insert(id ID, ttl int64, at clock.Time, f flags) {
+	i, st := e.states.add(id, ttl, at, f)
+	e.schedule(st, e.now)
 	e.queue.push(&e.states, i, st.wake())
-	return st
 }
 
 // deadline adds a TTL to a time. The largest TTL nearly fills the clock.
@@ -142,20 +155,33 @@ func deadline(now clock.Time, ttl int64) clock.Time {
 	return now + clock.Time(ttl)*clock.Time(time.Second)
 }
 
-// schedule says when what remains of a lease is next to be persisted.
-func (e *Expirer) schedule(st *state) {
+// schedule says when what remains of a lease is next to be persisted, which was
+// renewed or persisted last at a time.
+func (e *Expirer) schedule(st *state, last clock.Time) {
 	st.checkpointAt = 0
-	if every := e.cfg.CheckpointInterval; every > 0 && st.deadline.Sub(e.now) > every {
-		st.checkpointAt = e.now.Add(every)
+	if every := e.cfg.CheckpointInterval; every > 0 && st.deadline().Sub(last) > every {
+		st.checkpointAt = last.Add(every)
 	}
+}
+
+// mayCheckpoint has what remains of a lease persisted if that was wanted for now
+// and the lease was not renewed meanwhile, of which nobody told.
+func (e *Expirer) mayCheckpoint(st *state) {
+	last := e.now
+	if renewed := st.deadline() - clock.Time(st.ttl)*clock.Time(time.Second); renewed.After(e.now.Add(-e.cfg.CheckpointInterval)) {
+		last = min(last, renewed)
+	} else if st.checkpointAt != 0 {
+		e.wantCheckpoint(st)
+	}
+	e.schedule(st, last)
 }
 
 // wake is when somebody must look at a live lease.
 func (st *state) wake() clock.Time {
 	if st.checkpointAt != 0 {
-		return min(st.checkpointAt, st.deadline)
+		return min(st.checkpointAt, st.deadline())
 	}
-	return st.deadline
+	return st.deadline()
 }
 
 // find returns the state of a lease, taking it in if Tick has not come to it.
@@ -175,11 +201,11 @@ func (e *Expirer) find(id ID) (int32, *state) {
 // with ErrNotFound, ErrExpired or ErrCheckpointed.
 func (e *Expirer) Renewed(id ID, now clock.Time) (ttl int64, err error) {
 	e.advanceTo(now)
-	_, st := e.find(id)
+	i, st := e.find(id)
 	switch {
 	case st == nil:
 		return 0, ErrNotFound
-	case st.phase != live || !e.now.Before(st.deadline):
+	case st.phase != live || st.claim(e.now):
 		return 0, ErrExpired
 	case st.flags&mayBeCheckpointed != 0:
 		if st.flags&clearing == 0 {
@@ -187,10 +213,16 @@ func (e *Expirer) Renewed(id ID, now clock.Time) (ttl int64, err error) {
 			e.clears.push(id)
 		}
 		return 0, ErrCheckpointed
+	case st.flags&prolonged != 0: // the cell is shut: nobody else renewed it
+		st.flags &^= prolonged
+		e.queue.remove(&e.states, i)
+		st.set(deadline(e.now, st.ttl), true)
+		e.schedule(st, e.now)
+		e.queue.push(&e.states, i, st.wake())
+		return st.ttl, nil
 	}
 	// The queue is not told: it finds the new deadline when it looks.
-	st.deadline = deadline(e.now, st.ttl)
-	e.schedule(st)
+	st.extend(deadline(e.now, st.ttl))
 	return st.ttl, nil
 }
 
@@ -201,7 +233,11 @@ func (e *Expirer) Remaining(id ID, now clock.Time) (time.Duration, bool) {
 	if st == nil {
 		return 0, false
 	}
-	return max(0, st.deadline.Sub(e.now)), true
+	// Who is told that nothing remains must not see it renewed.
+	if st.phase != live || st.claim(e.now) {
+		return 0, true
+	}
+	return max(0, st.deadline().Sub(e.now)), true
 }
 
 // Revoked is called when the end of a lease is applied, whoever asked for it.
@@ -240,10 +276,9 @@ func (e *Expirer) Tick(now clock.Time) (more bool) {
 // look is called when the time for which a lease was queued has come, or is near.
 func (e *Expirer) look(i int32, st *state) {
 	switch {
-	case st.deadline.After(e.now): // renewed, or not yet, or to be persisted
-		if st.checkpointAt != 0 && !st.checkpointAt.After(e.now) {
-			e.wantCheckpoint(st)
-			e.schedule(st)
+	case st.phase == live && !st.claim(e.now): // renewed, or not yet, or to be persisted
+		if !st.checkpointAt.After(e.now) {
+			e.mayCheckpoint(st)
 		}
 		e.queue.push(&e.states, i, st.wake())
 	case st.phase == retrying && st.checkpointAt.After(e.now):
@@ -274,7 +309,7 @@ func (e *Expirer) Ready() []Due {
 		st.phase = revoking
 		e.inFlight++
 		e.paidUntil += cost
-		e.dues = append(e.dues, Due{id, st.deadline})
+		e.dues = append(e.dues, Due{id, st.deadline()})
 	}
 	return e.dues
 }
@@ -323,7 +358,7 @@ type Stats struct {
 // Stats returns how many leases the expirer knows, how many of them wait to be
 // revoked, at most, and how many are being revoked.
 func (e *Expirer) Stats() Stats {
-	return Stats{len(e.states.byID), e.due.len(), e.inFlight}
+	return Stats{e.states.len(), e.due.len(), e.inFlight}
 }
 
 // fifo is a queue of leases.

@@ -60,9 +60,10 @@ func (e *Expirer) take(r *Record) {
 	l := &e.load
 	if l.from != nil {
 		if i, st := l.from.states.find(r.ID); st != nil {
-			at, checkpointed := st.deadline, r.Remaining > 0 || st.flags&mayBeCheckpointed != 0
+			// Not renewed there any more, and so not what is taken over too little.
+			at, f := st.shut(), st.flags&(mayBeCheckpointed|prolonged)
 			l.from.forget(i, st)
-			e.insert(r.ID, r.TTL, at, checkpointed)
+			e.insert(r.ID, r.TTL, at, f|checkpointed(r))
 			return
 		}
 	}
@@ -70,11 +71,18 @@ func (e *Expirer) take(r *Record) {
 	if r.Remaining > 0 {
 		ttl = min(ttl, r.Remaining)
 	}
-	at := deadline(l.begun, ttl)
+	at, f := deadline(l.begun, ttl), checkpointed(r)
 	if wait := l.spread(ttl) - ttl; wait > 0 {
-		at = deadline(at, wait)
+		at, f = deadline(at, wait), f|prolonged
 	}
-	e.insert(r.ID, r.TTL, at, r.Remaining > 0)
+	e.insert(r.ID, r.TTL, at, f)
+}
+
+func checkpointed(r *Record) flags {
+	if r.Remaining > 0 {
+		return mayBeCheckpointed
+	}
+	return 0
 }
 
 // spread returns the first second from s on that is not full, and counts it.
@@ -128,7 +136,11 @@ func (e *Expirer) Checkpoints(now clock.Time) []Checkpoint {
 			continue
 		}
 		st.flags &^= queuedCheckpoint
-		if left := st.deadline.Sub(e.now); st.phase == live && left > 0 && st.flags&clearing == 0 {
+		if st.phase != live || st.flags&clearing != 0 {
+			continue
+		}
+		// From here on a renewal comes here, and has it cleared.
+		if left := st.shut().Sub(e.now); left > 0 {
 			st.flags |= mayBeCheckpointed
 			out = append(out, Checkpoint{id, int64((left + time.Second - 1) / time.Second)})
 		}

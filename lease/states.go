@@ -15,10 +15,9 @@ const (
 // state is what a leader knows of a lease beyond its record. There may be a
 // million: every field counts.
 type state struct {
+	cell
 	id           ID
-	deadline     clock.Time
-	ttl          int64      // seconds
-	checkpointAt clock.Time // when what remains is to be persisted; 0: never
+	checkpointAt clock.Time // when what remains is to be persisted, or, retrying, it is due again; 0: never
 
 	prev, next int32  // in a list of the queue, or of the free
 	slot       uint16 // of the queue; see there
@@ -38,25 +37,38 @@ const (
 	clearing
 	// queuedCheckpoint: it waits to be handed out.
 	queuedCheckpoint
+	// prolonged: the deadline is later than the TTL says, which a new leader gave;
+	// a renewal ends that.
+	prolonged
 )
 
 // states are all states of an expirer, by id. They lie in chunks, so that they
 // are never copied when there are more, and are found by a small number, which
 // is half of a pointer and nothing for the garbage collector to follow.
 type states struct {
-	byID   map[ID]int32
-	chunks [][]state
+	index  *Renewals
+	chunks []*chunk
 	free   int32 // first of the unused ones
 }
 
 const chunkLen = 256
 
-func (s *states) init() { *s = states{byID: make(map[ID]int32), free: none} }
+type chunk [chunkLen]state
+
+func (s *states) init() {
+	if s.index == nil {
+		s.index = &Renewals{}
+	}
+	s.chunks, s.free = nil, none
+	s.index.setChunks(nil)
+}
+
+func (s *states) len() int { return s.index.leases }
 
 func (s *states) at(i int32) *state { return &s.chunks[i/chunkLen][i%chunkLen] }
 
 func (s *states) find(id ID) (i int32, st *state) {
-	i, ok := s.byID[id]
+	i, ok := s.index.lookup(id)
 	if !ok {
 		return none, nil
 	}
@@ -64,10 +76,11 @@ func (s *states) find(id ID) (i int32, st *state) {
 }
 
 // add makes room for a lease. REQUIRES: it has none.
-func (s *states) add(id ID) (int32, *state) {
+func (s *states) add(id ID, ttl int64, at clock.Time, f flags) (int32, *state) {
 	if s.free == none {
 		first := int32(len(s.chunks) * chunkLen)
-		s.chunks = append(s.chunks, make([]state, chunkLen))
+		s.chunks = append(s.chunks, new(chunk))
+		s.index.setChunks(s.chunks)
 		for i := first + chunkLen - 1; i >= first; i-- {
 			s.at(i).next, s.free = s.free, i
 		}
@@ -75,8 +88,12 @@ func (s *states) add(id ID) (int32, *state) {
 	i := s.free
 	st := s.at(i)
 	s.free = st.next
-	*st = state{id: id, prev: none, next: none, slot: none16}
-	s.byID[id] = i
+	st.id, st.checkpointAt = id, 0
+	st.prev, st.next, st.slot = none, none, none16
+	st.phase, st.flags, st.attempts = live, f, 0
+	st.ttl = ttl
+	st.set(at, f == 0)
+	s.index.publish(id, i)
 	return i, st
 }
 
@@ -84,8 +101,8 @@ func (s *states) add(id ID) (int32, *state) {
 // maps and chunks do not shrink by themselves.
 func (s *states) drop(i int32) {
 	st := s.at(i)
-	delete(s.byID, st.id)
-	if len(s.byID) == 0 {
+	s.index.conceal(st.id)
+	if s.len() == 0 {
 		s.init()
 		return
 	}

@@ -59,6 +59,9 @@ func (r *Replica) loadLeases(born *leases) error {
 func (r *Replica) splitLeases(right *metapb.Descriptor) *leases {
 	born := &leases{table: r.table.Split(right.Span()), index: r.index.Split(right.Span()), from: r.expirer, sweeping: true}
 	r.sweeping = true
+	if r.expirer != nil {
+		r.expirer.Bounded()
+	}
 	r.store.watchClock(r)
 	return born
 }
@@ -80,12 +83,21 @@ func (r *Replica) beginLeases() error {
 	}
 	r.expirer.Begin(r.store.now, r.table, r.from)
 	r.from = nil
+	for _, id := range r.locks.endingRecords() { // locked again from intents
+		r.expirer.Ending(leaseID(id))
+	}
+	if r.holdsLease() {
+		r.expirer.Renewals().SetLease(lease.Forever)
+	}
 	r.watchLeases()
 	return nil
 }
 
 // endLeases is called when it no longer leads.
 func (r *Replica) endLeases() {
+	if r.expirer != nil {
+		r.expirer.Renewals().SetLease(0)
+	}
 	r.view, r.expirer = recordView{}, nil
 	r.marks.clear()
 	r.dropRegistrations(peerpb.ErrNotLeader)
@@ -195,6 +207,12 @@ func (r *Replica) expireRecord(id leaseID, oldNumber uint64, was bool) {
 		r.expirer.Revoked(id)
 	case !was || rec.Number != oldNumber:
 		r.expirer.Granted(id, rec.TTL, r.store.now)
+		// What is evaluated goes ahead of what is applied.
+		if p := r.view.top[id]; p != nil && p.gone || r.locks.ending(int64(id), true) {
+			r.expirer.Ending(id)
+		}
+	case rec.Remaining == 0:
+		r.expirer.CheckpointDone(lease.Checkpoint{ID: id}, nil)
 	}
 }
 
@@ -255,6 +273,22 @@ func (r *Replica) leaseEnded(id int64) bool {
 	return slices.ContainsFunc(r.locks.leases.held[leaseName{id, true}], func(h leaseHolder) bool {
 		return h.alone && r.txns.records[keyOf(h.lock.id)] != nil
 	})
+}
+
+// Renewals are for renewals of the range's leases that do not take the way through
+// the replica; nil if it does not lead, or is nobody's home.
+func (r *Replica) Renewals() *lease.Renewals {
+	if r.expirer == nil || r.leading == 0 {
+		return nil
+	}
+	return r.expirer.Renewals()
+}
+
+// ending is called when the end of a lease begins, before anybody is told.
+func (r *Replica) ending(id int64) {
+	if r.expirer != nil {
+		r.expirer.Ending(leaseID(id))
+	}
 }
 
 // renew renews leases. Whoever was told that a lease lives may count on it, so

@@ -215,6 +215,7 @@ func (r *Replica) evaluateRevokePrepare(b *batch, w *work, body *peerpb.Prepare)
 	out := &peerpb.Prepared{Lock: l.token, Compacted: r.store.compacted, Known: r.store.known, Found: &peerpb.LeaseFound{Keys: found}}
 	var err error
 	if rv.Home {
+		r.ending(rv.ID)
 		rec, ok, batch := r.record(leaseID(rv.ID))
 		touched = max(touched, batch)
 		switch {

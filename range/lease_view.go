@@ -82,6 +82,7 @@ func (r *Replica) writeRecord(b *batch, rec lease.Record) {
 
 // deleteRecord logs that a record goes.
 func (r *Replica) deleteRecord(b *batch, id leaseID) {
+	r.ending(int64(id))
 	b.row(lease.DeleteRow(id))
 	r.view.add(&proposedRecord{id: id, gone: true, batch: b.number})
 }

@@ -107,6 +107,17 @@ func (t *lockTable) ending(id int64, record bool) bool {
 	return slices.ContainsFunc(t.leases.held[leaseName{id, record}], func(h leaseHolder) bool { return h.alone })
 }
 
+// endingRecords are the leases of this home that transactions end, in order.
+func (t *lockTable) endingRecords() (ids []int64) {
+	for name := range t.leases.held {
+		if name.record && t.ending(name.id, true) {
+			ids = append(ids, name.id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // usesOf are the locks of who attaches keys to leases.
 func usesOf(uses []peerpb.LeaseUse) []leaseLock {
 	var out []leaseLock

@@ -38,8 +38,11 @@ func SystemSpan(prefix string) metapb.Span {
 }
 
 // Lease returns the address of a lease's record.
-func Lease(id int64) []byte {
-	return binary.BigEndian.AppendUint64([]byte{byte(KindLease)}, uint64(id))
+func Lease(id int64) []byte { return AppendLease(make([]byte, 0, 9), id) }
+
+// AppendLease appends the address of a lease's record.
+func AppendLease(dst []byte, id int64) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, byte(KindLease)), uint64(id))
 }
 
 // LeaseSpan returns the addresses of all lease records.

@@ -20,12 +20,13 @@ func coreDirs() []string {
 // shellFiles are the files in those folders that may do what a core may not.
 func shellFiles() map[string]string {
 	return map[string]string{
-		"raftgroup/logger.go": "hands raft's lines to slog, which asks for a context",
-		"router/client.go":    "blocks its caller until the answer is there",
-		"router/local.go":     "what that blocking caller waits on",
-		"router/read.go":      "reads on the caller's goroutine, under its context",
-		"router/stream.go":    "sends to the caller's stream, under its context",
-
+		"lease/renewals.go":         "deadlines that the expirer shares with the goroutines of clients' streams",
+		"raftgroup/logger.go":       "hands raft's lines to slog, which asks for a context",
+		"router/client.go":          "blocks its caller until the answer is there",
+		"router/client_lease.go":    "blocks its caller, as client.go does",
+		"router/local.go":           "what that blocking caller waits on",
+		"router/read.go":            "reads on the caller's goroutine, under its context",
+		"router/stream.go":          "sends to the caller's stream, under its context",
 		"watchfeed/clientstream.go": "blocks the goroutine of a client's stream until there is something to send",
 		"watchfeed/hub.go":          "the goroutine that drives the core, and its inbox",
 	}

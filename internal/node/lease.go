@@ -4,6 +4,9 @@ import (
 	"context"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/lease"
 )
 
 // Leases returns the node's Lease service.
@@ -29,8 +32,12 @@ func (l *Leases) LeaseRevoke(ctx context.Context, req *pb.LeaseRevokeRequest) (*
 	return l.kv.Client.LeaseRevoke(ctx, req)
 }
 
-// LeaseRenew renews a lease.
+// LeaseRenew renews a lease: on the caller's goroutine if there is nothing to
+// decide, for there is nothing as frequent.
 func (l *Leases) LeaseRenew(ctx context.Context, id int64) (ttl int64, err error) {
+	if ttl, ok := l.kv.n.pub.Renew(lease.ID(id), clock.Now); ok {
+		return ttl, nil
+	}
 	return l.kv.Client.LeaseRenew(ctx, id)
 }
 

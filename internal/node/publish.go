@@ -8,6 +8,9 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/lease"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/range"
 	"github.com/flotilladb/flotilla/router"
@@ -76,6 +79,29 @@ func (p *Published) Ranges(store *ranges.Store, changed []*metapb.Descriptor) {
 	store.Touched(func(r *ranges.Replica) { p.setBound(t, r) })
 }
 
+// Renew renews a lease if that needs no decision; ok is false if the core has to
+// be asked. It may be what a former leader published: then that says no.
+func (p *Published) Renew(id lease.ID, now func() clock.Time) (ttl int64, ok bool) {
+	t := p.table.Load()
+	var room [16]byte
+	i := t.find(keys.AppendLease(room[:0], int64(id)))
+	if i < 0 {
+		return 0, false
+	}
+	r := t.pieces[i].renewals.Load()
+	if r == nil {
+		return 0, false
+	}
+	return r.Renew(id, now)
+}
+
+// endRenewals has the core asked from now on: the node failed.
+func (p *Published) endRenewals() {
+	for _, piece := range p.table.Load().pieces {
+		piece.renewals.Store(nil)
+	}
+}
+
 // Revisions publishes the current and the compacted revision. It is called after
 // Ranges, and says whether there is more to remove.
 func (p *Published) Revisions(current, compacted metapb.Revision) (grown bool) {
@@ -95,6 +121,8 @@ type pieceTable struct {
 type publishedRange struct {
 	desc  *metapb.Descriptor
 	bound atomic.Int64
+	// renewals are of the range's leases, nil if its leader is not here.
+	renewals atomic.Pointer[lease.Renewals]
 }
 
 // find returns the place of the range that holds addr.
@@ -139,6 +167,7 @@ func (p *Published) setBound(t *pieceTable, r *ranges.Replica) {
 		bound = r.Bound()
 	}
 	t.pieces[i].bound.Store(int64(bound))
+	t.pieces[i].renewals.Store(r.Renewals())
 	p.bounds = append(p.bounds, watchfeed.RangeBound{Range: r.Descriptor().ID(), Bound: bound})
 }
 

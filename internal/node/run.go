@@ -329,6 +329,7 @@ func (n *Node) fail(err error) {
 	n.inbox.calls = nil
 	n.inbox.Unlock()
 	n.err = err
+	n.pub.endRenewals()
 	n.cfg.Logger.Error("node failed", "err", err)
 	for id, c := range n.calls {
 		delete(n.calls, id)
