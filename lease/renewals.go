@@ -95,9 +95,9 @@ const Forever clock.Time = math.MaxInt64
 type Renewals struct {
 	until atomic.Int64 // of the leaderLease; 0: none
 	// bounds are the ids whose home the range is.
-	bounds atomic.Pointer[idBounds]
-	chunks atomic.Pointer[[]*chunk]
-	leases int // the expirer's
+	bounds  atomic.Pointer[idBounds]
+	chunks  atomic.Pointer[[]*chunk]
+	leases  int // the expirer's
 	stripes [stripes]stripe
 }
 
@@ -119,25 +119,25 @@ func (r *Renewals) stripe(id ID) *stripe {
 }
 
 // Renew renews a lease and returns its TTL as granted; ok is false if that is for
-// the expirer to decide. The time is asked for as often as it is needed.
-func (r *Renewals) Renew(id ID, clockNow func() clock.Time) (ttl int64, ok bool) {
-	now := clockNow()
+// the expirer to decide. The lease lives from a time on that is not later than
+// now.
+func (r *Renewals) Renew(id ID, at clock.Time, now func() clock.Time) (ttl int64, ok bool) {
 	s := r.stripe(id)
 	s.mu.Lock()
 	if i, found := s.mu.byID[id]; found {
 		c := &(*r.chunks.Load())[i/chunkLen][i%chunkLen].cell
-		ttl, ok = c.ttl, c.renew(now)
+		ttl, ok = c.ttl, c.renew(at)
 	}
 	s.mu.Unlock()
 	// After the renewal: if the replica still led then, whoever leads next gives
 	// the lease no less.
-	return ttl, ok && r.holds(id, clockNow)
+	return ttl, ok && r.holds(id, now)
 }
 
 // holds reports whether the range may answer from memory, and is the lease's home.
-func (r *Renewals) holds(id ID, clockNow func() clock.Time) bool {
+func (r *Renewals) holds(id ID, now func() clock.Time) bool {
 	until := clock.Time(r.until.Load())
-	if until != Forever && (until == 0 || !clockNow().Before(until)) {
+	if until != Forever && (until == 0 || !now().Before(until)) {
 		return false
 	}
 	b := r.bounds.Load()

@@ -5,6 +5,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/proto/adminpb"
 	"github.com/flotilladb/flotilla/watchfeed"
 )
@@ -45,8 +46,9 @@ type Leases interface {
 	// LeaseGrant chooses the id if it is 0, and raises a TTL that is too short.
 	LeaseGrant(context.Context, *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error)
 	LeaseRevoke(context.Context, *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error)
-	// LeaseRenew returns the lease's full TTL in seconds.
-	LeaseRenew(ctx context.Context, id int64) (ttl int64, err error)
+	// LeaseRenew returns the lease's full TTL in seconds. It lives from at on, when
+	// the request had arrived; 0: now.
+	LeaseRenew(ctx context.Context, id int64, at clock.Time) (ttl int64, err error)
 	LeaseTimeToLive(context.Context, *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error)
 	LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error)
 }

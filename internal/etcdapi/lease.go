@@ -120,6 +120,7 @@ func (s *leaseServer) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error
 	}
 	// Used again for each renewal: they do not outlive the calls they are given to.
 	var req pb.LeaseKeepAliveRequest
+	conn := pacedConnOf(ctx)
 	var header pb.ResponseHeader
 	resp := pb.LeaseKeepAliveResponse{Header: &header}
 	for {
@@ -136,13 +137,14 @@ func (s *leaseServer) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error
 		// lease alive at a revision above the one it was revoked at.
 		header.Revision = 0
 		fillHeader(s.id, &resp.Header)
-		ttl, err := s.leases.LeaseRenew(ctx, req.ID)
+		ttl, err := s.leases.LeaseRenew(ctx, req.ID, conn.arrived())
 		switch {
 		case errors.Is(err, lease.ErrNotFound), errors.Is(err, lease.ErrExpired):
 			ttl = 0
 		case err != nil:
 			return toGRPC(err)
 		}
+		conn.renewed()
 		resp.ID, resp.TTL = req.ID, ttl
 		if err := stream.SendMsg(&resp); err != nil {
 			return err

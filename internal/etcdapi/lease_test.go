@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/lease"
 )
 
@@ -96,7 +97,7 @@ type renewals struct {
 	ttls map[int64]error
 }
 
-func (r *renewals) LeaseRenew(ctx context.Context, id int64) (int64, error) {
+func (r *renewals) LeaseRenew(ctx context.Context, id int64, _ clock.Time) (int64, error) {
 	if _, err := r.Put(ctx, &pb.PutRequest{Key: []byte("k")}); err != nil {
 		return 0, err
 	}
@@ -171,7 +172,7 @@ func (s *renewStream) SendMsg(m any) error {
 
 type alwaysRenewed struct{ Leases }
 
-func (alwaysRenewed) LeaseRenew(context.Context, int64) (int64, error) { return 60, nil }
+func (alwaysRenewed) LeaseRenew(context.Context, int64, clock.Time) (int64, error) { return 60, nil }
 
 // BenchmarkKeepAlive is what a renewal costs between gRPC and the leases.
 func BenchmarkKeepAlive(b *testing.B) {

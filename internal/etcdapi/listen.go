@@ -124,11 +124,12 @@ func (s *splitter) sniff(conn net.Conn) {
 		conn.Close()
 		return
 	}
-	to := s.http
+	sniffed := &sniffedConn{Conn: conn, head: head}
 	if bytes.Equal(head, http2Preface) {
-		to = s.grpc
+		s.grpc.push(newPacedConn(sniffed))
+	} else {
+		s.http.push(sniffed)
 	}
-	to.push(&sniffedConn{Conn: conn, head: head})
 }
 
 // sniffedConn gives back what was read of it. Reads of one connection come from

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/model"
 	"github.com/flotilladb/flotilla/lease"
 	"github.com/flotilladb/flotilla/watchfeed"
@@ -160,7 +161,7 @@ func (n *modelNode) LeaseRevoke(_ context.Context, r *pb.LeaseRevokeRequest) (*p
 	return &pb.LeaseRevokeResponse{}, err
 }
 
-func (n *modelNode) LeaseRenew(_ context.Context, id int64) (int64, error) {
+func (n *modelNode) LeaseRenew(_ context.Context, id int64, _ clock.Time) (int64, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	ttl, ok := n.leases[id]

@@ -33,9 +33,13 @@ func (l *Leases) LeaseRevoke(ctx context.Context, req *pb.LeaseRevokeRequest) (*
 }
 
 // LeaseRenew renews a lease: on the caller's goroutine if there is nothing to
-// decide, for there is nothing as frequent.
-func (l *Leases) LeaseRenew(ctx context.Context, id int64) (ttl int64, err error) {
-	if ttl, ok := l.kv.n.pub.Renew(lease.ID(id), clock.Now); ok {
+// decide, for there is nothing as frequent. At is a time between the client's
+// sending and now, from which on the lease lives; 0: now.
+func (l *Leases) LeaseRenew(ctx context.Context, id int64, at clock.Time) (ttl int64, err error) {
+	if at == 0 {
+		at = clock.Now()
+	}
+	if ttl, ok := l.kv.n.pub.Renew(lease.ID(id), at, clock.Now); ok {
 		return ttl, nil
 	}
 	return l.kv.Client.LeaseRenew(ctx, id)

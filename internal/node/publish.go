@@ -80,8 +80,8 @@ func (p *Published) Ranges(store *ranges.Store, changed []*metapb.Descriptor) {
 }
 
 // Renew renews a lease if that needs no decision; ok is false if the core has to
-// be asked. It may be what a former leader published: then that says no.
-func (p *Published) Renew(id lease.ID, now func() clock.Time) (ttl int64, ok bool) {
+// be asked. The lease lives from a time on that is not later than now. It may be what a former leader published: then that says no.
+func (p *Published) Renew(id lease.ID, at clock.Time, now func() clock.Time) (ttl int64, ok bool) {
 	t := p.table.Load()
 	var room [16]byte
 	i := t.find(keys.AppendLease(room[:0], int64(id)))
@@ -92,7 +92,7 @@ func (p *Published) Renew(id lease.ID, now func() clock.Time) (ttl int64, ok boo
 	if r == nil {
 		return 0, false
 	}
-	return r.Renew(id, now)
+	return r.Renew(id, at, now)
 }
 
 // endRenewals has the core asked from now on: the node failed.
