@@ -21,7 +21,7 @@ import (
 // renewals, and where renewals are few nothing is gained.
 const (
 	// readPause is how long the reader rests, at most.
-	readPause = 2 * time.Millisecond
+	readPause = 4 * time.Millisecond
 	// renewalGap is how far apart renewals may be, on average, for that.
 	renewalGap = 600 * time.Microsecond
 	// callQuiet is for how long no other call has begun.
@@ -70,7 +70,7 @@ func (c *pacedConn) mayRest() bool {
 	if n == 0 {
 		return false
 	}
-	now := clock.Now()
+	now := clock.Time(c.readAt.Load()) // a moment ago
 	gap := now.Sub(c.lookedAt)
 	c.seen, c.lookedAt = renewals, now
 	return gap <= time.Duration(n)*renewalGap && now.Sub(c.callAt) > callQuiet
