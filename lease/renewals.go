@@ -2,6 +2,7 @@ package lease
 
 import (
 	"math"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -104,18 +105,83 @@ type Renewals struct {
 const (
 	stripeBits = 6
 	stripes    = 1 << stripeBits
+	// slotsMin is the least number of slots of a stripe that has leases. A power of 2.
+	slotsMin = 8
 )
 
+// stripe is the part of the leases with the same first bits of the hash: a table
+// of their places, in which who finds its slot taken lies in the next free one.
+// It takes a quarter of what a map takes.
 type stripe struct {
 	mu struct {
 		sync.Mutex
-		byID map[ID]int32 // written by the expirer alone, which reads without mutex
+		// slots are places, counted from 1, or 0. Written by the expirer alone, which
+		// reads without mutex. At most three in four are used.
+		slots []int32
+		used  int
 	}
-	_ [48]byte // one stripe in a line of the processor's cache
+	_ [24]byte // one stripe in a line of the processor's cache
 }
 
-func (r *Renewals) stripe(id ID) *stripe {
-	return &r.stripes[uint64(id)*0x9e3779b97f4a7c15>>(64-stripeBits)]
+func hashOf(id ID) uint64 { return uint64(id) * 0x9e3779b97f4a7c15 }
+
+func (r *Renewals) stripe(id ID) *stripe { return &r.stripes[hashOf(id)>>(64-stripeBits)] }
+
+// home is the slot where a lease would best lie.
+func (s *stripe) home(id ID) int {
+	n := len(s.mu.slots)
+	return int(hashOf(id) << stripeBits >> (64 - bits.Len(uint(n-1))))
+}
+
+// find returns the slot of a lease, or the free one that ends the search.
+// REQUIRES: there are slots.
+func (s *stripe) find(chunks []*chunk, id ID) (slot int, found bool) {
+	mask := len(s.mu.slots) - 1
+	for slot = s.home(id); s.mu.slots[slot] != 0; slot = (slot + 1) & mask {
+		if place(chunks, s.mu.slots[slot]-1).id == id {
+			return slot, true
+		}
+	}
+	return slot, false
+}
+
+func place(chunks []*chunk, i int32) *state { return &chunks[i/chunkLen][i%chunkLen] }
+
+// get returns the place of a lease.
+func (s *stripe) get(chunks []*chunk, id ID) (i int32, found bool) {
+	if s.mu.used == 0 {
+		return none, false
+	}
+	slot, found := s.find(chunks, id)
+	return s.mu.slots[slot] - 1, found
+}
+
+// grow makes room for one more.
+func (s *stripe) growLocked(chunks []*chunk) {
+	old := s.mu.slots
+	if (s.mu.used+1)*4 <= len(old)*3 {
+		return
+	}
+	s.mu.slots = make([]int32, max(slotsMin, 2*len(old)))
+	for _, i := range old {
+		if i != 0 {
+			slot, _ := s.find(chunks, place(chunks, i-1).id)
+			s.mu.slots[slot] = i
+		}
+	}
+}
+
+// dropLocked frees a slot, and moves up who lies behind it for want of a better.
+func (s *stripe) dropLocked(chunks []*chunk, slot int) {
+	mask := len(s.mu.slots) - 1
+	for next := (slot + 1) & mask; s.mu.slots[next] != 0; next = (next + 1) & mask {
+		home := s.home(place(chunks, s.mu.slots[next]-1).id)
+		if (next-home)&mask >= (next-slot)&mask {
+			s.mu.slots[slot] = s.mu.slots[next]
+			slot = next
+		}
+	}
+	s.mu.slots[slot] = 0
 }
 
 // Renew renews a lease and returns its TTL as granted; ok is false if that is for
@@ -124,8 +190,9 @@ func (r *Renewals) stripe(id ID) *stripe {
 func (r *Renewals) Renew(id ID, at clock.Time, now func() clock.Time) (ttl int64, ok bool) {
 	s := r.stripe(id)
 	s.mu.Lock()
-	if i, found := s.mu.byID[id]; found {
-		c := &(*r.chunks.Load())[i/chunkLen][i%chunkLen].cell
+	chunks := *r.chunks.Load()
+	if i, found := s.get(chunks, id); found {
+		c := &place(chunks, i).cell
 		ttl, ok = c.ttl, c.renew(at)
 	}
 	s.mu.Unlock()
@@ -154,31 +221,34 @@ func (r *Renewals) setBounds(b idBounds) { r.bounds.Store(&b) }
 
 // lookup finds a lease's place.
 func (r *Renewals) lookup(id ID) (int32, bool) {
-	i, ok := r.stripe(id).mu.byID[id]
-	return i, ok
+	return r.stripe(id).get(*r.chunks.Load(), id)
 }
 
-// publish makes a lease known whose cell is set.
+// publish makes a lease known whose cell is set. REQUIRES: it was not.
 func (r *Renewals) publish(id ID, i int32) {
-	s := r.stripe(id)
+	s, chunks := r.stripe(id), *r.chunks.Load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.byID == nil {
-		s.mu.byID = make(map[ID]int32)
-	}
-	s.mu.byID[id] = i
+	s.growLocked(chunks)
+	slot, _ := s.find(chunks, id)
+	s.mu.slots[slot] = i + 1
+	s.mu.used++
 	r.leases++
 }
 
 // conceal makes that nobody finds a lease any more. With the last one of a stripe
-// its memory goes: a map does not shrink by itself.
+// its memory goes.
 func (r *Renewals) conceal(id ID) {
-	s := r.stripe(id)
+	s, chunks := r.stripe(id), *r.chunks.Load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.mu.byID, id)
-	if len(s.mu.byID) == 0 {
-		s.mu.byID = nil
+	slot, found := s.find(chunks, id)
+	if !found {
+		return
+	}
+	s.dropLocked(chunks, slot)
+	if s.mu.used--; s.mu.used == 0 {
+		s.mu.slots = nil
 	}
 	r.leases--
 }

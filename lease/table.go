@@ -22,11 +22,47 @@ type Table struct {
 	bounds idBounds
 }
 
-// entry is a record as its row has it: the encoding is a third of the size of a
-// Record, and most are never looked at but for their TTL.
+// entry is a record as its row has it, or packed: the encoding is a third of the
+// size of a Record, and most are never looked at but for their TTL.
 type entry struct {
 	id  ID
 	row string
+}
+
+// packedVersion is the first byte of a packed row. It is never written to disk.
+// Most leases have one key, and one registered span that is just that: a packed
+// row has its address once.
+const packedVersion = 0xff
+
+// pack returns a row as the table keeps it.
+func pack(row []byte, r *Record) string {
+	if len(r.Spans) != 1 || !isPoint(r.Spans[0]) {
+		return string(row)
+	}
+	rest := row[1:]
+	for range 4 { // TTL, number, remaining, how many spans: in fewer bytes than both addresses
+		_, n := binary.Uvarint(rest)
+		rest = rest[n:]
+	}
+	b := make([]byte, 0, len(row))
+	b = append(b, row[:len(row)-len(rest)-1]...)
+	b = append(b, r.Spans[0].Start...)
+	b[0] = packedVersion
+	return string(b)
+}
+
+func isPoint(s metapb.Span) bool {
+	n := len(s.Start)
+	return len(s.End) == n+1 && s.End[n] == 0 && string(s.End[:n]) == string(s.Start)
+}
+
+// unpack takes apart what pack made of a row.
+func unpack(id ID, b []byte) Record {
+	d := decoder{rest: b[1:]}
+	r := Record{ID: id, TTL: int64(d.number()), Number: d.number(), Remaining: int64(d.number())}
+	end := append(d.rest, 0)
+	r.Spans = []metapb.Span{{Start: end[: len(end)-1 : len(end)-1], End: end}}
+	return r
 }
 
 const treeDegree = 32
@@ -99,10 +135,11 @@ func (t *Table) set(address, value []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err := DecodeRecord(ID(addr.Lease), value); err != nil {
+	r, err := DecodeRecord(ID(addr.Lease), value)
+	if err != nil {
 		return err
 	}
-	t.tree.ReplaceOrInsert(entry{ID(addr.Lease), string(value)})
+	t.tree.ReplaceOrInsert(entry{ID(addr.Lease), pack(value, &r)})
 	return nil
 }
 
@@ -119,6 +156,9 @@ func (t *Table) Get(id ID) (Record, bool) {
 func (t *Table) Has(id ID) bool { return t.bounds.contains(id) && t.tree.Has(entry{id: id}) }
 
 func (e entry) record() Record {
+	if e.row[0] == packedVersion {
+		return unpack(e.id, []byte(e.row))
+	}
 	r, err := DecodeRecord(e.id, []byte(e.row))
 	if err != nil {
 		panic(err) // it was decoded before it was taken in

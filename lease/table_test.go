@@ -204,3 +204,32 @@ func TestFirstID(t *testing.T) {
 		}
 	}
 }
+
+// TestPack gives back what was put in, whatever of it is packed.
+func TestPack(t *testing.T) {
+	table := NewTable(metapb.Span{})
+	key := keys.User([]byte("a key"))
+	point := metapb.Span{Start: key, End: append(slices.Clone(key), 0)}
+	for i, spans := range [][]metapb.Span{
+		nil,
+		{point},
+		{{Start: []byte{}, End: []byte{0}}},
+		{{Start: key, End: append(slices.Clone(key), 0, 0)}},
+		{{Start: key, End: append(slices.Clone(key), 1)}},
+		{{Start: key}},
+		{point, {Start: append(slices.Clone(key), 9), End: append(slices.Clone(key), 9, 0)}},
+	} {
+		for _, want := range []Record{
+			{ID: 7, TTL: 1, Number: 1, Spans: spans},
+			{ID: 7, TTL: TTLMax, Number: math.MaxUint64, Remaining: TTLMax, Spans: spans},
+		} {
+			if err := table.Apply([]*cmdpb.Row{want.Row()}); err != nil {
+				t.Fatal(err)
+			}
+			got, ok := table.Get(7)
+			if !ok || string(EncodeRecord(&got)) != string(EncodeRecord(&want)) || got.ID != want.ID {
+				t.Errorf("spans %d: put %v in, got %v", i, want, got)
+			}
+		}
+	}
+}
