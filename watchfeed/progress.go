@@ -77,9 +77,10 @@ func (c *Core) maybeAnswer(s *stream) {
 	}
 }
 
-// sayProgress tells a synced watch how far it is.
+// sayProgress tells a synced watch how far it is: that is beyond its group where
+// it caught up, or began, ahead of what that has released.
 func (c *Core) sayProgress(w *watcher) {
-	rev := w.place.group.released
+	rev := max(w.place.group.released, w.next-1)
 	w.stream.said = max(w.stream.said, rev)
 	c.push(w.stream, Response{Kind: Progress, ID: w.id, Revision: int64(rev)})
 }
@@ -100,10 +101,8 @@ func (c *Core) progressTick() {
 			continue
 		}
 		if !w.has(sent|catching|ahead) && w.stream.room() {
-			g := w.place.group
-			c.advance(g)
-			// Not below what it was created at, or its client would go back.
-			if !w.has(sent|catching) && g.released >= w.next-1 {
+			c.advance(w.place.group)
+			if !w.has(sent | catching) {
 				c.sayProgress(w)
 			}
 		}
