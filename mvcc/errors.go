@@ -43,6 +43,24 @@ var (
 // known.
 var ErrWait = errors.New("mvcc: a revision is still open")
 
+// PauseError ends a scan that met too many dead keys (see EngineState). All live
+// keys before Key were shown.
+type PauseError struct {
+	Key []byte
+}
+
+func (e *PauseError) Error() string { return fmt.Sprintf("mvcc: many dead keys before %q", e.Key) }
+
+// PauseOf returns the pause that an error is, or nil.
+func PauseOf(err error) *PauseError {
+	p, _ := err.(*PauseError)
+	return p
+}
+
+// ErrTooLarge says that a request deletes more keys than Env allows, or looks at
+// more bytes of them, or that a scan for it paused.
+var ErrTooLarge = errors.New("mvcc: the request changes too much")
+
 // ErrUnknownRequest says that Evaluate was given a message that is no request
 // of the KV service.
 var ErrUnknownRequest = errors.New("mvcc: unknown kind of request")

@@ -22,7 +22,11 @@ type Env struct {
 	Compacted Revision
 	// Lease says whether a put may attach a key to a lease. It is not called for
 	// lease 0. Nil: no lease exists.
-	Lease func(id int64, key []byte) LeaseState
+	LeaseExists func(id int64) bool
+	// DeletesMax and DeleteBytesMax bound the keys that a request's deletes of
+	// spans name one by one, and their bytes with those of the values that it
+	// shows; a request over one of them gets ErrTooLarge. 0: no limit.
+	DeletesMax, DeleteBytesMax int
 }
 
 // LeaseState is what an evaluation knows of a lease.
@@ -43,11 +47,17 @@ type Result struct {
 	// Mutations are the new versions, Sub counting from 0. They share keys and
 	// values with the request.
 	Mutations []*txnpb.Mutation
+	// Deletes are deletes of spans of which a RowsState knows only the number of
+	// their keys. Their positions and those of Mutations do not overlap.
+	Deletes []*txnpb.SpanDelete
 	// Response is complete but for the header's ids: the header's revision is
 	// Env.Revision if something changed, else the one before.
 	Response proto.Message
 	// Changed says that the request takes its revision.
 	Changed bool
+	// Named is how many keys its deletes of spans named one by one, NamedBytes are
+	// those of the keys and of the values that it shows.
+	Named, NamedBytes int
 }
 
 // Evaluate runs a *PutRequest, *DeleteRangeRequest or *TxnRequest of valid
@@ -59,12 +69,19 @@ func Evaluate(st State, env Env, req proto.Message) (Result, error) {
 	case *pb.PutRequest:
 		return evaluatePut(st, &env, r)
 	case *pb.DeleteRangeRequest:
-		return evaluateDelete(st, &env, r)
+		return tooLargeIfPaused(evaluateDelete(st, &env, r))
 	case *pb.TxnRequest:
 		kept := env // so that a put's env stays on the stack
-		return evaluateTxn(st, &kept, r)
+		return tooLargeIfPaused(evaluateTxn(st, &kept, r))
 	}
 	return Result{}, ErrUnknownRequest
+}
+
+func tooLargeIfPaused(res Result, err error) (Result, error) {
+	if PauseOf(err) != nil {
+		return Result{}, ErrTooLarge
+	}
+	return res, err
 }
 
 // putBlock is what a put leaves, in one allocation.
@@ -133,38 +150,60 @@ func put(st State, env *Env, r *pb.PutRequest, b *putBlock, sub int) error {
 }
 
 func evaluateDelete(st State, env *Env, r *pb.DeleteRangeRequest) (Result, error) {
-	muts, resp, err := deleteRange(st, r, nil)
+	var done effects
+	resp, err := done.deleteRange(st, env, r)
 	if err != nil {
 		return Result{}, err
 	}
-	resp.Header = headerAt(env, len(muts) != 0)
-	return Result{Mutations: muts, Response: resp, Changed: len(muts) != 0}, nil
+	resp.Header = headerAt(env, done.sub != 0)
+	return Result{Mutations: done.muts, Deletes: done.deletes, Response: resp, Changed: done.sub != 0,
+		Named: done.keys, NamedBytes: done.bytes}, nil
 }
 
-// deleteRange appends a tombstone for each live key of a request's span to
-// muts. The response has no header yet.
-func deleteRange(st State, r *pb.DeleteRangeRequest, muts []*txnpb.Mutation) ([]*txnpb.Mutation, *pb.DeleteRangeResponse, error) {
+// effects are what a request has changed so far.
+type effects struct {
+	muts    []*txnpb.Mutation
+	deletes []*txnpb.SpanDelete
+	sub     int // the position of the next change
+	// keys and bytes are of what deletes of spans named one by one.
+	keys, bytes int
+}
+
+// deleteRange deletes the live keys of a request's span. The response has no
+// header yet.
+func (e *effects) deleteRange(st State, env *Env, r *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
+	if spans := deletedSpans(st, r); spans != nil {
+		return e.deleteSpans(spans), nil
+	}
 	resp := &pb.DeleteRangeResponse{}
-	sub := len(muts)
-	var tombs []*txnpb.Mutation
+	large := false
 	err := scanOp(st, r.Key, r.RangeEnd, Latest, func(row *Row) bool {
-		tombs = append(tombs, &txnpb.Mutation{
-			Key: bytes.Clone(row.Key), Sub: uint32(sub), Tombstone: true, Existed: true, PrevLease: row.Lease,
-		})
-		sub++
+		if len(r.RangeEnd) != 0 {
+			e.keys++
+			e.bytes += len(row.Key)
+			if r.PrevKv {
+				e.bytes += len(row.Value)
+			}
+			if large = env.deletesTooMuch(e); large {
+				return false
+			}
+		}
+		e.muts = append(e.muts, &txnpb.Mutation{Key: bytes.Clone(row.Key), Sub: uint32(e.sub), Tombstone: true, Existed: true})
+		e.sub++
+		resp.Deleted++
 		if r.PrevKv {
 			resp.PrevKvs = append(resp.PrevKvs, rowKV(row))
 		}
 		return true
 	})
-	if err != nil {
-		return nil, nil, err
+	if err == nil && large {
+		err = ErrTooLarge
 	}
-	resp.Deleted = int64(len(tombs))
-	if len(muts) == 0 {
-		return tombs, resp, nil
-	}
-	return append(muts, tombs...), resp, nil
+	return resp, err
+}
+
+func (env *Env) deletesTooMuch(e *effects) bool {
+	return env.DeletesMax > 0 && e.keys > env.DeletesMax || env.DeleteBytesMax > 0 && e.bytes > env.DeleteBytesMax
 }
 
 // scanOp calls fn for the live keys that an operation names with key and

@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"math/rand"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/proto/txnpb"
 )
 
@@ -79,7 +81,8 @@ func checkOverRows(t *testing.T, w *world, req proto.Message) {
 	defer func() { must(t, st.Close()) }()
 	// Two ranges, cut at "b": each sends the rows of its part.
 	rows := NewRowsState()
-	accesses := Footprint(req)
+	accesses := TxnFootprint(req)
+	budget := Budget{RowsMax: 1 + len(w.versions)%3, BytesMax: 1 + len(w.versions)%50}
 	for _, side := range []UserSpan{{nil, []byte("b")}, {[]byte("b"), nil}} {
 		var clipped []Access
 		for _, a := range accesses {
@@ -93,18 +96,45 @@ func checkOverRows(t *testing.T, w *world, req proto.Message) {
 				clipped = append(clipped, a)
 			}
 		}
-		got, err := CollectRows(st, clipped)
-		must(t, err)
-		rows.Add(clipped, got)
+		st.DeadMax = len(w.versions) % 3
+		for next := (&peerpb.Cursor{}); next != nil; {
+			page, err := CollectRows(st, clipped, *next, budget)
+			must(t, err)
+			rows.Add(clipped, page.Rows, page.Counts)
+			if next = page.Next; next != nil && page.Read == 0 && st.Dead() == 0 {
+				t.Fatalf("a page of nothing, next at %v", next)
+			}
+		}
+		st.DeadMax = 0
 	}
+	rows.Seal()
 	want, werr := Evaluate(st, w.env(), req)
 	got, err := Evaluate(rows, w.env(), req)
 	if !errors.Is(err, werr) {
 		t.Fatalf("over rows: %v, want %v\n%s", err, werr, prototext.Format(req))
 	}
 	if err == nil {
+		expandDeletes(t, st, &got)
 		checkResult(t, got, want)
 	}
+}
+
+// expandDeletes names the keys of a result's deletes of spans, as the ranges do
+// when the transaction is over.
+func expandDeletes(t *testing.T, st State, res *Result) {
+	t.Helper()
+	for _, d := range res.Deletes {
+		sub := d.Sub
+		must(t, st.Scan(d.Start, d.End, Latest, func(row *Row) bool {
+			res.Mutations = append(res.Mutations, &txnpb.Mutation{Key: bytes.Clone(row.Key), Sub: sub, Tombstone: true, Existed: true})
+			sub++
+			return true
+		}))
+		if d.Count == 0 || sub != d.Sub+d.Count {
+			t.Fatalf("%d keys from %q to %q, the result says %d", sub-d.Sub, d.Start, d.End, d.Count)
+		}
+	}
+	slices.SortFunc(res.Mutations, func(a, b *txnpb.Mutation) int { return cmp.Compare(a.Sub, b.Sub) })
 }
 
 func checkResult(t *testing.T, got, want Result) {

@@ -1,6 +1,9 @@
 package mvcc
 
 import (
+	"bytes"
+	"slices"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
@@ -80,38 +83,38 @@ func txnAccesses(r *pb.TxnRequest, dst []Access) []Access {
 	return dst
 }
 
-// LeaseUse is a key that a request may attach to a lease.
-type LeaseUse = peerpb.LeaseUse
-
-// Leases lists what a request may attach to leases, in any branch, in the order
-// of the request. It shares keys with the request. For the many requests without
-// a lease it allocates nothing.
-func Leases(req proto.Message) []LeaseUse {
-	switch r := req.(type) {
-	case *pb.PutRequest:
-		if r.Lease != 0 {
-			return []LeaseUse{{Lease: r.Lease, Key: r.Key}}
+// TxnFootprint is Footprint for a request that is run as a transaction: it says
+// of which deletes of spans the number of keys is enough to know. That is so
+// where nothing else of the request writes: then no other operation changes what
+// the delete finds, and the keys need not be named before they are deleted.
+func TxnFootprint(req proto.Message) []Access {
+	accesses := Footprint(req)
+	var writes []*Access
+	for i := range accesses {
+		if a := &accesses[i]; a.Write && !emptySpan(a.Start, a.End) {
+			writes = append(writes, a)
+			a.Deletes = !isPoint(a) // puts are points
 		}
-	case *pb.TxnRequest:
-		return txnLeases(r, nil)
 	}
-	return nil
+	slices.SortStableFunc(writes, func(a, b *Access) int { return bytes.Compare(a.Start, b.Start) })
+	// last is the one of those before that ends last: who overlaps any of them
+	// overlaps it, and they overlap each other.
+	var last *Access
+	for _, a := range writes {
+		if last != nil && (len(last.End) == 0 || bytes.Compare(a.Start, last.End) < 0) {
+			a.Deletes, last.Deletes = false, false
+		}
+		if last == nil || len(last.End) != 0 && (len(a.End) == 0 || bytes.Compare(a.End, last.End) > 0) {
+			last = a
+		}
+	}
+	return accesses
 }
 
-func txnLeases(r *pb.TxnRequest, dst []LeaseUse) []LeaseUse {
-	for _, branch := range [2][]*pb.RequestOp{r.Success, r.Failure} {
-		for _, op := range branch {
-			switch o := op.Request.(type) {
-			case *pb.RequestOp_RequestPut:
-				if p := o.RequestPut; p.Lease != 0 {
-					dst = append(dst, LeaseUse{Lease: p.Lease, Key: p.Key})
-				}
-			case *pb.RequestOp_RequestTxn:
-				dst = txnLeases(o.RequestTxn, dst)
-			}
-		}
-	}
-	return dst
+// isPoint reports whether an access is of one key.
+func isPoint(a *Access) bool {
+	n := len(a.Start)
+	return len(a.End) == n+1 && a.End[n] == 0 && bytes.HasPrefix(a.End, a.Start)
 }
 
 // IsReadOnly reports whether a transaction has no put or delete in any branch:

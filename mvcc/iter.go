@@ -19,9 +19,12 @@ type liveIter struct {
 	at   Revision
 	end  []byte // user key; empty: the iterator's own bound
 	bare bool   // only the key of row is wanted
-	row  Row
-	buf  []byte // for seeks
-	err  error
+	// deadMax is how many dead keys may be stepped over until err is a PauseError;
+	// 0: any number. dead counts them.
+	deadMax, dead int
+	row           Row
+	buf           []byte // for seeks
+	err           error
 }
 
 // seek goes to the first live key at or after a user key.
@@ -76,11 +79,26 @@ func (l *liveIter) settle(ok bool) bool {
 			return true
 		}
 		ok = l.it.NextPrefix()
+		if l.dead++; ok && l.deadMax > 0 && l.dead%l.deadMax == 0 {
+			return l.pause()
+		}
 	}
 	if err := l.it.Error(); err != nil {
 		return l.fail(err)
 	}
 	return false
+}
+
+// pause stops at the key at which the iterator stands.
+func (l *liveIter) pause() bool {
+	user, _, _, err := keys.DecodeVersion(l.it.Key())
+	if err != nil {
+		return l.fail(err)
+	}
+	if len(l.end) != 0 && bytes.Compare(user, l.end) >= 0 {
+		return false
+	}
+	return l.fail(&PauseError{Key: bytes.Clone(user)})
 }
 
 func (l *liveIter) fail(err error) bool {

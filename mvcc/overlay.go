@@ -291,8 +291,15 @@ func (o overlaid) Scan(start, end []byte, at Revision, fn func(row *Row) bool) e
 		}
 		return more
 	})
-	if err == nil {
-		emit(nil)
+	if pause := PauseOf(err); pause != nil {
+		for len(waiting) != 0 && bytes.Compare(waiting[len(waiting)-1].key, pause.Key) >= 0 {
+			waiting = waiting[:len(waiting)-1]
+		}
+	} else if err != nil {
+		return err
+	}
+	if emit(nil); !more {
+		return nil // fn stopped the scan before its pause
 	}
 	return err
 }

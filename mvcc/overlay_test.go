@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/proto/txnpb"
 )
 
@@ -96,6 +97,7 @@ func checkOverlay(t *testing.T, w *world, o *Overlay, held []waiting, next Revis
 		end = nil
 	}
 	st := NewEngineState(w.eng, nil, nil)
+	st.DeadMax = rng.Intn(3) // scans pause
 	defer func() { must(t, st.Close()) }()
 	o.ResetTouched()
 	want := all.live(start, end, at)
@@ -112,6 +114,14 @@ func checkOverlay(t *testing.T, w *world, o *Overlay, held []waiting, next Revis
 	if o.Touched() != touched {
 		t.Fatalf("touched %d, want %d", o.Touched(), touched)
 	}
+	accesses := []Access{{Start: start, End: end, Revision: at, NeedValues: true}}
+	var paged []Row
+	for next := (&peerpb.Cursor{}); next != nil; {
+		page, err := CollectRows(o.Over(st), accesses, *next, Budget{RowsMax: 1 + rng.Intn(3), BytesMax: 1 << 20})
+		must(t, err)
+		paged, next = append(paged, page.Rows[0]...), page.Next
+	}
+	checkRows(t, "pages", paged, want)
 	row, ok, err := o.Over(st).Get(start, at)
 	must(t, err)
 	point := all.live(start, append(append([]byte(nil), start...), 0), at)

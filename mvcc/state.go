@@ -32,9 +32,13 @@ type EngineState struct {
 	reader engine.Reader
 	bounds keys.Span
 	pin    Revision // reads above it read at it
-	point  engine.Iterator
-	scan   engine.Iterator
-	seek   []byte
+	// DeadMax bounds the dead keys that one scan steps over: then it ends with a
+	// PauseError, and may be begun anew at its key. 0: no bound.
+	DeadMax int
+	dead    int
+	point   engine.Iterator
+	scan    engine.Iterator
+	seek    []byte
 }
 
 // NewEngineState returns a state of the user keys of [start, end), an empty end
@@ -69,6 +73,13 @@ func (s *EngineState) Close() (err error) {
 	}
 	s.point, s.scan = nil, nil
 	return err
+}
+
+// Dead returns how many dead keys scans stepped over since the last call.
+func (s *EngineState) Dead() int {
+	n := s.dead
+	s.dead = 0
+	return n
 }
 
 // Get implements State.
@@ -108,8 +119,8 @@ func (s *EngineState) Scan(start, end []byte, at Revision, fn func(row *Row) boo
 		}
 		s.scan = it
 	}
-	live := liveIter{it: s.scan, at: min(at, s.pin), end: end, buf: s.seek}
-	defer func() { s.seek = live.buf }()
+	live := liveIter{it: s.scan, at: min(at, s.pin), end: end, buf: s.seek, deadMax: s.DeadMax}
+	defer func() { s.seek, s.dead = live.buf, s.dead+live.dead }()
 	for ok := live.seek(start); ok; ok = live.next() {
 		if !fn(&live.row) {
 			return nil

@@ -6,8 +6,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-
-	"github.com/flotilladb/flotilla/proto/txnpb"
 )
 
 // txnRun is the evaluation of one transaction. As in etcd it has three passes
@@ -18,7 +16,7 @@ type txnRun struct {
 	base State
 	env  *Env
 	path []bool // branches chosen, in the order in which the passes meet them
-	muts []*txnpb.Mutation
+	done effects
 	over txnState
 }
 
@@ -36,9 +34,10 @@ func evaluateTxn(st State, env *Env, r *pb.TxnRequest) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	changed := len(t.muts) != 0
+	changed := t.done.sub != 0
 	resp.Header.Revision = headerAt(env, changed).Revision
-	return Result{Mutations: t.muts, Response: resp, Changed: changed}, nil
+	return Result{Mutations: t.done.muts, Deletes: t.done.deletes, Response: resp, Changed: changed,
+		Named: t.done.keys, NamedBytes: t.done.bytes}, nil
 }
 
 // branch returns the operations that run, and moves on in the path.
@@ -149,18 +148,18 @@ func (t *txnRun) execute(r *pb.TxnRequest, at *int) (*pb.TxnResponse, error) {
 			out.Response = &pb.ResponseOp_ResponseRange{ResponseRange: rr}
 		case *pb.RequestOp_RequestPut:
 			b := &putBlock{}
-			if err := put(t.state(), t.env, o.RequestPut, b, len(t.muts)); err != nil {
+			if err := put(t.state(), t.env, o.RequestPut, b, t.done.sub); err != nil {
 				return nil, err
 			}
-			t.muts = append(t.muts, &b.mut)
+			t.done.muts = append(t.done.muts, &b.mut)
+			t.done.sub++
 			out.Response = &pb.ResponseOp_ResponsePut{ResponsePut: &b.resp}
 		case *pb.RequestOp_RequestDeleteRange:
-			muts, dr, err := deleteRange(t.state(), o.RequestDeleteRange, t.muts)
+			dr, err := t.done.deleteRange(t.state(), t.env, o.RequestDeleteRange)
 			if err != nil {
 				return nil, err
 			}
-			t.muts = muts
-			dr.Header = headerAt(t.env, len(t.muts) != 0)
+			dr.Header = headerAt(t.env, t.done.sub != 0)
 			out.Response = &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: dr}
 		case *pb.RequestOp_RequestTxn:
 			tr, err := t.execute(o.RequestTxn, at)
@@ -203,7 +202,7 @@ func (t *txnRun) rangeOp(r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	if wait {
 		return nil, ErrWait
 	}
-	return FinishRange(r, kvs, count, Revision(headerAt(t.env, len(t.muts) != 0).Revision)), nil
+	return FinishRange(r, kvs, count, Revision(headerAt(t.env, t.done.sub != 0).Revision)), nil
 }
 
 // filterWaits reports whether a revision filter cannot be decided for a row.

@@ -21,11 +21,47 @@ const txnLinearMax = 24
 
 // state returns what the next operation sees.
 func (t *txnRun) state() State {
-	if len(t.muts) == 0 {
-		return t.base
+	base := t.base
+	if len(t.done.deletes) > 0 {
+		base = hidden{base: base, rev: t.env.Revision, spans: t.done.deletes}
 	}
-	t.over.base, t.over.rev, t.over.muts = t.base, t.env.Revision, t.muts
+	if len(t.done.muts) == 0 {
+		return base
+	}
+	t.over.base, t.over.rev, t.over.muts = base, t.env.Revision, t.done.muts
 	return &t.over
+}
+
+// hidden is a state from which spans were deleted at a revision.
+type hidden struct {
+	base  State
+	rev   Revision
+	spans []*txnpb.SpanDelete
+}
+
+func (h hidden) hides(key []byte) bool {
+	for _, d := range h.spans {
+		if bytes.Compare(d.Start, key) <= 0 && (len(d.End) == 0 || bytes.Compare(key, d.End) < 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// Get implements State.
+func (h hidden) Get(key []byte, at Revision) (Row, bool, error) {
+	if at >= h.rev && h.hides(key) {
+		return Row{}, false, nil
+	}
+	return h.base.Get(key, at)
+}
+
+// Scan implements State.
+func (h hidden) Scan(start, end []byte, at Revision, fn func(row *Row) bool) error {
+	if at < h.rev {
+		return h.base.Scan(start, end, at, fn)
+	}
+	return h.base.Scan(start, end, at, func(row *Row) bool { return h.hides(row.Key) || fn(row) })
 }
 
 // Get implements State.

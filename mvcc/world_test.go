@@ -89,13 +89,23 @@ func (w *world) stored() []Version {
 func scanAll(t testing.TB, st State, start, end []byte, at Revision) []Row {
 	t.Helper()
 	var rows []Row
-	must(t, st.Scan(start, end, at, func(row *Row) bool {
-		kept := *row
-		kept.Key, kept.Value = bytes.Clone(row.Key), bytes.Clone(row.Value)
-		rows = append(rows, kept)
-		return true
-	}))
-	return rows
+	for {
+		err := st.Scan(start, end, at, func(row *Row) bool {
+			kept := *row
+			kept.Key, kept.Value = bytes.Clone(row.Key), bytes.Clone(row.Value)
+			rows = append(rows, kept)
+			return true
+		})
+		pause := PauseOf(err)
+		if pause == nil {
+			must(t, err)
+			return rows
+		}
+		if bytes.Compare(pause.Key, start) <= 0 {
+			t.Fatalf("a scan from %q pauses at %q", start, pause.Key)
+		}
+		start = pause.Key
+	}
 }
 
 func sameRow(a, b Row) bool {

@@ -106,14 +106,12 @@ func (q *workQueue) drop(n int) {
 // here who knows that it is still to come.
 func (q *workQueue) fits(w *work, bytesMax int) bool {
 	switch body := w.req.Body.(type) {
-	case *peerpb.RevokeLease, *peerpb.RemoveLease, *peerpb.CheckpointLeases:
-		return true
-	case *peerpb.Prepare:
-		if body.Revoke != nil {
-			return true
-		}
 	case *peerpb.WriteIntents, *peerpb.WriteRecord, *peerpb.Resolve, *peerpb.Release, *peerpb.Forget, *peerpb.Push:
 		return true
+	case *peerpb.Prepare:
+		if body.Lock != 0 {
+			return true
+		}
 	}
 	held := q.bytes + q.aside
 	return held == 0 || held+w.bytes <= bytesMax
@@ -165,7 +163,10 @@ type batch struct {
 	bytes   int
 	// exact is the batch's last request, and its one change, if it could only be
 	// evaluated at an assumed revision.
-	exact  proto.Message
+	exact proto.Message
+	// goOn are asked to be evaluated again when the batch is advanced: it has a
+	// piece of the end of their transaction.
+	goOn   []*work
 	splits int  // commands that cut the range: at most one, and then alone
 	asks   bool // wants a revision, or the last one issued
 

@@ -54,6 +54,12 @@ type Config struct {
 	// ProposalBytesMax is from how many bytes of such entries on no batch is
 	// begun. Default 16 MiB.
 	ProposalBytesMax int
+	// EntryKeysMax and EntryBytesMax bound what deletes of spans bring into one
+	// entry, in keys and in bytes of them and of what they show; a request over one
+	// of them is run as a transaction, whose end deletes as much at a time. As many
+	// rows at most does a prepare read at a time, and no request steps over more
+	// than eight times as many dead keys. Defaults 2,048 and 4 MiB.
+	EntryKeysMax, EntryBytesMax int
 	// LogBytesMax is the size of a range's log, in bytes, at which what every
 	// replica has is cut off. Default 4 MiB.
 	LogBytesMax uint64
@@ -89,6 +95,8 @@ func (c *Config) setDefaults() {
 	def(&c.SyncsMax, 1)
 	def(&c.ProposalsMax, 16)
 	def(&c.ProposalBytesMax, 16<<20)
+	def(&c.EntryKeysMax, 2048)
+	def(&c.EntryBytesMax, 4<<20)
 	def(&c.LogBytesMax, 4<<20)
 	def(&c.LockAgeMax, 2*time.Second)
 	def(&c.IntentAgeMax, time.Second)

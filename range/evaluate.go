@@ -26,7 +26,7 @@ const (
 // evaluate makes a batch of what waits, if it is time. Without a free sync it
 // waits for one, so that more requests share the next; transactions that only
 // take locks go on, since they need no disk.
-func (r *Replica) evaluate(free bool, base mvcc.State) {
+func (r *Replica) evaluate(free bool, base *mvcc.EngineState) {
 	r.again = false
 	if len(r.queue.items) == 0 || r.asked != nil || r.frozen {
 		return
@@ -87,7 +87,7 @@ func (r *Replica) waitForSync() {
 // fillBatch evaluates from the queue until the batch is full or cut. A request
 // for which the engine cannot be read gets that as its answer; it left nothing
 // in the batch.
-func (r *Replica) fillBatch(b *batch, base mvcc.State) {
+func (r *Replica) fillBatch(b *batch, base *mvcc.EngineState) {
 	st := r.overlay.Over(base)
 	r.filling = true
 	n := 0
@@ -95,7 +95,11 @@ func (r *Replica) fillBatch(b *batch, base mvcc.State) {
 	// be a prepare of the same keys, which would not know of it.
 	for n < len(r.queue.items) && b.bytes < r.store.cfg.BatchBytesMax && !r.frozen && b.exact == nil && len(r.unparked) == 0 {
 		w := r.queue.items[n]
+		if r.store.rows >= r.store.cfg.EntryKeysMax && readsMany(w.req.Body) {
+			break
+		}
 		v, err := r.evaluateOne(b, st, w)
+		r.store.looked(base.Dead()/deadPerRow, 0)
 		if err != nil {
 			r.store.reply(w.req.ID, nil, err)
 			v = taken
@@ -113,6 +117,18 @@ func (r *Replica) fillBatch(b *batch, base mvcc.State) {
 	// Not earlier: the queue was being walked.
 	r.queue.pushFront(r.unparked)
 	r.unparked = nil
+}
+
+// readsMany reports whether a request may look at many rows at a time.
+func readsMany(body peerpb.Body) bool {
+	switch body := body.(type) {
+	case *peerpb.Prepare, *peerpb.Resolve:
+		return true
+	case *peerpb.Write:
+		_, put := body.Req.(*pb.PutRequest)
+		return !put
+	}
+	return false
 }
 
 // evaluateOne evaluates one request. Errors of the request are its answer; an
@@ -137,7 +153,7 @@ func (r *Replica) evaluateOne(b *batch, st mvcc.State, w *work) (verdict, error)
 	case *peerpb.Push:
 		return r.evaluatePush(b, w, body)
 	case *peerpb.Resolve:
-		return r.evaluateResolve(b, w, body)
+		return r.evaluateResolve(b, st, w, body)
 	case *peerpb.Release:
 		return r.evaluateRelease(b, w, body)
 	case *peerpb.Forget:
@@ -180,24 +196,16 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 			b.exact = body.Req
 		}
 	}
-	if errors.Is(err, mvcc.ErrLeaseUnknown) {
-		lacking := r.lacking(w, mvcc.Leases(body.Req))
-		if r.registerHere(b, lacking) {
-			return r.evaluateWrite(b, st, w, body)
-		}
-		r.register(w, lacking)
-		return parks, nil
-	}
-	if errors.Is(err, mvcc.ErrLeaseNotFound) && hasCompares(body.Req) {
-		// The lease was absent when its home was asked, but the compares are of
-		// now: there may have been no moment for which both are true. A
-		// transaction asks with its keys locked.
-		err = peerpb.ErrNeedsTxn
+	if errors.Is(err, mvcc.ErrTooLarge) {
+		r.store.looked(r.store.cfg.EntryKeysMax, 0)
+		r.store.reply(w.req.ID, nil, peerpb.ErrTooLarge)
+		return taken, nil
 	}
 	if err != nil {
 		b.answers = append(b.answers, answer{id: w.req.ID, err: err, touched: r.overlay.Touched()})
 		return taken, nil
 	}
+	r.store.looked(res.Named, res.NamedBytes)
 	b.asks = true
 	b.answers = append(b.answers, answer{
 		id: w.req.ID, body: res.Response, changed: res.Changed, place: b.changes, touched: r.overlay.Touched(),
@@ -211,7 +219,11 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 
 // evaluateAt evaluates a client's request at a revision, open or assumed.
 func (r *Replica) evaluateAt(st mvcc.State, rev Revision, req proto.Message) (mvcc.Result, error) {
-	env := mvcc.Env{Revision: rev, Known: r.store.known, Compacted: r.store.compacted, Lease: r.lessor}
+	cfg := &r.store.cfg
+	env := mvcc.Env{
+		Revision: rev, Known: r.store.known, Compacted: r.store.compacted,
+		DeletesMax: cfg.EntryKeysMax, DeleteBytesMax: cfg.EntryBytesMax,
+	}
 	if !mvcc.IsOpen(rev) {
 		env.Known = rev - 1
 	}

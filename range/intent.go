@@ -203,13 +203,16 @@ func (r *Replica) applyRecord(b engine.Batch, rec *txnpb.Record) error {
 // their revision if it is committed.
 func (r *Replica) applyResolve(b engine.Batch, c *cmdpb.ResolveCommand) error {
 	key := keyOf(c.Id)
+	if len(c.Next) > 0 {
+		return r.applyPiece(b, c)
+	}
 	if ti := r.txns.intents[key]; ti != nil {
 		delete(r.txns.intents, key)
 		for _, row := range ti.rows {
 			b.Delete(keys.Intent(row.Address, ti.id))
 		}
 		if c.Commit {
-			r.applyCommitted(b, ti)
+			r.applyCommitted(b, ti, c.Tombstones)
 		}
 		if err := r.endRevoke(b, ti, c.Commit); err != nil {
 			return err
@@ -222,8 +225,8 @@ func (r *Replica) applyResolve(b engine.Batch, c *cmdpb.ResolveCommand) error {
 // applyCommitted writes the versions of a committed transaction. Writes of other
 // keys at higher revisions may have been applied before: the locks kept them off
 // these keys, and the revision kept the range from being called closed.
-func (r *Replica) applyCommitted(b engine.Batch, ti *txnIntents) {
-	var muts []*txnpb.Mutation
+func (r *Replica) applyCommitted(b engine.Batch, ti *txnIntents, tombstones []*txnpb.Mutation) {
+	muts := slices.Clone(tombstones)
 	for _, row := range ti.rows {
 		muts = append(muts, row.Intent.Mutations...)
 	}

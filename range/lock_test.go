@@ -28,11 +28,14 @@ func testTxn(n uint64) *txnpb.TxnID {
 }
 
 // parseAccess reads "a" (one key), "a-c" (a span) or "a-" (to the end). A
-// leading "?" says that it is only read.
+// leading "?" says that it is only read, "!" that it deletes all that is there.
 func parseAccess(s string) peerpb.Access {
 	a := peerpb.Access{Write: true}
 	if rest, ok := strings.CutPrefix(s, "?"); ok {
 		a.Write, s = false, rest
+	}
+	if rest, ok := strings.CutPrefix(s, "!"); ok {
+		a.Deletes, s = true, rest
 	}
 	start, end, isSpan := strings.Cut(s, "-")
 	a.Start = []byte(start)
@@ -52,17 +55,33 @@ func parseAccesses(fields []string) (out []peerpb.Access) {
 	return out
 }
 
+// testIntents makes an intent of each of "a" (a put), "?a" (only read) and
+// "a-c:3" (a delete of a span with three keys); positions count up.
 func testIntents(id *txnpb.TxnID, rev int64, written []string) (out []*cmdpb.AddressedIntent) {
+	sub := uint32(0)
 	for _, k := range written {
-		in := &txnpb.Intent{Id: id, Revision: rev, Anchor: keys.User([]byte(written[0]))}
+		in := &txnpb.Intent{Id: id, Revision: rev, Anchor: keys.User([]byte(firstKey(written[0])))}
 		if rest, ok := strings.CutPrefix(k, "?"); ok {
 			k = rest // only read: no mutation
+		} else if span, count, ok := strings.Cut(k, ":"); ok {
+			start, end, _ := strings.Cut(span, "-")
+			n, _ := strconv.Atoi(count)
+			in.Deletes = []*txnpb.SpanDelete{{Start: []byte(start), End: []byte(end), Sub: sub, Count: uint32(n)}}
+			sub += uint32(n)
+			k = start
 		} else {
-			in.Mutations = []*txnpb.Mutation{{Key: []byte(k), Value: []byte("v"), CreateRevision: rev, Version: 1}}
+			in.Mutations = []*txnpb.Mutation{{Key: []byte(k), Sub: sub, Value: []byte("v"), CreateRevision: rev, Version: 1}}
+			sub++
 		}
 		out = append(out, &cmdpb.AddressedIntent{Address: keys.User([]byte(k)), Intent: in})
 	}
 	return out
+}
+
+// firstKey is the key at which a field of a script begins.
+func firstKey(field string) string {
+	start, _, _ := strings.Cut(strings.TrimLeft(field, "?!"), "-")
+	return start
 }
 
 func formatSet(s spanSet) string {

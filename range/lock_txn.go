@@ -28,6 +28,11 @@ func (t *lockTable) setRevision(token uint64, id *txnpb.TxnID, rev Revision, int
 		if key, ok := lockedKeyOf(in); ok && !l.spans.contains(key) {
 			return peerpb.ErrLockLost
 		}
+		for _, d := range in.Intent.Deletes {
+			if !l.spans.covers(d.Start, d.End) {
+				return peerpb.ErrLockLost
+			}
+		}
 	}
 	if rev == l.revision {
 		return nil // a copy; what is applied stays so
@@ -62,6 +67,9 @@ func (t *lockTable) load(intents []*cmdpb.AddressedIntent, pushAt, now clock.Tim
 		if key, ok := lockedKeyOf(in); ok {
 			l.spans.add(pointSpan(key))
 		}
+		for _, d := range in.Intent.Deletes {
+			l.spans.add(metapb.Span{Start: d.Start, End: d.End})
+		}
 	}
 	t.locks[keyOf(l.id)] = l
 	t.holdSpans(l)
@@ -73,6 +81,9 @@ func (t *lockTable) load(intents []*cmdpb.AddressedIntent, pushAt, now clock.Tim
 // writesOf returns the keys that intents change.
 func writesOf(intents []*cmdpb.AddressedIntent) (set spanSet) {
 	for _, in := range intents {
+		for _, d := range in.Intent.Deletes {
+			set.add(metapb.Span{Start: d.Start, End: d.End})
+		}
 		if len(in.Intent.Mutations) == 0 {
 			continue
 		}

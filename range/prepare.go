@@ -14,8 +14,8 @@ import (
 // to see, once it is its turn. What it saw of the overlay must be applied before
 // it is answered: what it is told, it may tell its client.
 func (r *Replica) evaluatePrepare(b *batch, st mvcc.State, w *work, body *peerpb.Prepare) (verdict, error) {
-	if body.Revoke != nil {
-		return r.evaluateRevokePrepare(b, w, body), nil
+	if body.Lock != 0 {
+		return r.evaluateReadOn(b, st, w, body)
 	}
 	if r.splits > 0 && !w.admitted && r.locks.get(body.Txn) == nil {
 		r.hold(w) // a split waits until nothing is locked
@@ -41,18 +41,34 @@ func (r *Replica) evaluatePrepare(b *batch, st mvcc.State, w *work, body *peerpb
 		r.store.reply(w.req.ID, nil, peerpb.ErrLockLost)
 		return taken, nil
 	}
-	if len(body.Uses) > 0 && len(r.lacking(w, body.Uses)) > 0 {
-		r.store.reply(w.req.ID, nil, peerpb.ErrMarkMissing) // what is locked is given back
+	return r.readFor(b, st, w, body, l)
+}
+
+// evaluateReadOn reads on for a transaction that has its locks: they keep writers
+// off what it reads, so that its pages are of one state. It also shows that its
+// coordinator lives, and begins the age of the lock anew.
+func (r *Replica) evaluateReadOn(b *batch, st mvcc.State, w *work, body *peerpb.Prepare) (verdict, error) {
+	l := r.locks.get(body.Txn)
+	if l == nil || l.token != body.Lock || l.revision != 0 {
+		r.store.reply(w.req.ID, nil, peerpb.ErrLockLost)
 		return taken, nil
 	}
+	l.since = r.store.now
+	return r.readFor(b, st, w, body, l)
+}
+
+// readFor reads a page of what a transaction needs to see.
+func (r *Replica) readFor(b *batch, st mvcc.State, w *work, body *peerpb.Prepare, l *lock) (verdict, error) {
 	if b.changes > 0 && r.readsAhead(body.Accesses) {
 		return cuts, nil
 	}
+	cfg := &r.store.cfg
 	r.overlay.ResetTouched()
-	rows, err := mvcc.CollectRows(st, body.Accesses)
+	page, err := mvcc.CollectRows(st, body.Accesses, body.From, mvcc.Budget{RowsMax: cfg.EntryKeysMax, BytesMax: cfg.EntryBytesMax})
 	if err != nil {
 		return taken, err
 	}
+	r.store.looked(page.Read, page.Bytes)
 	touched := r.overlay.Touched()
 	if touched == b.number {
 		return cuts, nil // it would see revisions that are still open
@@ -60,7 +76,7 @@ func (r *Replica) evaluatePrepare(b *batch, st mvcc.State, w *work, body *peerpb
 	b.answers = append(b.answers, answer{
 		id: w.req.ID,
 		body: &peerpb.Prepared{
-			Rows: rows, Lock: l.token, Compacted: r.store.compacted, Known: r.store.known,
+			Rows: page.Rows, Counts: page.Counts, Next: page.Next, Lock: l.token, Compacted: r.store.compacted, Known: r.store.known,
 		},
 		touched: touched,
 	})
@@ -197,8 +213,8 @@ func (r *Replica) logEnd(b *batch, l *lock, commit bool) {
 	b.command(&cmdpb.Command{Kind: &cmdpb.Command_Resolve{Resolve: &cmdpb.ResolveCommand{Id: l.id, Commit: commit}}})
 }
 
-// evaluateResolve ends a transaction here.
-func (r *Replica) evaluateResolve(b *batch, w *work, body *peerpb.Resolve) (verdict, error) {
+// evaluateResolve ends a transaction here, or goes on with its end.
+func (r *Replica) evaluateResolve(b *batch, st mvcc.State, w *work, body *peerpb.Resolve) (verdict, error) {
 	l := r.locks.get(body.Txn)
 	if l == nil || l.revision == 0 {
 		r.forsake(body.Txn)
@@ -206,6 +222,9 @@ func (r *Replica) evaluateResolve(b *batch, w *work, body *peerpb.Resolve) (verd
 		// When all have said so the record goes: a deposed leader may not.
 		r.answerRead(answer{id: w.req.ID, body: &peerpb.Done{}})
 		return taken, nil
+	}
+	if body.Commit && r.txns.deletes(body.Txn) {
+		return r.evaluatePiece(b, st, w, l)
 	}
 	r.logEnd(b, l, body.Commit)
 	b.done(w.req.ID, &peerpb.Done{})

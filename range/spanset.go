@@ -56,6 +56,12 @@ func (s spanSet) contains(key []byte) bool {
 	return i < len(s) && bytes.Compare(s[i].Start, key) <= 0
 }
 
+// covers reports whether all of [start, end) is in the set.
+func (s spanSet) covers(start, end []byte) bool {
+	i := s.after(start)
+	return i < len(s) && bytes.Compare(s[i].Start, start) <= 0 && bytes.Equal(laterEnd(s[i].End, end), s[i].End)
+}
+
 // add puts a span in. It does nothing for a span that holds no key.
 func (s *spanSet) add(span metapb.Span) {
 	if isEmptySpan(span) {

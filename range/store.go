@@ -123,7 +123,10 @@ type Store struct {
 	timed   []*Replica
 	touched []*Replica // whose Bound may have changed since Touched
 	sends   uint64     // the ID of the last of Output.Sends
-	handout uint64     // counts the calls of Output
+	// rows counts what was read, or deleted, key by key since the last Collect,
+	// deadPerRow dead keys as one row, and many bytes as several: who would add to
+	// it waits for the next turn of the driver when it is much.
+	rows int
 
 	// known is the highest revision that was current, as far as the store heard: a
 	// request may read there. What is given out above it may be in use, but a
@@ -426,11 +429,21 @@ func (s *Store) HasWork() bool {
 
 func (s *Store) syncFree() bool { return len(s.syncing) < s.cfg.SyncsMax }
 
+// looked counts rows and bytes that a request read, or deletes, in this turn.
+func (s *Store) looked(rows, bytes int) {
+	s.rows += max(rows, int(int64(bytes)*int64(s.cfg.EntryKeysMax)/int64(s.cfg.EntryBytesMax)))
+}
+
+// deadPerRow is how many dead keys a scan steps over in the time of a row that it
+// shows and somebody deletes.
+const deadPerRow = 8
+
 // Evaluate makes batches of what waits at the replicas. Asks has what they need.
 // All read the engine through the same iterators: nothing is applied meanwhile.
 func (s *Store) Evaluate() {
 	free := s.syncFree()
 	base := mvcc.NewEngineState(s.cfg.Reader, nil, nil)
+	base.DeadMax = deadPerRow * s.cfg.EntryKeysMax
 	for _, r := range s.dirty {
 		r.evaluate(free, base)
 	}
@@ -461,6 +474,7 @@ func (s *Store) Collect() (Ready, error) {
 	if s.failed != nil {
 		return Ready{}, s.failed
 	}
+	s.rows = 0
 	dirty := s.dirty
 	s.dirty, s.spareDirty = s.spareDirty[:0], dirty
 	for _, r := range dirty {

@@ -39,6 +39,7 @@ type txnScript struct {
 	// stalled keeps log rows from becoming durable; tokens are those that wait.
 	stalled bool
 	tokens  []uint64
+	keysMax int // of one entry
 	out     strings.Builder
 	// hook, if set, takes replies before they are shown.
 	hook func(peerpb.Reply) bool
@@ -48,6 +49,7 @@ func (s *txnScript) open() {
 	s.start++
 	store, err := NewStore(Config{
 		NodeID: 1, StoreID: 1, StoreStart: s.start, Reader: s.eng, NewBatch: s.eng.NewBatch, System: noSystem{},
+		EntryKeysMax: s.keysMax,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -93,6 +95,11 @@ func (s *txnScript) commit(rd Ready) {
 	for _, a := range rd.Applied {
 		for _, u := range a.Updates {
 			fmt.Fprintf(&s.out, "range %d: %d keys at %d\n", a.Range, len(u.Mutations), u.Revision)
+			if s.keysMax > 0 {
+				for _, m := range u.Mutations {
+					fmt.Fprintf(&s.out, "  %d: %s dead=%v\n", m.Sub, m.Key, m.Tombstone)
+				}
+			}
 		}
 	}
 	s.store.Advance()
@@ -123,8 +130,16 @@ func (s *txnScript) show() {
 				for _, r := range rows {
 					fmt.Fprintf(&s.out, " %d:%s=%s@%d", i, r.Key, r.Value, r.ModRevision)
 				}
+				if b.Counts[i] > 0 {
+					fmt.Fprintf(&s.out, " %d:%d keys", i, b.Counts[i])
+				}
+			}
+			if b.Next != nil {
+				fmt.Fprintf(&s.out, " next=%d:%s", b.Next.Access, b.Next.Key)
 			}
 			s.out.WriteByte('\n')
+		case *pb.DeleteRangeResponse:
+			fmt.Fprintf(&s.out, "reply %d: %d deleted at %d\n", rep.ID, b.Deleted, b.Header.Revision)
 		case *pb.PutResponse:
 			fmt.Fprintf(&s.out, "reply %d: put at %d\n", rep.ID, b.Header.Revision)
 		case *peerpb.Pushed:
@@ -235,21 +250,33 @@ func (s *txnScript) run(d *datadriven.TestData) string {
 	fields := strings.Fields(d.Input)
 	switch d.Cmd {
 	case "ranges":
+		s.keysMax = 0
+		d.MaybeScanArgs(s.t, "keys", &s.keysMax)
 		s.bootstrap(d.Input)
 	case "put":
 		s.request(a.key, &peerpb.Write{Req: &pb.PutRequest{Key: []byte(a.key), Value: []byte("v")}})
+	case "delete":
+		var end string
+		d.ScanArgs(s.t, "end", &end)
+		s.request(a.key, &peerpb.Write{Req: &pb.DeleteRangeRequest{Key: []byte(a.key), RangeEnd: []byte(end)}})
 	case "full":
 		s.store.SetFull(true)
 	case "prepare":
 		acc := parseAccesses(fields)
 		for i := range acc {
-			acc[i].NeedValues = true
+			acc[i].NeedValues = !acc[i].Deletes
 		}
-		s.request(strings.TrimPrefix(fields[0], "?"), &peerpb.Prepare{Txn: a.id, Accesses: acc, Hold: 50 * time.Millisecond, Puts: a.puts})
+		body := &peerpb.Prepare{Txn: a.id, Accesses: acc, Hold: 50 * time.Millisecond, Puts: a.puts}
+		if d.HasArg("from") {
+			var from string
+			d.ScanArgs(s.t, "from", &body.From.Access, &from)
+			body.From.Key, body.Lock = []byte(from), firstToken(s.holder(keys.User([]byte(firstKey(fields[0])))).leading)+uint64(a.lock)
+		}
+		s.request(firstKey(fields[0]), body)
 	case "intents":
 		s.rev = max(s.rev, Revision(a.rev))
 		if a.term == 0 {
-			a.term = int(s.holder(keys.User([]byte(strings.TrimPrefix(fields[0], "?")))).leading)
+			a.term = int(s.holder(keys.User([]byte(firstKey(fields[0])))).leading)
 		}
 		intents := testIntents(a.id, int64(a.rev), fields)
 		if a.key != "" {
@@ -257,7 +284,7 @@ func (s *txnScript) run(d *datadriven.TestData) string {
 				in.Intent.Anchor = keys.User([]byte(a.key))
 			}
 		}
-		s.request(strings.TrimPrefix(fields[0], "?"), &peerpb.WriteIntents{
+		s.request(firstKey(fields[0]), &peerpb.WriteIntents{
 			Txn: a.id, Lock: firstToken(uint64(a.term)) + uint64(a.lock), Revision: Revision(a.rev), Intents: intents,
 		})
 	case "record":
@@ -289,8 +316,7 @@ func (s *txnScript) run(d *datadriven.TestData) string {
 		s.stalled = true
 	case "sync":
 		s.sync()
-	case "sync-one": // what was handed out first; the rest goes on waiting
-		s.syncOne()
+		s.stalled = d.HasArg("once")
 	case "restart":
 		s.eng = s.eng.Crash(func(int) int { return 0 })
 		s.sends, s.tokens, s.stalled = nil, nil, false

@@ -27,12 +27,17 @@ type Config struct {
 	// revision may hold back closing; it doubles at each new attempt. 0: 50 ms
 	// and 1 s.
 	HoldMin, HoldMax time.Duration
-	// LeaseTTLMin is what a smaller TTL of a lease is raised to, in seconds. 0: 2,
-	// as etcd with its default election timeout.
-	LeaseTTLMin int64
-	// Random chooses ids of leases and names their grants. Nil: made of Store and
-	// StoreStart.
-	Random *rand.Rand
+	// TouchEvery is how often the ranges that hold a transaction's locks hear of
+	// it while it reads elsewhere; it is well below the age at which such locks
+	// die. 0: 500 ms.
+	TouchEvery time.Duration
+	// TxnRowsBytesMax bounds the rows that a transaction keeps until it is
+	// evaluated: what it compares, reads or shows, and what it deletes of a span
+	// in which it also writes. One that needs more is refused. 0: 256 MiB.
+	TxnRowsBytesMax int
+	// TxnDeletesMax bounds the keys that such a transaction deletes one by one; of
+	// other deletes of spans there may be any number. 0: 16,384.
+	TxnDeletesMax int
 }
 
 // Validate fills in the defaults and reports what cannot work.
@@ -43,14 +48,13 @@ func (c *Config) Validate() error {
 	setDefault(&c.RetryDelayMax, 200*time.Millisecond)
 	setDefault(&c.HoldMin, 50*time.Millisecond)
 	setDefault(&c.HoldMax, time.Second)
-	setDefault(&c.LeaseTTLMin, 2)
-	if c.Random == nil {
-		c.Random = rand.New(rand.NewPCG(uint64(c.Store), c.StoreStart))
-	}
+	setDefault(&c.TouchEvery, 500*time.Millisecond)
+	setDefault(&c.TxnRowsBytesMax, 256<<20)
+	setDefault(&c.TxnDeletesMax, 1<<14)
 	switch {
 	case c.Store == 0:
 		return errors.New("router config: no store")
-	case c.OpsMax < 0 || c.RequestTimeout < 0:
+	case c.OpsMax < 0 || c.RequestTimeout < 0 || c.TxnRowsBytesMax < 0 || c.TxnDeletesMax < 0:
 		return errors.New("router config: negative bound")
 	case c.RetryDelayMin > c.RetryDelayMax || c.HoldMin > c.HoldMax:
 		return errors.New("router config: a minimum above its maximum")

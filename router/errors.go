@@ -11,6 +11,9 @@ var (
 	// ErrTooManyRequests says that the router has all the requests under way
 	// that it may have. The request was not begun.
 	ErrTooManyRequests = errors.New("router: too many requests under way")
+	// ErrTooLarge says that a transaction has to look at more than it may. It
+	// changed nothing.
+	ErrTooLarge = errors.New("router: the request looks at too much")
 	// ErrStopping says that the node stops. The request was not begun.
 	ErrStopping = errors.New("router: the node stops")
 	// ErrBadRequest says that the router was asked for what it does not know.

@@ -38,6 +38,7 @@ var errorsByName = map[string]error{
 	"nomark":     peerpb.ErrMarkMissing,
 	"exists":     lease.ErrExists,
 	"compacted":  placement.ErrCompacted,
+	"toolarge":   peerpb.ErrTooLarge,
 }
 
 // script drives a Router. Sends and asks are numbered in the order they were

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/invariant"
 	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/mvcc"
@@ -36,9 +37,10 @@ const (
 	txnRemove                   // the home of a lease without keys to remove it
 )
 
-// txnOp coordinates a request whose keys lie in several ranges.
+// txnOp coordinates a request whose keys lie in several ranges, or which changes
+// too much for one entry.
 //
-//	prepare range after range, in key order
+//	prepare range after range, in key order, each page by page
 //	   → evaluate → nothing changes: Current → release, if held → answer
 //	   → revision → intents everywhere → record at the anchor → answer
 //	   → (txnEnd) resolve everywhere → forget the record
@@ -55,8 +57,11 @@ type txnOp struct {
 	phase    txnPhase
 	parts    []txnPart // in key order
 	prepared int       // how many of parts have their locks
-	txnLeases
-	open int // answers of this phase that are missing
+	open     int       // answers of this phase that are missing
+	// from is where the range that is being prepared reads on; touched is when
+	// those before it last heard that the transaction lives.
+	from    peerpb.Cursor
+	touched clock.Time
 
 	state     *mvcc.RowsState
 	known     metapb.Revision
@@ -78,8 +83,7 @@ type txnOp struct {
 type txnPart struct {
 	desc     *metapb.Descriptor
 	accesses []peerpb.Access
-	rows     [][]peerpb.Row
-	lock     uint64
+	lock     uint64 // 0: not yet held
 	intents  []*cmdpb.AddressedIntent
 	done     bool // has its intents at the revision
 }
@@ -96,12 +100,11 @@ type (
 	}
 )
 
-// newTxnOp makes the operation of a request whose keys lie in several ranges.
+// newTxnOp makes the operation of a request that no single entry can carry.
 func newTxnOp(r *Router, req proto.Message) op {
 	return &txnOp{
-		req:       req,
-		accesses:  mvcc.Footprint(req),
-		txnLeases: txnLeases{uses: mvcc.Leases(req)},
+		req:      req,
+		accesses: mvcc.TxnFootprint(req),
 		id: &txnpb.TxnID{
 			StoreId: uint64(r.cfg.Store), StoreStart: r.cfg.StoreStart, Number: r.nextTxnNumber(),
 		},
@@ -113,10 +116,11 @@ func (o *txnOp) start(r *Router) {
 	o.id = &txnpb.TxnID{
 		StoreId: o.id.StoreId, StoreStart: o.id.StoreStart, Number: o.id.Number, Attempt: o.id.Attempt + 1,
 	}
-	o.prepared, o.state, o.asked, o.exact = 0, nil, false, false
+	o.prepared, o.state, o.asked, o.exact = 0, mvcc.NewRowsState(), false, false
+	o.from, o.touched = peerpb.Cursor{}, r.now
 	o.known, o.compacted = 0, -1
-	o.rev, o.record = 0, nil
-	parts, err := o.divide(r)
+	o.rev, o.record, o.lost = 0, nil, nil
+	parts, err := divideAccesses(r.cache, o.accesses)
 	if err != nil {
 		o.startOver(r, err)
 		return
@@ -129,22 +133,40 @@ func (o *txnOp) start(r *Router) {
 	o.prepare(r)
 }
 
-// prepare asks the next range for its locks. One after the other, in key order:
-// two transactions that did it in parallel could each hold what the other waits
-// for.
+// prepare asks the next range for its locks and a first page, or one that has
+// them for its next. One range after the other, in key order: two transactions
+// that did it in parallel could each hold what the other waits for.
 func (o *txnOp) prepare(r *Router) {
 	if o.prepared == len(o.parts) {
-		if o.revoke == nil {
-			o.seeRows()
-		}
+		o.state.Seal()
 		o.evaluate(r)
 		return
 	}
 	o.phase = txnPrepares
-	p := &o.parts[o.prepared]
-	q := &prepareRequest{body: o.prepareBody(r, p)}
+	if !r.now.Before(o.touched.Add(r.cfg.TouchEvery)) && o.prepared > 0 {
+		o.touch(r)
+		return
+	}
+	o.sendPrepare(r, o.prepared, o.from)
+}
+
+// touch tells the ranges before that the transaction lives: the next may have
+// many pages, and their locks die of age.
+func (o *txnOp) touch(r *Router) {
+	o.touched = r.now
+	for i := range o.prepared {
+		o.open++
+		o.sendPrepare(r, i, peerpb.Cursor{Access: len(o.parts[i].accesses)})
+	}
+}
+
+func (o *txnOp) sendPrepare(r *Router, part int, from peerpb.Cursor) {
+	p := &o.parts[part]
+	q := &prepareRequest{body: peerpb.Prepare{
+		Txn: o.id, Accesses: p.accesses, Hold: o.hold(r), Puts: mvcc.Puts(o.req), Lock: p.lock, From: from,
+	}}
 	q.Range, q.Generation, q.Body = p.desc.ID(), p.desc.Generation, &q.body
-	r.sendRequest(o, o.prepared, &q.Request)
+	r.sendRequest(o, part, &q.Request)
 }
 
 // hold doubles with each attempt: one that closing overtook gets more time.
@@ -152,44 +174,27 @@ func (o *txnOp) hold(r *Router) time.Duration {
 	return min(r.cfg.HoldMin<<min(o.id.Attempt-1, 10), r.cfg.HoldMax)
 }
 
-// seeRows joins what the ranges returned.
-func (o *txnOp) seeRows() {
-	n := 0
-	for i := range o.parts {
-		n += len(o.parts[i].accesses)
-	}
-	accesses, rows := make([]peerpb.Access, 0, n), make([][]peerpb.Row, 0, n)
-	for i := range o.parts {
-		p := &o.parts[i]
-		accesses, rows = append(accesses, p.accesses...), append(rows, p.rows...)
-		p.rows = nil
-	}
-	o.state = mvcc.NewRowsState()
-	o.state.Add(accesses, rows)
-}
-
 // run evaluates the request on what the ranges returned.
-func (o *txnOp) run() error { return o.runAt(mvcc.OpenRevision) }
+func (o *txnOp) run(r *Router) error { return o.runAt(r, mvcc.OpenRevision) }
 
 // runAt is run at a revision, open or known.
-func (o *txnOp) runAt(rev metapb.Revision) error {
-	if o.revoke != nil {
-		o.runRevoke(rev)
-		return nil
-	}
-	env := mvcc.Env{Revision: rev, Known: o.known, Compacted: o.compacted, Lease: o.lease}
+func (o *txnOp) runAt(r *Router, rev metapb.Revision) error {
+	env := mvcc.Env{Revision: rev, Known: o.known, Compacted: o.compacted, DeletesMax: r.cfg.TxnDeletesMax}
 	if !mvcc.IsOpen(rev) {
 		env.Known = rev - 1
 	}
 	var err error
 	o.result, err = mvcc.Evaluate(o.state, env, o.req)
+	if errors.Is(err, mvcc.ErrTooLarge) {
+		err = ErrTooLarge
+	}
 	return err
 }
 
 // evaluate finds out what the transaction does, and asks for the revision that
 // it takes or shows.
 func (o *txnOp) evaluate(r *Router) {
-	err := o.run()
+	err := o.run(r)
 	if errors.Is(err, mvcc.ErrWait) {
 		if !o.asked {
 			o.phase = txnKnown
@@ -200,7 +205,7 @@ func (o *txnOp) evaluate(r *Router) {
 		// what it changes does not depend on it, what its response shows does.
 		// So it is evaluated once more at the revision that it gets.
 		o.exact = true
-		err = o.runAt(o.known + 1)
+		err = o.runAt(r, o.known+1)
 	}
 	switch {
 	case errors.Is(err, mvcc.ErrLeaseUnknown):
@@ -234,7 +239,7 @@ func (o *txnOp) granted(r *Router, a placement.Answer) {
 	case txnRevision:
 		o.rev, o.epoch = a.First, a.Epoch
 		if o.exact {
-			if err := o.runAt(o.rev); err != nil {
+			if err := o.runAt(r, o.rev); err != nil {
 				o.giveUp(r, err)
 				return
 			}
@@ -247,51 +252,6 @@ func (o *txnOp) granted(r *Router, a placement.Answer) {
 	default:
 		invariant.Must(false, "transaction in phase %d is granted a revision", o.phase)
 	}
-}
-
-// deal cuts the mutations into intents: one for each key, and one without
-// mutations for a range of which nothing changes, so that every prepared range
-// says that its locks held.
-func (o *txnOp) deal() {
-	muts := slices.Clone(o.result.Mutations)
-	slices.SortStableFunc(muts, func(a, b *txnpb.Mutation) int { return bytes.Compare(a.Key, b.Key) })
-	anchor := o.anchorOf(muts)
-	o.record = &txnpb.Record{
-		Id: o.id, Status: txnpb.RecordStatus_COMMITTED, Revision: int64(o.rev),
-		IntentAddresses: append(make([][]byte, 0, len(o.parts)), anchor),
-	}
-	at := 0
-	for i := range o.parts {
-		p := &o.parts[i]
-		p.done, p.intents = false, make([]*cmdpb.AddressedIntent, 0, len(p.accesses))
-		for at < len(muts) && keys.HoldsUser(p.desc.Span(), muts[at].Key) {
-			n := at + 1
-			for n < len(muts) && bytes.Equal(muts[n].Key, muts[at].Key) {
-				n++
-			}
-			o.intent(p, anchor, muts[at].Key, muts[at:n:n])
-			at = n
-		}
-		o.dealRevoke(p, anchor)
-		if len(p.intents) == 0 {
-			o.intent(p, anchor, p.accesses[0].Start, nil)
-		}
-		if first := p.intents[0].Address; !bytes.Equal(first, anchor) {
-			o.record.IntentAddresses = append(o.record.IntentAddresses, first)
-		}
-	}
-	invariant.Must(at == len(muts), "%d of a transaction's %d mutations lie in no prepared range", len(muts)-at, len(muts))
-}
-
-func (o *txnOp) intent(p *txnPart, anchor, key []byte, muts []*txnpb.Mutation) {
-	both := &struct {
-		addressed cmdpb.AddressedIntent
-		intent    txnpb.Intent
-	}{}
-	in := &both.intent
-	in.Id, in.Revision, in.Anchor, in.Mutations = o.id, int64(o.rev), anchor, muts
-	both.addressed.Address, both.addressed.Intent = keys.User(key), in
-	p.intents = append(p.intents, &both.addressed)
 }
 
 // sendIntents sends the intents that no range has confirmed.

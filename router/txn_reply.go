@@ -14,7 +14,7 @@ import (
 func (o *txnOp) reply(r *Router, tag int, body any, err error) {
 	switch o.phase {
 	case txnPrepares:
-		o.preparedOne(r, body, err)
+		o.preparedOne(r, tag, body, err)
 	case txnIntents:
 		o.intentsOf(r, tag, err)
 	case txnConfirm:
@@ -34,9 +34,12 @@ func (o *txnOp) reply(r *Router, tag int, body any, err error) {
 	}
 }
 
-// preparedOne takes the answer of the range that was asked for its locks.
-func (o *txnOp) preparedOne(r *Router, body any, err error) {
+// preparedOne takes the answer of a range that was asked for its locks, for more
+// of what they hold, or to keep them.
+func (o *txnOp) preparedOne(r *Router, tag int, body any, err error) {
 	switch p, _ := body.(*peerpb.Prepared); {
+	case tag < o.prepared:
+		o.touchedOne(r, err)
 	case err != nil:
 		o.prepareFailed(r, err)
 	case p == nil:
@@ -44,18 +47,44 @@ func (o *txnOp) preparedOne(r *Router, body any, err error) {
 	case o.answered: // nobody waits any more
 		o.startOver(r, nil)
 	default:
-		part := &o.parts[o.prepared]
-		part.rows, part.lock = p.Rows, p.Lock
-		o.known, o.compacted = max(o.known, p.Known), max(o.compacted, p.Compacted)
-		o.prepared++
-		if p.Found != nil {
-			if err := o.foundIn(r, part, p.Found); err != nil {
-				o.startOver(r, err)
-				return
-			}
-		}
-		o.prepare(r)
+		o.page(r, p)
 	}
+}
+
+// touchedOne takes the answer of a range that was told to keep its locks.
+func (o *txnOp) touchedOne(r *Router, err error) {
+	o.open--
+	if err != nil {
+		o.lost = err
+	}
+	switch {
+	case o.open > 0:
+	case o.lost == nil && !o.answered:
+		o.prepare(r)
+	case o.lost == nil || o.mayStartOver(o.lost):
+		o.startOver(r, o.lost)
+	default:
+		o.giveUp(r, o.lost)
+	}
+}
+
+// page takes in what the range that is being prepared has read.
+func (o *txnOp) page(r *Router, p *peerpb.Prepared) {
+	part := &o.parts[o.prepared]
+	part.lock = p.Lock
+	o.known, o.compacted = max(o.known, p.Known), max(o.compacted, p.Compacted)
+	o.state.Add(part.accesses, p.Rows, p.Counts)
+	switch {
+	case o.state.Bytes() > r.cfg.TxnRowsBytesMax:
+		o.giveUp(r, ErrTooLarge)
+		return
+	case p.Next != nil:
+		o.from = *p.Next
+	default:
+		o.from = peerpb.Cursor{}
+		o.prepared++
+	}
+	o.prepare(r)
 }
 
 // prepareFailed divides a part anew whose range was cut, keeping the locks
@@ -63,7 +92,9 @@ func (o *txnOp) preparedOne(r *Router, body any, err error) {
 // no lock waits for an election.
 func (o *txnOp) prepareFailed(r *Router, err error) {
 	var moved *peerpb.MovedError
-	if errors.As(err, &moved) && len(moved.Newer) > 0 {
+	unread := o.parts[o.prepared].lock == 0
+	if errors.As(err, &moved) && len(moved.Newer) > 0 && o.tries < triesAtOnceMax && !o.answered && unread {
+		o.tries++
 		r.Descriptors(moved.Newer)
 	}
 	if moved != nil && len(moved.Newer) > 0 && o.tries < triesAtOnceMax && !o.answered &&
@@ -155,7 +186,7 @@ func (o *txnOp) confirmed(r *Router, err error) {
 // reviseRevision asks for a new revision with the locks held. What the ranges
 // keep of the old one is not touched: the request is evaluated once more.
 func (o *txnOp) reviseRevision(r *Router) {
-	if err := o.run(); err != nil && !(o.exact && errors.Is(err, mvcc.ErrWait)) {
+	if err := o.run(r); err != nil && !(o.exact && errors.Is(err, mvcc.ErrWait)) {
 		o.giveUp(r, err)
 		return
 	}

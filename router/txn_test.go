@@ -26,18 +26,19 @@ func showTxnBody(body peerpb.Body) string {
 		var parts []string
 		for _, a := range b.Accesses {
 			kind := "read"
-			if a.Write {
+			switch {
+			case a.Deletes:
+				kind = "delete"
+			case a.Write:
 				kind = "write"
 			}
 			parts = append(parts, fmt.Sprintf("%s[%s,%s)", kind, a.Start, strings.ReplaceAll(string(a.End), "\x00", "+")))
 		}
-		if b.Revoke != nil {
-			return fmt.Sprintf("prepare %s revoke %d home=%v", showTxn(b.Txn), b.Revoke.ID, b.Revoke.Home)
+		from := ""
+		if b.Lock != 0 {
+			from = fmt.Sprintf(" lock=%d from %d:%q", b.Lock, b.From.Access, b.From.Key)
 		}
-		if len(b.Uses) > 0 {
-			parts = append(parts, "uses "+showUses(b.Uses))
-		}
-		return fmt.Sprintf("prepare %s hold=%v %s", showTxn(b.Txn), b.Hold, strings.Join(parts, " "))
+		return fmt.Sprintf("prepare %s hold=%v%s %s", showTxn(b.Txn), b.Hold, from, strings.Join(parts, " "))
 	case *peerpb.WriteIntents:
 		var parts []string
 		for _, in := range b.Intents {
@@ -45,11 +46,8 @@ func showTxnBody(body peerpb.Body) string {
 			for _, m := range in.Intent.Mutations {
 				part += fmt.Sprintf(" %d:%q create=%d version=%d dead=%v", m.Sub, m.Value, m.CreateRevision, m.Version, m.Tombstone)
 			}
-			for _, row := range in.Intent.DeletedRows {
-				part += " deletes " + keys.FormatAddress(row)
-			}
-			if in.Intent.Marks != nil {
-				part += fmt.Sprintf(" marks %v", in.Intent.Marks)
+			for _, del := range in.Intent.Deletes {
+				part += fmt.Sprintf(" delete [%s,%s) %d from %d", del.Start, del.End, del.Count, del.Sub)
 			}
 			parts = append(parts, part)
 		}
@@ -82,24 +80,36 @@ func (s *script) runTxn(t *testing.T, d *datadriven.TestData) {
 	d.MaybeScanArgs(t, "send", &n)
 	d.MaybeScanArgs(t, "rev", &rev)
 	switch d.Cmd {
-	case "prepared": // rows: "access key value mod", all created at mod
+	case "prepared": // rows: "access key value mod", all created at mod; "access count"
 		d.MaybeScanArgs(t, "lock", &lock)
 		known := 40
 		d.MaybeScanArgs(t, "known", &known)
 		req := s.sends[n-1]
-		rows := make([][]peerpb.Row, len(req.Body.(*peerpb.Prepare).Accesses))
+		accesses := req.Body.(*peerpb.Prepare).Accesses
+		p := &peerpb.Prepared{
+			Rows: make([][]peerpb.Row, len(accesses)), Counts: make([]int64, len(accesses)),
+			Lock: uint64(lock), Compacted: -1, Known: metapb.Revision(known),
+		}
+		if d.HasArg("next") {
+			p.Next = &peerpb.Cursor{}
+			var key string
+			d.ScanArgs(t, "next", &p.Next.Access, &key)
+			p.Next.Key = []byte(key)
+		}
 		for _, line := range strings.Split(strings.TrimSpace(d.Input), "\n") {
 			var i, mod int
 			var key, value string
-			if c, _ := fmt.Sscan(line, &i, &key, &value, &mod); c == 4 {
-				rows[i] = append(rows[i], peerpb.Row{
+			var count int64
+			if f := strings.Fields(line); len(f) == 2 {
+				fmt.Sscan(line, &i, &count)
+				p.Counts[i] = count
+			} else if c, _ := fmt.Sscan(line, &i, &key, &value, &mod); c == 4 {
+				p.Rows[i] = append(p.Rows[i], peerpb.Row{
 					Key: []byte(key), Value: []byte(value), CreateRevision: int64(mod), ModRevision: int64(mod), Version: 1,
 				})
 			}
 		}
-		s.r.Reply(peerpb.Reply{ID: req.ID, Body: &peerpb.Prepared{
-			Rows: rows, Lock: uint64(lock), Compacted: -1, Known: metapb.Revision(known),
-		}}, s.now)
+		s.r.Reply(peerpb.Reply{ID: req.ID, Body: p}, s.now)
 	case "late": // the range closed at rev
 		s.r.Reply(peerpb.Reply{ID: s.sends[n-1].ID, Err: &peerpb.RefusedRevisionError{Closed: metapb.Revision(rev)}}, s.now)
 	case "pushed":
@@ -139,7 +149,7 @@ func fakeRanges(r *Router, rev *metapb.Revision, now clock.Time) (results []Resu
 		for _, req := range rd.Sends {
 			rep := peerpb.Reply{ID: req.ID, Body: &peerpb.Done{}}
 			if p, ok := req.Body.(*peerpb.Prepare); ok {
-				rep.Body = &peerpb.Prepared{Rows: make([][]peerpb.Row, len(p.Accesses)), Compacted: -1, Known: *rev}
+				rep.Body = &peerpb.Prepared{Rows: make([][]peerpb.Row, len(p.Accesses)), Counts: make([]int64, len(p.Accesses)), Compacted: -1, Known: *rev}
 			}
 			r.Reply(rep, now)
 		}
@@ -213,7 +223,7 @@ func checkOneFailure(t *testing.T, at int, failure error) {
 			rep := peerpb.Reply{ID: req.ID, Body: &peerpb.Done{}}
 			switch b := req.Body.(type) {
 			case *peerpb.Prepare:
-				rep.Body = &peerpb.Prepared{Rows: make([][]peerpb.Row, len(b.Accesses)), Compacted: -1, Known: rev}
+				rep.Body = &peerpb.Prepared{Rows: make([][]peerpb.Row, len(b.Accesses)), Counts: make([]int64, len(b.Accesses)), Compacted: -1, Known: rev}
 			case *peerpb.Push:
 				rep.Body = &peerpb.Pushed{Status: txnpb.RecordStatus_ABORTED}
 			}
@@ -237,6 +247,55 @@ func checkOneFailure(t *testing.T, at int, failure error) {
 	results += len(r.Ready().Results)
 	if results != 1 || len(recorded) > 1 {
 		t.Fatalf("%s: %d results, attempts with a record: %v", name, results, recorded)
+	}
+}
+
+// A transaction that looks at more than it may is refused, and gives its locks
+// back.
+func TestTxnTooLarge(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		req  any
+	}{
+		{"it shows too much", Config{Store: 1, TxnRowsBytesMax: 1000},
+			&pb.DeleteRangeRequest{Key: []byte("1"), RangeEnd: []byte("9"), PrevKv: true}},
+		{"it names too many keys", Config{Store: 1, TxnDeletesMax: 3}, parseTxn("delete 1 9\ndelete 2 3")},
+	} {
+		r, err := New(c.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Descriptors([]*metapb.Descriptor{desc(2, 1, "l", "u3"), desc(3, 1, "u3", "")})
+		r.Request(1, c.req, 1)
+		var results []Result
+		released := map[metapb.RangeID]bool{}
+		prepares := map[metapb.RangeID]bool{}
+		for round := 0; r.Len() > 0 && round < 100; round++ {
+			rd := r.Ready()
+			results = append(results, rd.Results...)
+			for _, req := range rd.Sends {
+				rep := peerpb.Reply{ID: req.ID, Body: &peerpb.Done{}}
+				switch b := req.Body.(type) {
+				case *peerpb.Prepare:
+					p := &peerpb.Prepared{Rows: make([][]peerpb.Row, len(b.Accesses)), Counts: make([]int64, len(b.Accesses)), Compacted: -1, Known: 9}
+					for i := range 5 {
+						p.Rows[0] = append(p.Rows[0], peerpb.Row{Key: fmt.Appendf(nil, "%d%d", req.Range, i), Value: make([]byte, 100)})
+					}
+					prepares[req.Range], p.Counts[0], rep.Body = true, 5, p
+				case *peerpb.Release:
+					released[req.Range] = true
+				}
+				r.Reply(rep, 1)
+			}
+			if len(rd.Asks) > 0 {
+				t.Fatalf("%s: it asks for a revision", c.name)
+			}
+		}
+		results = append(results, r.Ready().Results...)
+		if len(results) != 1 || !errors.Is(results[0].Err, ErrTooLarge) || len(prepares) == 0 || len(prepares) != len(released) {
+			t.Fatalf("%s: %v, prepared %v, released %v", c.name, results, prepares, released)
+		}
 	}
 }
 

@@ -43,7 +43,8 @@ func (r *Router) newOp(req any) (op, error) {
 }
 
 // writeOp takes a client's modifying request to the one range that holds all its
-// keys; if it takes several, or does after a split, it becomes a TxnOp.
+// keys; if it takes several, or does after a split, or if it is too large for one
+// entry of the range's log, it becomes a TxnOp.
 //
 // It is the hot path: writeOps are used again, and what a range gets is one
 // allocation.
@@ -83,7 +84,7 @@ func (r *Router) freeWrite(o *writeOp) {
 func (o *writeOp) start(r *Router) {
 	desc, err := r.oneRange(o.req)
 	if err == nil && desc == nil {
-		o.becomeTxn(r)
+		o.become(r)
 		return
 	}
 	if err != nil {
@@ -95,7 +96,8 @@ func (o *writeOp) start(r *Router) {
 	r.sendRequest(o, 0, &q.Request)
 }
 
-func (o *writeOp) becomeTxn(r *Router) {
+// become goes on as a transaction.
+func (o *writeOp) become(r *Router) {
 	r.become(o, newTxnOp(r, o.req))
 	r.freeWrite(o)
 }
@@ -110,6 +112,10 @@ func (o *writeOp) reply(r *Router, _ int, body any, err error) {
 }
 
 func (o *writeOp) failed(r *Router, err error) {
+	if errors.Is(err, peerpb.ErrTooLarge) && !o.answered {
+		o.become(r)
+		return
+	}
 	if r.retry(o, err) {
 		return
 	}

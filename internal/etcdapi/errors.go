@@ -48,11 +48,13 @@ var grpcErrors = []struct {
 	{lease.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{mvcc.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
+	{mvcc.ErrTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 	{mvcc.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 	{mvcc.ErrStreamSort, status.Error(codes.Unimplemented, "RangeStream does not support custom sort orders")},
 	{mvcc.ErrStreamFilter, status.Error(codes.Unimplemented, "RangeStream does not support revision filters")},
 
 	{peerpb.ErrDiskFull, rpctypes.ErrGRPCNoSpace},
+	{peerpb.ErrTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 	{peerpb.ErrStopping, rpctypes.ErrGRPCStopped},
 	{stop.ErrStopping, rpctypes.ErrGRPCStopped},
 	// etcd lets a client-side error value slip out here, which gRPC sends as
@@ -67,6 +69,7 @@ var grpcErrors = []struct {
 	{peerpb.ErrTxnAborted, rpctypes.ErrGRPCTimeout},
 	{peerpb.ErrRevisionRefused, rpctypes.ErrGRPCTimeout},
 
+	{router.ErrTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 	{router.ErrTimeout, rpctypes.ErrGRPCTimeout},
 	{router.ErrNoRange, rpctypes.ErrGRPCTimeout},
 	{router.ErrRangesMoved, rpctypes.ErrGRPCTimeout},

@@ -307,8 +307,8 @@ func (*Command_Rows) isCommand_Kind() {}
 
 type IntentCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// intents, each with the address of its row. An intent without mutations
-	// says that the range took part.
+	// intents, each with the address of its row. An intent without mutations and
+	// deletes says that the range took part.
 	Intents       []*AddressedIntent `protobuf:"bytes,1,rep,name=intents,proto3" json:"intents,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -404,9 +404,15 @@ func (x *AddressedIntent) GetIntent() *txnpb.Intent {
 }
 
 type ResolveCommand struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            *txnpb.TxnID           `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Commit        bool                   `protobuf:"varint,2,opt,name=commit,proto3" json:"commit,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     *txnpb.TxnID           `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Commit bool                   `protobuf:"varint,2,opt,name=commit,proto3" json:"commit,omitempty"`
+	// tombstones are the next of what the intents' deletes of spans come to. Each
+	// shortens the delete that it is of.
+	Tombstones []*txnpb.Mutation `protobuf:"bytes,3,rep,name=tombstones,proto3" json:"tombstones,omitempty"`
+	// next, if not empty, is the user key at which the deletes go on: the
+	// transaction is not over here.
+	Next          []byte `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -453,6 +459,20 @@ func (x *ResolveCommand) GetCommit() bool {
 		return x.Commit
 	}
 	return false
+}
+
+func (x *ResolveCommand) GetTombstones() []*txnpb.Mutation {
+	if x != nil {
+		return x.Tombstones
+	}
+	return nil
+}
+
+func (x *ResolveCommand) GetNext() []byte {
+	if x != nil {
+		return x.Next
+	}
+	return nil
 }
 
 type ForgetCommand struct {
@@ -691,10 +711,14 @@ const file_flotilla_proto_cmdpb_cmd_proto_rawDesc = "" +
 	"\aintents\x18\x01 \x03(\v2\x1f.flotilla.cmdpb.AddressedIntentR\aintents\"[\n" +
 	"\x0fAddressedIntent\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12.\n" +
-	"\x06intent\x18\x02 \x01(\v2\x16.flotilla.txnpb.IntentR\x06intent\"O\n" +
+	"\x06intent\x18\x02 \x01(\v2\x16.flotilla.txnpb.IntentR\x06intent\"\x9d\x01\n" +
 	"\x0eResolveCommand\x12%\n" +
 	"\x02id\x18\x01 \x01(\v2\x15.flotilla.txnpb.TxnIDR\x02id\x12\x16\n" +
-	"\x06commit\x18\x02 \x01(\bR\x06commit\"N\n" +
+	"\x06commit\x18\x02 \x01(\bR\x06commit\x128\n" +
+	"\n" +
+	"tombstones\x18\x03 \x03(\v2\x18.flotilla.txnpb.MutationR\n" +
+	"tombstones\x12\x12\n" +
+	"\x04next\x18\x04 \x01(\fR\x04next\"N\n" +
 	"\rForgetCommand\x12%\n" +
 	"\x02id\x18\x01 \x01(\v2\x15.flotilla.txnpb.TxnIDR\x02id\x12\x16\n" +
 	"\x06anchor\x18\x02 \x01(\fR\x06anchor\"r\n" +
@@ -751,15 +775,16 @@ var file_flotilla_proto_cmdpb_cmd_proto_depIdxs = []int32{
 	4,  // 9: flotilla.cmdpb.IntentCommand.intents:type_name -> flotilla.cmdpb.AddressedIntent
 	12, // 10: flotilla.cmdpb.AddressedIntent.intent:type_name -> flotilla.txnpb.Intent
 	13, // 11: flotilla.cmdpb.ResolveCommand.id:type_name -> flotilla.txnpb.TxnID
-	13, // 12: flotilla.cmdpb.ForgetCommand.id:type_name -> flotilla.txnpb.TxnID
-	14, // 13: flotilla.cmdpb.SplitCommand.left:type_name -> flotilla.metapb.Descriptor
-	14, // 14: flotilla.cmdpb.SplitCommand.right:type_name -> flotilla.metapb.Descriptor
-	9,  // 15: flotilla.cmdpb.RowsCommand.rows:type_name -> flotilla.cmdpb.Row
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	10, // 12: flotilla.cmdpb.ResolveCommand.tombstones:type_name -> flotilla.txnpb.Mutation
+	13, // 13: flotilla.cmdpb.ForgetCommand.id:type_name -> flotilla.txnpb.TxnID
+	14, // 14: flotilla.cmdpb.SplitCommand.left:type_name -> flotilla.metapb.Descriptor
+	14, // 15: flotilla.cmdpb.SplitCommand.right:type_name -> flotilla.metapb.Descriptor
+	9,  // 16: flotilla.cmdpb.RowsCommand.rows:type_name -> flotilla.cmdpb.Row
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_flotilla_proto_cmdpb_cmd_proto_init() }

@@ -31,9 +31,9 @@ var (
 	ErrRevisionRefused = errors.New("range: closed above the transaction's revision")
 	// ErrDiskFull: the store takes no writes that need space.
 	ErrDiskFull = errors.New("range: the store's disk is full")
-	// ErrLeaseNotFound: a request names a lease that does not exist. Package mvcc
-	// and package lease, which cannot see each other, both call it theirs.
-	ErrLeaseNotFound = errors.New("lease: requested lease not found")
+	// ErrTooLarge: the request changes too much for one entry of the log. It is
+	// to be run as a transaction, also inside one range.
+	ErrTooLarge = errors.New("range: the request changes too much for one entry")
 	// ErrStopping (retry elsewhere): the store stops.
 	ErrStopping = errors.New("range: the store stops")
 )

@@ -67,6 +67,10 @@ type Access struct {
 	Write bool
 	// NeedValues says that values are looked at, not only what is in the index.
 	NeedValues bool
+	// Deletes says that all live keys of the span may be deleted and that nothing
+	// else of the request writes there: how many there are is enough to know, and
+	// with NeedValues what they were.
+	Deletes bool
 	// Revision, if > 0, is an older state that the request reads; else the newest.
 	Revision metapb.Revision
 }
@@ -82,11 +86,18 @@ type Prepare struct {
 	// Puts says that the transaction may need space. A store that has none refuses
 	// it here, before its revision is asked for.
 	Puts bool
-	// Uses are what the transaction may attach to leases in the range. If a mark
-	// for one is missing the answer is ErrMarkMissing.
-	Uses []LeaseUse
-	// Revoke, if set, is what the transaction is; then Accesses only say where.
-	Revoke *LeaseRevoke
+	// Lock, if not 0, names the hold that an earlier prepare took for the same
+	// accesses; this one reads on From there, and shows that the coordinator lives.
+	Lock uint64
+	From Cursor
+}
+
+// Cursor is a place in what a prepare reads: a key of one of its accesses. An
+// empty Key is where the access begins. With as many accesses as there are
+// nothing is read.
+type Cursor struct {
+	Access int
+	Key    []byte
 }
 
 // Row is a version of a user key as a prepare returns it.
@@ -98,8 +109,13 @@ type Row struct {
 // Prepared answers Prepare.
 type Prepared struct {
 	// Rows has, for each access in order, the live rows of its span that lie in
-	// this range, in key order.
+	// this range, in key order; of an access that Deletes only with NeedValues.
 	Rows [][]Row
+	// Counts has, for each access that Deletes, how many live rows there are.
+	Counts []int64
+	// Next is where to read on: Rows and Counts are of what is before. Nil: that
+	// was all.
+	Next *Cursor
 	// Lock names the hold: WriteIntents must bring it along.
 	Lock uint64
 	// Compacted and Known are what the range knows of the compacted and of the

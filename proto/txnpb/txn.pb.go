@@ -261,7 +261,8 @@ func (x *TxnID) GetAttempt() uint64 {
 }
 
 // Intent is the provisional outcome of a transaction for one key (mutations
-// of one user key) or, with no mutation, the note that a range took part.
+// of one user key) or one span (a delete) or, with neither, the note that a range
+// took part.
 // It lives in the row keys.Intent(address, id).
 type Intent struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -270,12 +271,10 @@ type Intent struct {
 	// anchor is the address whose range holds the transaction record.
 	Anchor    []byte      `protobuf:"bytes,3,opt,name=anchor,proto3" json:"anchor,omitempty"`
 	Mutations []*Mutation `protobuf:"bytes,4,rep,name=mutations,proto3" json:"mutations,omitempty"`
-	// deleted_rows are addresses of rows without versions that go when the
-	// transaction commits: the record of a lease that is revoked.
-	DeletedRows [][]byte `protobuf:"bytes,6,rep,name=deleted_rows,json=deletedRows,proto3" json:"deleted_rows,omitempty"`
-	// marks are the leases whose marks on the range the transaction holds: it
-	// revokes them.
-	Marks         []int64 `protobuf:"varint,7,rep,packed,name=marks,proto3" json:"marks,omitempty"`
+	// deletes are of spans of user keys in the range, in key order. The lock keeps
+	// others off the spans, so that what is live there stays the same until the
+	// transaction's end makes tombstones of it, some keys at a time.
+	Deletes       []*SpanDelete `protobuf:"bytes,5,rep,name=deletes,proto3" json:"deletes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -338,18 +337,83 @@ func (x *Intent) GetMutations() []*Mutation {
 	return nil
 }
 
-func (x *Intent) GetDeletedRows() [][]byte {
+func (x *Intent) GetDeletes() []*SpanDelete {
 	if x != nil {
-		return x.DeletedRows
+		return x.Deletes
 	}
 	return nil
 }
 
-func (x *Intent) GetMarks() []int64 {
+// SpanDelete deletes all live keys of a span. They get consecutive positions
+// within the revision, in key order, from sub on.
+type SpanDelete struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Start []byte                 `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	// end is empty for the end of the keyspace.
+	End []byte `protobuf:"bytes,2,opt,name=end,proto3" json:"end,omitempty"`
+	Sub uint32 `protobuf:"varint,3,opt,name=sub,proto3" json:"sub,omitempty"`
+	// count is how many live keys the span has.
+	Count         uint32 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpanDelete) Reset() {
+	*x = SpanDelete{}
+	mi := &file_flotilla_proto_txnpb_txn_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpanDelete) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpanDelete) ProtoMessage() {}
+
+func (x *SpanDelete) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_txnpb_txn_proto_msgTypes[3]
 	if x != nil {
-		return x.Marks
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpanDelete.ProtoReflect.Descriptor instead.
+func (*SpanDelete) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_txnpb_txn_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SpanDelete) GetStart() []byte {
+	if x != nil {
+		return x.Start
 	}
 	return nil
+}
+
+func (x *SpanDelete) GetEnd() []byte {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *SpanDelete) GetSub() uint32 {
+	if x != nil {
+		return x.Sub
+	}
+	return 0
+}
+
+func (x *SpanDelete) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
 }
 
 // Record is the decision on a transaction, at keys.Record(anchor, id). A
@@ -368,7 +432,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_flotilla_proto_txnpb_txn_proto_msgTypes[3]
+	mi := &file_flotilla_proto_txnpb_txn_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +444,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_flotilla_proto_txnpb_txn_proto_msgTypes[3]
+	mi := &file_flotilla_proto_txnpb_txn_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +457,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_flotilla_proto_txnpb_txn_proto_rawDescGZIP(), []int{3}
+	return file_flotilla_proto_txnpb_txn_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Record) GetId() *TxnID {
@@ -445,14 +509,19 @@ const file_flotilla_proto_txnpb_txn_proto_rawDesc = "" +
 	"\vstore_start\x18\x02 \x01(\x04R\n" +
 	"storeStart\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\x04R\x06number\x12\x18\n" +
-	"\aattempt\x18\x04 \x01(\x04R\aattempt\"\xd4\x01\n" +
+	"\aattempt\x18\x04 \x01(\x04R\aattempt\"\xd1\x01\n" +
 	"\x06Intent\x12%\n" +
 	"\x02id\x18\x01 \x01(\v2\x15.flotilla.txnpb.TxnIDR\x02id\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06anchor\x18\x03 \x01(\fR\x06anchor\x126\n" +
-	"\tmutations\x18\x04 \x03(\v2\x18.flotilla.txnpb.MutationR\tmutations\x12!\n" +
-	"\fdeleted_rows\x18\x06 \x03(\fR\vdeletedRows\x12\x14\n" +
-	"\x05marks\x18\a \x03(\x03R\x05marks\"\xac\x01\n" +
+	"\tmutations\x18\x04 \x03(\v2\x18.flotilla.txnpb.MutationR\tmutations\x124\n" +
+	"\adeletes\x18\x05 \x03(\v2\x1a.flotilla.txnpb.SpanDeleteR\adeletes\"\\\n" +
+	"\n" +
+	"SpanDelete\x12\x14\n" +
+	"\x05start\x18\x01 \x01(\fR\x05start\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\fR\x03end\x12\x10\n" +
+	"\x03sub\x18\x03 \x01(\rR\x03sub\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\rR\x05count\"\xac\x01\n" +
 	"\x06Record\x12%\n" +
 	"\x02id\x18\x01 \x01(\v2\x15.flotilla.txnpb.TxnIDR\x02id\x124\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x1c.flotilla.txnpb.RecordStatusR\x06status\x12\x1a\n" +
@@ -476,24 +545,26 @@ func file_flotilla_proto_txnpb_txn_proto_rawDescGZIP() []byte {
 }
 
 var file_flotilla_proto_txnpb_txn_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_flotilla_proto_txnpb_txn_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_flotilla_proto_txnpb_txn_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_flotilla_proto_txnpb_txn_proto_goTypes = []any{
-	(RecordStatus)(0), // 0: flotilla.txnpb.RecordStatus
-	(*Mutation)(nil),  // 1: flotilla.txnpb.Mutation
-	(*TxnID)(nil),     // 2: flotilla.txnpb.TxnID
-	(*Intent)(nil),    // 3: flotilla.txnpb.Intent
-	(*Record)(nil),    // 4: flotilla.txnpb.Record
+	(RecordStatus)(0),  // 0: flotilla.txnpb.RecordStatus
+	(*Mutation)(nil),   // 1: flotilla.txnpb.Mutation
+	(*TxnID)(nil),      // 2: flotilla.txnpb.TxnID
+	(*Intent)(nil),     // 3: flotilla.txnpb.Intent
+	(*SpanDelete)(nil), // 4: flotilla.txnpb.SpanDelete
+	(*Record)(nil),     // 5: flotilla.txnpb.Record
 }
 var file_flotilla_proto_txnpb_txn_proto_depIdxs = []int32{
 	2, // 0: flotilla.txnpb.Intent.id:type_name -> flotilla.txnpb.TxnID
 	1, // 1: flotilla.txnpb.Intent.mutations:type_name -> flotilla.txnpb.Mutation
-	2, // 2: flotilla.txnpb.Record.id:type_name -> flotilla.txnpb.TxnID
-	0, // 3: flotilla.txnpb.Record.status:type_name -> flotilla.txnpb.RecordStatus
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	4, // 2: flotilla.txnpb.Intent.deletes:type_name -> flotilla.txnpb.SpanDelete
+	2, // 3: flotilla.txnpb.Record.id:type_name -> flotilla.txnpb.TxnID
+	0, // 4: flotilla.txnpb.Record.status:type_name -> flotilla.txnpb.RecordStatus
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_flotilla_proto_txnpb_txn_proto_init() }
@@ -507,7 +578,7 @@ func file_flotilla_proto_txnpb_txn_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flotilla_proto_txnpb_txn_proto_rawDesc), len(file_flotilla_proto_txnpb_txn_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
