@@ -19,9 +19,15 @@ type coreRun struct {
 	ids     uint64
 	now     clock.Time
 	results map[uint64]router.Result
+	applied int // changes
 }
 
-func newCoreRun(t testing.TB, cfg CoreConfig) *coreRun {
+func newCoreRun(t *testing.T, cfg CoreConfig) *coreRun {
+	return newCoreRunOn(t, cfg, func(r engine.Reader) engine.Reader { return r })
+}
+
+// newCoreRunOn has the core read through what wrap makes of the engine.
+func newCoreRunOn(t *testing.T, cfg CoreConfig, wrap func(engine.Reader) engine.Reader) *coreRun {
 	eng := engine.NewMem()
 	eng.DriveSyncs()
 	ident, err := Identify(eng, "test")
@@ -36,7 +42,7 @@ func newCoreRun(t testing.TB, cfg CoreConfig) *coreRun {
 	if ident.StoreId != 1 {
 		t.Fatalf("store id %d", ident.StoreId)
 	}
-	cfg.Reader, cfg.NewBatch = eng, eng.NewBatch
+	cfg.Reader, cfg.NewBatch = wrap(eng), eng.NewBatch
 	core, err := NewCore(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -54,6 +60,11 @@ func (r *coreRun) step() {
 	rd, err := r.core.Ready()
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	for _, a := range rd.Applied {
+		for _, u := range a.Updates {
+			r.applied += len(u.Mutations)
+		}
 	}
 	if rd.Apply != nil {
 		if err := r.eng.Commit(rd.Apply, false); err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // open starts a node on a folder of its own.
-func open(t *testing.T, dir string) *Node {
+func open(t testing.TB, dir string) *Node {
 	t.Helper()
 	n, err := Open(t.Context(), Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
