@@ -117,6 +117,8 @@ func Draw(seed uint64) Config {
 		QueueBytesMax: pick(rng, 2000, 64<<20, 64<<20),
 		LockAgeMax:    pick(rng, 30*time.Millisecond, 2*time.Second, 2*time.Second),
 		IntentAgeMax:  pick(rng, 20*time.Millisecond, 200*time.Millisecond, time.Second),
+		EntryKeysMax:  pick(rng, 1, 3, 0),
+		EntryBytesMax: pick(rng, 20, 0, 0),
 	}
 	drawWatches(&c, rand.New(rand.NewPCG(seed, 6)))
 	return c

@@ -1,5 +1,7 @@
 package sim
 
+import "slices"
+
 // plants is the list of bugs that the simulator must find. Each is one that a
 // change could bring, or has brought.
 //
@@ -9,7 +11,7 @@ package sim
 // batches under way, and current for bounds (what one store has under way becomes
 // durable in the order of revisions, so nothing current is ever above it).
 func plants() []plant {
-	return append(plantsOfOneRange(), plantsOfTransactions()...)
+	return slices.Concat(plantsOfOneRange(), plantsOfTransactions(), plantsOfLargeDeletes())
 }
 
 func plantsOfOneRange() []plant {
@@ -78,6 +80,32 @@ func plantsOfTransactions() []plant {
 		}},
 		{"starts-not-counted", "internal/node/bootstrap.go", []edit{
 			{"start = binary.BigEndian.Uint64(raw) + 1", "start = binary.BigEndian.Uint64(raw)"},
+		}},
+	}
+}
+
+func plantsOfLargeDeletes() []plant {
+	return []plant{
+		{"piece-loses-a-key", "range/piece.go", []edit{
+			{"Mutations: c.Tombstones}})", "Mutations: c.Tombstones[len(c.Tombstones)/2:]}})"},
+		}},
+		{"pieces-do-not-wait", "range/piece.go", []edit{
+			{"if before := r.underWay(b, l.endBatch); before != nil {", "if before := r.underWay(b, l.endBatch); before != nil && b.number%3 == 0 {"},
+		}},
+		{"piece-is-done-again", "range/piece.go", []edit{
+			{"		b.Set(keys.Intent(row.Address, ti.id), value)\n", "		_, _ = value, keys.Intent(row.Address, ti.id)\n"},
+		}},
+		{"resolved-with-the-first-piece", "range/piece.go", []edit{
+			{"	invariant.Must(len(left) == 0,", "	r.ended = append(r.ended, c.Id)\n	invariant.Must(len(left) == 0,"},
+		}},
+		{"bound-without-spans", "range/lock_txn.go", []edit{
+			{"			set.add(metapb.Span{Start: d.Start, End: d.End})\n", "			_ = d\n"},
+		}},
+		{"span-is-not-locked-anew", "range/lock_txn.go", []edit{
+			{"			l.spans.add(metapb.Span{Start: d.Start, End: d.End})\n", "			_ = d\n"},
+		}},
+		{"page-begins-one-key-late", "mvcc/rows.go", []edit{
+			{"			a.Start = from.Key\n", "			a.Start = append(bytes.Clone(from.Key), 0)\n"},
 		}},
 	}
 }
