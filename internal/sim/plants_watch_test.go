@@ -5,7 +5,7 @@ package sim
 func plantsOfWatches() []plant {
 	return []plant{
 		{"event-before-its-ranges-are-closed", "watchfeed/group.go", []edit{
-			{"	return min(low-1, c.current)\n", "	_ = low\n	return c.current\n"},
+			{"		if f.pos >= g.lo.pos && f.pos <= g.hi.pos {\n", "		if f.pos < 0 {\n"},
 		}},
 		{"join-loses-a-revision", "watchfeed/catchup.go", []edit{
 			{"		if w.next > p.group.released {\n", "		if w.next >= p.group.released {\n"},
@@ -14,7 +14,7 @@ func plantsOfWatches() []plant {
 			{"	f.groups = slices.Clone(left.groups)\n	for", "	for"},
 		}},
 		{"progress-ahead-of-who-is-behind", "watchfeed/progress.go", []edit{
-			{"	if s.asked == 0 || s.behind > 0 {\n", "	if s.asked == 0 {\n"},
+			{"	if s.asked == 0 || s.behind > 0 || !s.room() {\n", "	if s.asked == 0 || !s.room() {\n"},
 		}},
 		{"progress-ahead-of-what-is-held", "watchfeed/progress.go", []edit{
 			{"		low = min(low, g.released)\n", "		low = max(g.released, c.current)\n"},
@@ -73,16 +73,16 @@ func plantsOfLeases() []plant {
 			{"		rec.Register(s)\n", "		if len(rec.Spans) == 0 {\n			rec.Register(s)\n		}\n"},
 		}},
 		{"keys-under-way-are-forgotten", "range/mark.go", []edit{
-			{"	r.overlay.Leases(func(key []byte, lease int64, batch uint64) {\n", "	r.overlay.Leases(func(key []byte, lease int64, batch uint64) {\n		if batch > 0 {\n			return\n		}\n"},
+			{"	r.overlay.Leases(id, func(key []byte, lease int64, batch uint64) {\n", "	r.overlay.Leases(id, func(key []byte, lease int64, batch uint64) {\n		if batch > 0 {\n			return\n		}\n"},
 		}},
 		{"renewal-keeps-the-old-deadline", "lease/expirer.go", []edit{
-			{"	st.deadline = deadline(e.now, st.ttl)\n", ""},
+			{"	st.extend(deadline(e.now, st.ttl))\n", ""},
 		}},
 		{"checkpoint-outlives-a-renewal", "lease/expirer.go", []edit{
 			{"	case st.flags&mayBeCheckpointed != 0:\n", "	case st.flags&mayBeCheckpointed != 0 && e.now < 0:\n"},
 		}},
 		{"checkpoint-shortens", "range/lease_home.go", []edit{
-			{"			rec.Remaining = c.Remaining\n", "			rec.Remaining = min(c.Remaining, 1)\n"},
+			{"		rec.Remaining = c.Remaining\n", "		rec.Remaining = min(c.Remaining, 1)\n"},
 		}},
 		{"detach-is-forgotten", "range/lease.go", []edit{
 			{"		r.index.Detach(m.Key, leaseID(m.PrevLease))\n", ""},
