@@ -10,7 +10,7 @@ BENCH    ?=
 # What is tested with real processes and real etcd lies in modules of its own.
 NESTED := e2e
 
-.PHONY: build run test check race sim planted replay e2e difftest recipes bench bench-tools proto rewrite clean
+.PHONY: build run test check race sim planted replay e2e difftest recipes bench bench-watch bench-tools proto rewrite clean
 
 build:
 	$(GO) build -o bin/flotilla ./cmd/flotilla

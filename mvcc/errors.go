@@ -28,6 +28,9 @@ var (
 	// ErrLeaseNotFound says that a put names a lease that does not exist. It is
 	// package lease's ErrNotFound.
 	ErrLeaseNotFound = peerpb.ErrLeaseNotFound
+	// ErrLeaseUnknown says that it is not known here whether a lease that a put
+	// names exists; see LeaseUnknown.
+	ErrLeaseUnknown = errors.New("mvcc: a lease is not known here")
 	// ErrCompacted says that a revision is below the compacted one.
 	ErrCompacted = errors.New("mvcc: required revision has been compacted")
 	// ErrFutureRevision says that a revision is above the current one.

@@ -22,7 +22,7 @@ type Env struct {
 	Compacted Revision
 	// Lease says whether a put may attach a key to a lease. It is not called for
 	// lease 0. Nil: no lease exists.
-	LeaseExists func(id int64) bool
+	Lease func(id int64, key []byte) LeaseState
 	// DeletesMax and DeleteBytesMax bound the keys that a request's deletes of
 	// spans name one by one, and their bytes with those of the values that it
 	// shows; a request over one of them gets ErrTooLarge. 0: no limit.
@@ -188,7 +188,9 @@ func (e *effects) deleteRange(st State, env *Env, r *pb.DeleteRangeRequest) (*pb
 				return false
 			}
 		}
-		e.muts = append(e.muts, &txnpb.Mutation{Key: bytes.Clone(row.Key), Sub: uint32(e.sub), Tombstone: true, Existed: true})
+		e.muts = append(e.muts, &txnpb.Mutation{
+			Key: bytes.Clone(row.Key), Sub: uint32(e.sub), Tombstone: true, Existed: true, PrevLease: row.Lease,
+		})
 		e.sub++
 		resp.Deleted++
 		if r.PrevKv {

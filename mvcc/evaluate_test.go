@@ -126,7 +126,9 @@ func expandDeletes(t *testing.T, st State, res *Result) {
 	for _, d := range res.Deletes {
 		sub := d.Sub
 		must(t, st.Scan(d.Start, d.End, Latest, func(row *Row) bool {
-			res.Mutations = append(res.Mutations, &txnpb.Mutation{Key: bytes.Clone(row.Key), Sub: sub, Tombstone: true, Existed: true})
+			res.Mutations = append(res.Mutations, &txnpb.Mutation{
+				Key: bytes.Clone(row.Key), Sub: sub, Tombstone: true, Existed: true, PrevLease: row.Lease,
+			})
 			sub++
 			return true
 		}))

@@ -83,6 +83,40 @@ func txnAccesses(r *pb.TxnRequest, dst []Access) []Access {
 	return dst
 }
 
+// LeaseUse is a key that a request may attach to a lease.
+type LeaseUse = peerpb.LeaseUse
+
+// Leases lists what a request may attach to leases, in any branch, in the order
+// of the request. It shares keys with the request. For the many requests without
+// a lease it allocates nothing.
+func Leases(req proto.Message) []LeaseUse {
+	switch r := req.(type) {
+	case *pb.PutRequest:
+		if r.Lease != 0 {
+			return []LeaseUse{{Lease: r.Lease, Key: r.Key}}
+		}
+	case *pb.TxnRequest:
+		return txnLeases(r, nil)
+	}
+	return nil
+}
+
+func txnLeases(r *pb.TxnRequest, dst []LeaseUse) []LeaseUse {
+	for _, branch := range [2][]*pb.RequestOp{r.Success, r.Failure} {
+		for _, op := range branch {
+			switch o := op.Request.(type) {
+			case *pb.RequestOp_RequestPut:
+				if p := o.RequestPut; p.Lease != 0 {
+					dst = append(dst, LeaseUse{Lease: p.Lease, Key: p.Key})
+				}
+			case *pb.RequestOp_RequestTxn:
+				dst = txnLeases(o.RequestTxn, dst)
+			}
+		}
+	}
+	return dst
+}
+
 // TxnFootprint is Footprint for a request that is run as a transaction: it says
 // of which deletes of spans the number of keys is enough to know. That is so
 // where nothing else of the request writes: then no other operation changes what

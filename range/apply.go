@@ -171,6 +171,7 @@ func (r *Replica) advance() {
 		for _, a := range b.answers {
 			r.store.reply(a.id, a.body, a.err)
 		}
+		r.checkpointsDone(b.checkpoints, nil)
 		for _, w := range b.goOn {
 			r.queue.push(w)
 		}

@@ -106,10 +106,12 @@ func (q *workQueue) drop(n int) {
 // here who knows that it is still to come.
 func (q *workQueue) fits(w *work, bytesMax int) bool {
 	switch body := w.req.Body.(type) {
+	case *peerpb.RevokeLease, *peerpb.RemoveLease, *peerpb.CheckpointLeases:
+		return true
 	case *peerpb.WriteIntents, *peerpb.WriteRecord, *peerpb.Resolve, *peerpb.Release, *peerpb.Forget, *peerpb.Push:
 		return true
 	case *peerpb.Prepare:
-		if body.Lock != 0 {
+		if body.Lock != 0 || body.Revoke != nil {
 			return true
 		}
 	}

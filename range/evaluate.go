@@ -201,6 +201,20 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 		r.store.reply(w.req.ID, nil, peerpb.ErrTooLarge)
 		return taken, nil
 	}
+	if errors.Is(err, mvcc.ErrLeaseUnknown) {
+		lacking := r.lacking(w, mvcc.Leases(body.Req))
+		if r.registerHere(b, lacking) {
+			return r.evaluateWrite(b, st, w, body)
+		}
+		r.register(w, lacking)
+		return parks, nil
+	}
+	if errors.Is(err, mvcc.ErrLeaseNotFound) && hasCompares(body.Req) {
+		// The lease was absent when its home was asked, but the compares are of
+		// now: there may have been no moment for which both are true. A
+		// transaction asks with its keys locked.
+		err = peerpb.ErrNeedsTxn
+	}
 	if err != nil {
 		b.answers = append(b.answers, answer{id: w.req.ID, err: err, touched: r.overlay.Touched()})
 		return taken, nil
@@ -222,6 +236,7 @@ func (r *Replica) evaluateAt(st mvcc.State, rev Revision, req proto.Message) (mv
 	cfg := &r.store.cfg
 	env := mvcc.Env{
 		Revision: rev, Known: r.store.known, Compacted: r.store.compacted,
+		Lease:      r.lessor,
 		DeletesMax: cfg.EntryKeysMax, DeleteBytesMax: cfg.EntryBytesMax,
 	}
 	if !mvcc.IsOpen(rev) {

@@ -1,6 +1,7 @@
 package ranges
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -109,9 +110,15 @@ func (t *txnRows) add(in *cmdpb.AddressedIntent) {
 
 // attaches reports whether there are intents that attach a key to a lease or detach
 // one. Those of a decided transaction are all applied.
-func (t *txnRows) attaches(id int64) bool {
+//
+// A delete of a span names no keys: it is one if keys of the lease are there. Those
+// of them that are gone by now are detached.
+func (t *txnRows) attaches(id int64, attached [][]byte) bool {
 	for _, ti := range t.intents {
 		for _, row := range ti.rows {
+			if slices.ContainsFunc(row.Intent.Deletes, func(d *txnpb.SpanDelete) bool { return holdsOne(d, attached) }) {
+				return true
+			}
 			if slices.ContainsFunc(row.Intent.Mutations, func(m *txnpb.Mutation) bool {
 				return m.Lease != m.PrevLease && (m.Lease == id || m.PrevLease == id)
 			}) {
@@ -120,6 +127,13 @@ func (t *txnRows) attaches(id int64) bool {
 		}
 	}
 	return false
+}
+
+// holdsOne reports whether one of some keys, which are in order, is in the span of a
+// delete.
+func holdsOne(d *txnpb.SpanDelete, sorted [][]byte) bool {
+	i, _ := slices.BinarySearchFunc(sorted, d.Start, bytes.Compare)
+	return i < len(sorted) && startsBelow(sorted[i], d.End)
 }
 
 // sortedIntents returns the transactions with intents in order of revision.

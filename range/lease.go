@@ -211,8 +211,6 @@ func (r *Replica) expireRecord(id leaseID, oldNumber uint64, was bool) {
 		if p := r.view.top[id]; p != nil && p.gone || r.locks.ending(int64(id), true) {
 			r.expirer.Ending(id)
 		}
-	case rec.Remaining == 0:
-		r.expirer.CheckpointDone(lease.Checkpoint{ID: id}, nil)
 	}
 }
 
@@ -368,12 +366,13 @@ func (r *Replica) list(q *peerpb.ListLeases) *peerpb.LeaseList {
 // may be committed, and its client told, before its end is applied here.
 func (r *Replica) leaseKeys(q *peerpb.LeaseKeys) (*peerpb.LeaseFound, error) {
 	out := &peerpb.LeaseFound{}
-	for _, key := range r.index.Keys(leaseID(q.ID)) {
+	all := r.index.Keys(leaseID(q.ID))
+	for _, key := range all {
 		if keys.HoldsUser(q.Span, key) {
 			out.Keys = append(out.Keys, key)
 		}
 	}
-	if r.txns.attaches(q.ID) {
+	if r.txns.attaches(q.ID, all) {
 		return nil, peerpb.ErrRefused // it soon ends
 	}
 	return out, nil

@@ -167,16 +167,13 @@ func (r *Replica) evaluateRemove(b *batch, w *work, body *peerpb.RemoveLease) ve
 // of one that was granted again, which has more time.
 func (r *Replica) evaluateCheckpoints(b *batch, body *peerpb.CheckpointLeases) {
 	for i, c := range body.Leases {
-		if r.locks.ending(c.ID, true) {
-			// Its record may be deleted by an intent that is not applied yet, and
-			// would come back.
-			r.checkpointsLost(body.Leases[i : i+1])
+		rec, ok, _ := r.record(leaseID(c.ID))
+		if !ok || rec.Number != c.Number || r.locks.ending(c.ID, true) {
+			r.checkpointsDone(body.Leases[i:i+1], peerpb.ErrRefused)
 			continue
 		}
-		if rec, ok, _ := r.record(leaseID(c.ID)); ok {
-			rec.Remaining = c.Remaining
-			r.writeRecord(b, rec)
-		}
+		rec.Remaining = c.Remaining
+		r.writeRecord(b, rec)
 		b.checkpoints = append(b.checkpoints, c)
 	}
 }

@@ -106,7 +106,7 @@ func userKeyOf(addr []byte) ([]byte, bool) {
 // One that only stands for the mark of a lease has its address from the span in
 // which keys of the lease could be.
 func lockedKeyOf(in *cmdpb.AddressedIntent) ([]byte, bool) {
-	if len(in.Intent.Mutations) == 0 && len(in.Intent.Marks) > 0 {
+	if len(in.Intent.Mutations) == 0 && len(in.Intent.Deletes) == 0 && len(in.Intent.Marks) > 0 {
 		return nil, false
 	}
 	return userKeyOf(in.Address)

@@ -72,7 +72,7 @@ func (r *Replica) nextTombstones(st mvcc.State, ti *txnIntents) (tombstones []*t
 					return false
 				}
 				tombstones = append(tombstones, &txnpb.Mutation{
-					Key: bytes.Clone(row.Key), Sub: sub, Tombstone: true, Existed: true,
+					Key: bytes.Clone(row.Key), Sub: sub, Tombstone: true, Existed: true, PrevLease: row.Lease,
 				})
 				sub++
 				size += len(row.Key)
@@ -121,7 +121,10 @@ func (r *Replica) applyPiece(b engine.Batch, c *cmdpb.ResolveCommand) error {
 // what is left of both; no intent if it stays as it is.
 func shortenIntent(row *cmdpb.AddressedIntent, tombstones []*txnpb.Mutation, next []byte) (*cmdpb.AddressedIntent, []*txnpb.Mutation) {
 	in, changed := row.Intent, false
-	shorter := &txnpb.Intent{Id: in.Id, Revision: in.Revision, Anchor: in.Anchor, Mutations: in.Mutations}
+	shorter := &txnpb.Intent{
+		Id: in.Id, Revision: in.Revision, Anchor: in.Anchor, Mutations: in.Mutations,
+		DeletedRows: in.DeletedRows, Marks: in.Marks,
+	}
 	for _, d := range in.Deletes {
 		n := uint32(0)
 		for int(n) < len(tombstones) && n < d.Count && tombstones[n].Sub == d.Sub+n {

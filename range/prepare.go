@@ -17,6 +17,9 @@ func (r *Replica) evaluatePrepare(b *batch, st mvcc.State, w *work, body *peerpb
 	if body.Lock != 0 {
 		return r.evaluateReadOn(b, st, w, body)
 	}
+	if body.Revoke != nil {
+		return r.evaluateRevokePrepare(b, w, body), nil
+	}
 	if r.splits > 0 && !w.admitted && r.locks.get(body.Txn) == nil {
 		r.hold(w) // a split waits until nothing is locked
 		return parks, nil
@@ -39,6 +42,10 @@ func (r *Replica) evaluatePrepare(b *batch, st mvcc.State, w *work, body *peerpb
 	l := r.locks.get(body.Txn)
 	if l == nil { // it died while the request waited
 		r.store.reply(w.req.ID, nil, peerpb.ErrLockLost)
+		return taken, nil
+	}
+	if len(body.Uses) > 0 && len(r.lacking(w, body.Uses)) > 0 {
+		r.store.reply(w.req.ID, nil, peerpb.ErrMarkMissing) // what is locked is given back
 		return taken, nil
 	}
 	return r.readFor(b, st, w, body, l)

@@ -262,6 +262,7 @@ func (r *Replica) refuse(b *batch, err error) {
 	for _, a := range b.answers {
 		r.store.reply(a.id, nil, err)
 	}
+	r.checkpointsDone(b.checkpoints, peerpb.ErrRefused)
 	for _, w := range b.goOn {
 		r.store.reply(w.req.ID, nil, err)
 	}

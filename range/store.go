@@ -123,6 +123,7 @@ type Store struct {
 	timed   []*Replica
 	touched []*Replica // whose Bound may have changed since Touched
 	sends   uint64     // the ID of the last of Output.Sends
+	handout uint64     // counts the calls of Output
 	// rows counts what was read, or deleted, key by key since the last Collect,
 	// deadPerRow dead keys as one row, and many bytes as several: who would add to
 	// it waits for the next turn of the driver when it is much.

@@ -317,6 +317,8 @@ func (s *txnScript) run(d *datadriven.TestData) string {
 	case "sync":
 		s.sync()
 		s.stalled = d.HasArg("once")
+	case "sync-one": // what was handed out first; the rest goes on waiting
+		s.syncOne()
 	case "restart":
 		s.eng = s.eng.Crash(func(int) int { return 0 })
 		s.sends, s.tokens, s.stalled = nil, nil, false

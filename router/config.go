@@ -27,6 +27,12 @@ type Config struct {
 	// revision may hold back closing; it doubles at each new attempt. 0: 50 ms
 	// and 1 s.
 	HoldMin, HoldMax time.Duration
+	// LeaseTTLMin is what a smaller TTL of a lease is raised to, in seconds. 0: 2,
+	// as etcd with its default election timeout.
+	LeaseTTLMin int64
+	// Random chooses ids of leases and names their grants. Nil: made of Store and
+	// StoreStart.
+	Random *rand.Rand
 	// TouchEvery is how often the ranges that hold a transaction's locks hear of
 	// it while it reads elsewhere; it is well below the age at which such locks
 	// die. 0: 500 ms.
@@ -48,6 +54,10 @@ func (c *Config) Validate() error {
 	setDefault(&c.RetryDelayMax, 200*time.Millisecond)
 	setDefault(&c.HoldMin, 50*time.Millisecond)
 	setDefault(&c.HoldMax, time.Second)
+	setDefault(&c.LeaseTTLMin, 2)
+	if c.Random == nil {
+		c.Random = rand.New(rand.NewPCG(uint64(c.Store), c.StoreStart))
+	}
 	setDefault(&c.TouchEvery, 500*time.Millisecond)
 	setDefault(&c.TxnRowsBytesMax, 256<<20)
 	setDefault(&c.TxnDeletesMax, 1<<14)

@@ -57,7 +57,8 @@ type txnOp struct {
 	phase    txnPhase
 	parts    []txnPart // in key order
 	prepared int       // how many of parts have their locks
-	open     int       // answers of this phase that are missing
+	txnLeases
+	open int // answers of this phase that are missing
 	// from is where the range that is being prepared reads on; touched is when
 	// those before it last heard that the transaction lives.
 	from    peerpb.Cursor
@@ -103,8 +104,9 @@ type (
 // newTxnOp makes the operation of a request that no single entry can carry.
 func newTxnOp(r *Router, req proto.Message) op {
 	return &txnOp{
-		req:      req,
-		accesses: mvcc.TxnFootprint(req),
+		req:       req,
+		accesses:  mvcc.TxnFootprint(req),
+		txnLeases: txnLeases{uses: mvcc.Leases(req)},
 		id: &txnpb.TxnID{
 			StoreId: uint64(r.cfg.Store), StoreStart: r.cfg.StoreStart, Number: r.nextTxnNumber(),
 		},
@@ -120,7 +122,7 @@ func (o *txnOp) start(r *Router) {
 	o.from, o.touched = peerpb.Cursor{}, r.now
 	o.known, o.compacted = 0, -1
 	o.rev, o.record, o.lost = 0, nil, nil
-	parts, err := divideAccesses(r.cache, o.accesses)
+	parts, err := o.divide(r)
 	if err != nil {
 		o.startOver(r, err)
 		return
@@ -162,9 +164,7 @@ func (o *txnOp) touch(r *Router) {
 
 func (o *txnOp) sendPrepare(r *Router, part int, from peerpb.Cursor) {
 	p := &o.parts[part]
-	q := &prepareRequest{body: peerpb.Prepare{
-		Txn: o.id, Accesses: p.accesses, Hold: o.hold(r), Puts: mvcc.Puts(o.req), Lock: p.lock, From: from,
-	}}
+	q := &prepareRequest{body: o.prepareBody(r, p, from)}
 	q.Range, q.Generation, q.Body = p.desc.ID(), p.desc.Generation, &q.body
 	r.sendRequest(o, part, &q.Request)
 }
@@ -179,7 +179,13 @@ func (o *txnOp) run(r *Router) error { return o.runAt(r, mvcc.OpenRevision) }
 
 // runAt is run at a revision, open or known.
 func (o *txnOp) runAt(r *Router, rev metapb.Revision) error {
-	env := mvcc.Env{Revision: rev, Known: o.known, Compacted: o.compacted, DeletesMax: r.cfg.TxnDeletesMax}
+	if o.revoke != nil {
+		o.runRevoke(rev)
+		return nil
+	}
+	env := mvcc.Env{
+		Revision: rev, Known: o.known, Compacted: o.compacted, Lease: o.lease, DeletesMax: r.cfg.TxnDeletesMax,
+	}
 	if !mvcc.IsOpen(rev) {
 		env.Known = rev - 1
 	}

@@ -17,7 +17,7 @@ func (o *txnOp) deal() {
 	muts, deletes := slices.Clone(o.result.Mutations), slices.Clone(o.result.Deletes)
 	slices.SortStableFunc(muts, func(a, b *txnpb.Mutation) int { return bytes.Compare(a.Key, b.Key) })
 	slices.SortFunc(deletes, func(a, b *txnpb.SpanDelete) int { return bytes.Compare(a.Start, b.Start) })
-	anchor := keys.User(firstChanged(muts, deletes))
+	anchor := o.anchorOf(muts, deletes)
 	o.record = &txnpb.Record{
 		Id: o.id, Status: txnpb.RecordStatus_COMMITTED, Revision: int64(o.rev),
 		IntentAddresses: append(make([][]byte, 0, len(o.parts)), anchor),
@@ -37,10 +37,11 @@ func (o *txnOp) deal() {
 			o.intent(p, anchor, deletes[0].Start).Deletes = deletes[:1:1]
 			deletes = deletes[1:]
 		}
+		slices.SortFunc(p.intents, func(a, b *cmdpb.AddressedIntent) int { return bytes.Compare(a.Address, b.Address) })
+		o.dealRevoke(p, anchor)
 		if len(p.intents) == 0 {
 			o.intent(p, anchor, p.accesses[0].Start)
 		}
-		slices.SortFunc(p.intents, func(a, b *cmdpb.AddressedIntent) int { return bytes.Compare(a.Address, b.Address) })
 		if first := p.intents[0].Address; !bytes.Equal(first, anchor) {
 			o.record.IntentAddresses = append(o.record.IntentAddresses, first)
 		}

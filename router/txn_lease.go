@@ -76,9 +76,9 @@ func (o *txnOp) usesIn(d *metapb.Descriptor) []peerpb.LeaseUse {
 	return out
 }
 
-// prepareBody asks a range for its locks.
-func (o *txnOp) prepareBody(r *Router, p *txnPart) peerpb.Prepare {
-	body := peerpb.Prepare{Txn: o.id, Accesses: p.accesses, Hold: o.hold(r)}
+// prepareBody asks a range for its locks, and for what it reads from a place on.
+func (o *txnOp) prepareBody(r *Router, p *txnPart, from peerpb.Cursor) peerpb.Prepare {
+	body := peerpb.Prepare{Txn: o.id, Accesses: p.accesses, Hold: o.hold(r), Lock: p.lock, From: from}
 	if o.revoke != nil {
 		body.Revoke = &peerpb.LeaseRevoke{ID: o.revoke.ID, Home: o.isHome(p), Expired: o.revoke.Expired}
 		return body
@@ -255,12 +255,12 @@ func (o *txnOp) removed(r *Router, err error) {
 }
 
 // anchorOf is the address of the record: the lease's, which is locked first, or
-// the first key that changes. REQUIRES: muts are in key order.
-func (o *txnOp) anchorOf(muts []*txnpb.Mutation) []byte {
+// the first key that changes. REQUIRES: muts and deletes are in key order.
+func (o *txnOp) anchorOf(muts []*txnpb.Mutation, deletes []*txnpb.SpanDelete) []byte {
 	if o.revoke != nil {
 		return keys.Lease(o.revoke.ID)
 	}
-	return keys.User(muts[0].Key)
+	return keys.User(firstChanged(muts, deletes))
 }
 
 // dealRevoke adds to the intents of a part what they do besides deleting keys.
@@ -270,13 +270,13 @@ func (o *txnOp) dealRevoke(p *txnPart, anchor []byte) {
 	}
 	switch {
 	case o.isHome(p):
-		o.intent(p, anchor, nil, nil)
+		o.intent(p, anchor, nil).DeletedRows = [][]byte{anchor}
 		last := len(p.intents) - 1
 		in := p.intents[last]
-		in.Address, in.Intent.DeletedRows = anchor, [][]byte{anchor}
+		in.Address = anchor
 		p.intents = slices.Insert(p.intents[:last:last], 0, in)
 	case len(p.intents) == 0:
-		o.intent(p, anchor, p.accesses[0].Start, nil)
+		o.intent(p, anchor, p.accesses[0].Start)
 	}
 	p.intents[0].Intent.Marks = []int64{o.revoke.ID}
 }

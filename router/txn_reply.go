@@ -73,7 +73,9 @@ func (o *txnOp) page(r *Router, p *peerpb.Prepared) {
 	part := &o.parts[o.prepared]
 	part.lock = p.Lock
 	o.known, o.compacted = max(o.known, p.Known), max(o.compacted, p.Compacted)
-	o.state.Add(part.accesses, p.Rows, p.Counts)
+	if p.Found == nil {
+		o.state.Add(part.accesses, p.Rows, p.Counts)
+	}
 	switch {
 	case o.state.Bytes() > r.cfg.TxnRowsBytesMax:
 		o.giveUp(r, ErrTooLarge)
@@ -84,6 +86,12 @@ func (o *txnOp) page(r *Router, p *peerpb.Prepared) {
 		o.from = peerpb.Cursor{}
 		o.prepared++
 	}
+	if p.Found != nil {
+		if err := o.foundIn(r, part, p.Found); err != nil {
+			o.startOver(r, err)
+			return
+		}
+	}
 	o.prepare(r)
 }
 
@@ -93,12 +101,11 @@ func (o *txnOp) page(r *Router, p *peerpb.Prepared) {
 func (o *txnOp) prepareFailed(r *Router, err error) {
 	var moved *peerpb.MovedError
 	unread := o.parts[o.prepared].lock == 0
-	if errors.As(err, &moved) && len(moved.Newer) > 0 && o.tries < triesAtOnceMax && !o.answered && unread {
-		o.tries++
+	if errors.As(err, &moved) && len(moved.Newer) > 0 {
 		r.Descriptors(moved.Newer)
 	}
 	if moved != nil && len(moved.Newer) > 0 && o.tries < triesAtOnceMax && !o.answered &&
-		len(o.parts[o.prepared].accesses) > 0 {
+		unread && len(o.parts[o.prepared].accesses) > 0 {
 		o.tries++
 		parts, divErr := divideAccesses(r.cache, o.parts[o.prepared].accesses)
 		if divErr == nil {

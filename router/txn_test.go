@@ -34,6 +34,12 @@ func showTxnBody(body peerpb.Body) string {
 			}
 			parts = append(parts, fmt.Sprintf("%s[%s,%s)", kind, a.Start, strings.ReplaceAll(string(a.End), "\x00", "+")))
 		}
+		if b.Revoke != nil {
+			return fmt.Sprintf("prepare %s revoke %d home=%v", showTxn(b.Txn), b.Revoke.ID, b.Revoke.Home)
+		}
+		if len(b.Uses) > 0 {
+			parts = append(parts, "uses "+showUses(b.Uses))
+		}
 		from := ""
 		if b.Lock != 0 {
 			from = fmt.Sprintf(" lock=%d from %d:%q", b.Lock, b.From.Access, b.From.Key)
@@ -48,6 +54,12 @@ func showTxnBody(body peerpb.Body) string {
 			}
 			for _, del := range in.Intent.Deletes {
 				part += fmt.Sprintf(" delete [%s,%s) %d from %d", del.Start, del.End, del.Count, del.Sub)
+			}
+			for _, row := range in.Intent.DeletedRows {
+				part += " deletes " + keys.FormatAddress(row)
+			}
+			if in.Intent.Marks != nil {
+				part += fmt.Sprintf(" marks %v", in.Intent.Marks)
 			}
 			parts = append(parts, part)
 		}

@@ -112,15 +112,11 @@ func (o *writeOp) reply(r *Router, _ int, body any, err error) {
 }
 
 func (o *writeOp) failed(r *Router, err error) {
-	if errors.Is(err, peerpb.ErrTooLarge) && !o.answered {
+	if (errors.Is(err, peerpb.ErrTooLarge) || errors.Is(err, peerpb.ErrNeedsTxn)) && !o.answered {
 		o.become(r)
 		return
 	}
 	if r.retry(o, err) {
-		return
-	}
-	if errors.Is(err, peerpb.ErrNeedsTxn) && !o.answered {
-		o.becomeTxn(r)
 		return
 	}
 	r.finish(o, nil, err)

@@ -248,8 +248,8 @@ func (c *Core) ringWindow(p *place, low Revision, prev bool) *window {
 		}
 		// More of one ring than fit in all is not needed; the window ends there.
 		if len(list) > most {
-			list = list[:most+1]
-			win.through = list[most].rev - 1
+			// Of one revision it may be, which then comes as a whole.
+			win.through = max(low, list[most].rev-1)
 			list = list[:upTo(list, win.through)]
 		}
 		ups = append(ups, list...)

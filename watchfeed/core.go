@@ -184,15 +184,6 @@ func (c *Core) Step(s *Step) {
 			c.lost(d.ID(), s.Current)
 		}
 	}
-	if len(s.Lost) > 0 {
-		// Steps that became one may have lost updates of a range before they cut it
-		// in two: then the new range lacks them as well.
-		for _, d := range s.Descriptors {
-			if f := c.byRange[d.ID()]; f != nil {
-				c.lost(f, s.Current)
-			}
-		}
-	}
 	if c.current == 0 && s.Current > 0 {
 		// What was applied while the store started is not all here.
 		for _, f := range c.feeds {

@@ -4,6 +4,8 @@ import (
 	"math/bits"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/flotilladb/flotilla/proto/txnpb"
 )
 
 // Event is one change of one key. It is made once and shared by all watchers;
@@ -15,9 +17,23 @@ type Event struct {
 	// PrevKV is the key before the event, if it was there and is not compacted.
 	// Only who asked for it may look: it is read when somebody does.
 	PrevKV    *mvccpb.KeyValue
-	Sub       uint32 // the place in its revision
-	Tombstone bool   // the key was deleted
+	update    *update // whose ring pays for PrevKV; may be nil
+	Sub       uint32  // the place in its revision
+	Tombstone bool    // the key was deleted
+	// prevRead says that PrevKV is what it will ever be.
+	prevRead bool
 }
+
+func (ev *Event) set(rev Revision, m *txnpb.Mutation) {
+	ev.Revision, ev.Sub, ev.Tombstone = int64(rev), m.Sub, m.Tombstone
+	ev.Key, ev.Value = m.Key, m.Value
+	ev.CreateRevision, ev.Version, ev.Lease = m.CreateRevision, m.Version, m.Lease
+}
+
+// eventOverhead is what an event costs in memory besides its bytes.
+const eventOverhead = 160
+
+func (ev *Event) bytes() int { return len(ev.Key) + len(ev.Value) + eventOverhead }
 
 // An event on the wire is mvccpb.Event. Encoding it costs little more than
 // copying an encoded form would, so none is kept.

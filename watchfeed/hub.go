@@ -131,6 +131,29 @@ func (h *Hub) Feed(s Step) {
 	}
 }
 
+// turnHere takes the hub's turn on the goroutine of whoever fed it a small step,
+// if the hub rests and has few watches: a hand-over costs more than the turn. It
+// reports whether nothing is left for the hub's goroutine.
+func (h *Hub) turnHere() bool {
+	if !h.turn.TryLock() {
+		return false
+	}
+	defer h.turn.Unlock()
+	if h.core.stats.Watches > fewWatches {
+		return false
+	}
+	h.receive()
+	h.flush()
+	return !h.core.HasWork()
+}
+
+// Who feeds the hub takes its turn for a step of smallBytes at most, with at most
+// fewWatches to look after.
+const (
+	smallBytes = 16 << 10
+	fewWatches = 256
+)
+
 // bytes is about what a step takes in memory.
 func (s *Step) bytes() int {
 	const perStep, perDescriptor, perBound, perRange = 160, 160, 16, 32

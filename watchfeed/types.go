@@ -1,5 +1,45 @@
 package watchfeed
 
+import (
+	"github.com/flotilladb/flotilla/proto/cmdpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// Revision is the logical time of a write.
+type Revision = metapb.Revision
+
+// NoBound is the bound of a range on which nothing is under way.
+const NoBound Revision = 1<<63 - 1
+
+// RangeUpdates are changes that a range has applied, in order of application.
+type RangeUpdates struct {
+	Range   metapb.RangeID
+	Updates []*cmdpb.Update
+}
+
+// RangeBound says that no write below Bound can still appear on a range, but for
+// writes whose revision is not yet given out: those are above Current.
+type RangeBound struct {
+	Range metapb.RangeID
+	Bound Revision
+}
+
+// Step is what one step of the store made readable.
+type Step struct {
+	// Applied is in order of application. Whoever gives it leaves it alone.
+	Applied []RangeUpdates
+	// Lost are ranges of which updates at or below Current are not in Applied.
+	Lost []metapb.RangeID
+	// Descriptors are of ranges that changed or are new. They take effect after
+	// Applied.
+	Descriptors []*metapb.Descriptor
+	// Bounds are those that may have changed.
+	Bounds []RangeBound
+	// Current is the revision at which a read that begins now reads, 0 before the
+	// store serves. Compacted is the compacted revision, or negative.
+	Current, Compacted Revision
+}
+
 // CreateRequest asks for a watch.
 type CreateRequest struct {
 	// ID is unique in the stream.

@@ -23,6 +23,7 @@ import (
 	"github.com/flotilladb/flotilla/internal/etcdapi"
 	"github.com/flotilladb/flotilla/internal/node"
 	"github.com/flotilladb/flotilla/internal/stop"
+	"github.com/flotilladb/flotilla/watchfeed"
 )
 
 // stopTimeout is how long an orderly stop may take before calls under way are
@@ -79,7 +80,8 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 	n, err := node.Open(ctx, node.Config{
 		Name: cfg.Name, Dir: cfg.DataDir, ClusterToken: cfg.InitialClusterToken,
 		ClientURLs: texts(cfg.AdvertiseClientURLs), PeerURLs: texts(cfg.InitialAdvertisePeerURLs),
-		CacheBytes: cfg.CacheBytes, QuotaBytes: cfg.QuotaBackendBytes,
+		WatchProgressInterval: cfg.WatchProgressNotifyInterval,
+		CacheBytes:            cfg.CacheBytes, QuotaBytes: cfg.QuotaBackendBytes,
 		Logger: logger, Registerer: registry,
 		Fatal: func(err error) {
 			// Nothing is tried any more, as after a power cut: no other write or
@@ -148,6 +150,8 @@ func apiConfig(cfg *config.Config, n *node.Node) etcdapi.Config {
 	c.KeepaliveMinTime = cfg.GRPCKeepaliveMinTime
 	c.KeepaliveInterval = cfg.GRPCKeepaliveInterval
 	c.KeepaliveTimeout = cfg.GRPCKeepaliveTimeout
+	c.OpenWatches = func(sc watchfeed.StreamConfig) (etcdapi.WatchStream, error) { return n.Watches().Open(sc) }
+	c.Leases = n.Leases()
 	c.Pprof, c.Gateway = cfg.EnablePprof, cfg.EnableGateway
 	return c
 }

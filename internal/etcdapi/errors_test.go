@@ -78,6 +78,9 @@ func TestErrorTableIsComplete(t *testing.T) {
 		"peerpb.ErrLeaseNotFound", // mvcc's
 		"mvcc.ErrUnknownRequest",  // we only pass requests of the KV service
 		"router.ErrBadRequest",    // the same
+		// Other names of peerpb.ErrLeaseNotFound:
+		"mvcc.ErrLeaseNotFound", "lease.ErrNotFound",
+		"lease.ErrCheckpointed", // tried again by the node
 		// Met when the node starts:
 		"engine.ErrLocked", "engine.ErrNewerFormat",
 		"engine.ErrNotFound", // an answer, to whoever reads the engine

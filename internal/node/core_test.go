@@ -22,12 +22,12 @@ type coreRun struct {
 	applied int // changes
 }
 
-func newCoreRun(t *testing.T, cfg CoreConfig) *coreRun {
+func newCoreRun(t testing.TB, cfg CoreConfig) *coreRun {
 	return newCoreRunOn(t, cfg, func(r engine.Reader) engine.Reader { return r })
 }
 
 // newCoreRunOn has the core read through what wrap makes of the engine.
-func newCoreRunOn(t *testing.T, cfg CoreConfig, wrap func(engine.Reader) engine.Reader) *coreRun {
+func newCoreRunOn(t testing.TB, cfg CoreConfig, wrap func(engine.Reader) engine.Reader) *coreRun {
 	eng := engine.NewMem()
 	eng.DriveSyncs()
 	ident, err := Identify(eng, "test")

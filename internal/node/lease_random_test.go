@@ -332,7 +332,7 @@ func (w *leaseWorld) checkEnds() {
 	if w.unknown {
 		return
 	}
-	win, err := mvcc.History(w.eng, mvcc.HistoryOptions{To: mvcc.Latest-1, BytesMax: 1<<30})
+	win, err := mvcc.History(w.eng, mvcc.HistoryOptions{To: mvcc.Latest - 1, BytesMax: 1 << 30})
 	if err != nil {
 		w.t.Fatal(err)
 	}

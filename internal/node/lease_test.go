@@ -60,7 +60,7 @@ func (r *coreRun) live() map[string]mvcc.Row {
 
 // tombstones returns the revisions of all deletions.
 func (r *coreRun) tombstones() map[metapb.Revision]int {
-	win, err := mvcc.History(r.eng, mvcc.HistoryOptions{To: mvcc.Latest-1, BytesMax: 1<<30})
+	win, err := mvcc.History(r.eng, mvcc.HistoryOptions{To: mvcc.Latest - 1, BytesMax: 1 << 30})
 	if err != nil {
 		r.t.Fatal(err)
 	}

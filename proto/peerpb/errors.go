@@ -31,6 +31,16 @@ var (
 	ErrRevisionRefused = errors.New("range: closed above the transaction's revision")
 	// ErrDiskFull: the store takes no writes that need space.
 	ErrDiskFull = errors.New("range: the store's disk is full")
+	// ErrLeaseNotFound: a request names a lease that does not exist. Package mvcc
+	// and package lease, which cannot see each other, both call it theirs.
+	ErrLeaseNotFound = errors.New("lease: requested lease not found")
+	// ErrLeaseNotDue: a lease was to be revoked only if it had expired.
+	ErrLeaseNotDue = errors.New("lease: not expired")
+	// ErrNeedsTxn: the request takes a cross-range transaction.
+	ErrNeedsTxn = errors.New("range: the request takes a transaction")
+	// ErrMarkMissing: a transaction may not attach keys to a lease here yet; it
+	// starts over.
+	ErrMarkMissing = errors.New("range: no mark of the lease")
 	// ErrTooLarge: the request changes too much for one entry of the log. It is
 	// to be run as a transaction, also inside one range.
 	ErrTooLarge = errors.New("range: the request changes too much for one entry")

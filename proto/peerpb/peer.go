@@ -86,6 +86,11 @@ type Prepare struct {
 	// Puts says that the transaction may need space. A store that has none refuses
 	// it here, before its revision is asked for.
 	Puts bool
+	// Uses are what the transaction may attach to leases in the range. If a mark
+	// for one is missing the answer is ErrMarkMissing.
+	Uses []LeaseUse
+	// Revoke, if set, is what the transaction is; then Accesses only say where.
+	Revoke *LeaseRevoke
 	// Lock, if not 0, names the hold that an earlier prepare took for the same
 	// accesses; this one reads on From there, and shows that the coordinator lives.
 	Lock uint64

@@ -274,7 +274,13 @@ type Intent struct {
 	// deletes are of spans of user keys in the range, in key order. The lock keeps
 	// others off the spans, so that what is live there stays the same until the
 	// transaction's end makes tombstones of it, some keys at a time.
-	Deletes       []*SpanDelete `protobuf:"bytes,5,rep,name=deletes,proto3" json:"deletes,omitempty"`
+	Deletes []*SpanDelete `protobuf:"bytes,5,rep,name=deletes,proto3" json:"deletes,omitempty"`
+	// deleted_rows are addresses of rows without versions that go when the
+	// transaction commits: the record of a lease that is revoked.
+	DeletedRows [][]byte `protobuf:"bytes,6,rep,name=deleted_rows,json=deletedRows,proto3" json:"deleted_rows,omitempty"`
+	// marks are the leases whose marks on the range the transaction holds: it
+	// revokes them.
+	Marks         []int64 `protobuf:"varint,7,rep,packed,name=marks,proto3" json:"marks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -340,6 +346,20 @@ func (x *Intent) GetMutations() []*Mutation {
 func (x *Intent) GetDeletes() []*SpanDelete {
 	if x != nil {
 		return x.Deletes
+	}
+	return nil
+}
+
+func (x *Intent) GetDeletedRows() [][]byte {
+	if x != nil {
+		return x.DeletedRows
+	}
+	return nil
+}
+
+func (x *Intent) GetMarks() []int64 {
+	if x != nil {
+		return x.Marks
 	}
 	return nil
 }
@@ -509,13 +529,15 @@ const file_flotilla_proto_txnpb_txn_proto_rawDesc = "" +
 	"\vstore_start\x18\x02 \x01(\x04R\n" +
 	"storeStart\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\x04R\x06number\x12\x18\n" +
-	"\aattempt\x18\x04 \x01(\x04R\aattempt\"\xd1\x01\n" +
+	"\aattempt\x18\x04 \x01(\x04R\aattempt\"\x8a\x02\n" +
 	"\x06Intent\x12%\n" +
 	"\x02id\x18\x01 \x01(\v2\x15.flotilla.txnpb.TxnIDR\x02id\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06anchor\x18\x03 \x01(\fR\x06anchor\x126\n" +
 	"\tmutations\x18\x04 \x03(\v2\x18.flotilla.txnpb.MutationR\tmutations\x124\n" +
-	"\adeletes\x18\x05 \x03(\v2\x1a.flotilla.txnpb.SpanDeleteR\adeletes\"\\\n" +
+	"\adeletes\x18\x05 \x03(\v2\x1a.flotilla.txnpb.SpanDeleteR\adeletes\x12!\n" +
+	"\fdeleted_rows\x18\x06 \x03(\fR\vdeletedRows\x12\x14\n" +
+	"\x05marks\x18\a \x03(\x03R\x05marks\"\\\n" +
 	"\n" +
 	"SpanDelete\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\fR\x05start\x12\x10\n" +
