@@ -17,6 +17,9 @@
 // From its deadline on a lease is never renewed again, whether a revoke is under
 // way or not: two clients must not see it dead and alive in turn.
 //
+// Deadlines lie in cells that the goroutines of clients' streams share with the
+// expirer (Renewals): a renewal that has nothing to decide asks nobody.
+//
 // A checkpoint writes what remained of a long lease into its record, so that the
 // next leader does not begin anew. It is what a renewal would make wrong: a
 // leader that believed it would let the lease die early. So while a record may

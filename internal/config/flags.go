@@ -56,7 +56,7 @@ func AddFlags(fs *pflag.FlagSet) *Flags {
 	fs.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", "json", "json or console")
 	fs.Int64Var(&c.CacheBytes, "cache-bytes", 128<<20, "bytes of the engine's blocks to keep in memory")
-	fs.IntVar(&c.GCPercent, "gc-percent", 100, "growth of the heap between collections, in percent (GOGC, if set, counts)")
+	fs.IntVar(&c.GCPercent, "gc-percent", 100, "growth of the heap between collections, in percent; where more than 128 MiB is live it is less (GOGC, if set, counts)")
 	fs.Int64Var(&c.MemoryLimitBytes, "memory-limit-bytes", 0, "collect garbage more eagerly above so much memory; 0 is never (GOMEMLIMIT, if set, counts)")
 	for _, s := range ignoredFlags() {
 		addHidden(fs, s.name, s.byDefault)

@@ -16,6 +16,9 @@
 // at tens of thousands of requests a second this package is most of what the
 // server does. What goes to watches is written by hand as well (watch_encode.go).
 //
+// A connection that does nothing but renew leases, thousands a second, is read in
+// batches (pace.go).
+//
 // Watches come from the node's hub, which keeps all there is to know of them. Here
 // a watch is one bit: that its id is in use (watch_ids.go). A client that does not
 // read stops the reading of its requests, so that what waits for it is bounded.

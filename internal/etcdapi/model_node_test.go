@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -28,6 +29,8 @@ type modelNode struct {
 	leased  map[string]int64 // lease by key
 	nextID  int64
 	streams []*modelStream
+	// renewedAt is the time of a renewal that said when it had arrived.
+	renewedAt atomic.Int64
 }
 
 func newModelNode(t testing.TB) *modelNode {
@@ -161,7 +164,10 @@ func (n *modelNode) LeaseRevoke(_ context.Context, r *pb.LeaseRevokeRequest) (*p
 	return &pb.LeaseRevokeResponse{}, err
 }
 
-func (n *modelNode) LeaseRenew(_ context.Context, id int64, _ clock.Time) (int64, error) {
+func (n *modelNode) LeaseRenew(_ context.Context, id int64, at clock.Time) (int64, error) {
+	if at != 0 {
+		n.renewedAt.Store(int64(at))
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	ttl, ok := n.leases[id]

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand"
+	"slices"
 	"testing"
 	"time"
 
@@ -33,7 +34,11 @@ type leaseWorld struct {
 	deleted map[metapb.Revision]bool             // revisions of client's deletions
 	unknown bool                                 // a deletion's outcome is not known
 	splits  int
-	acked   int // puts with a lease
+	// published is what renewals go through since the last crash, direct how many
+	// did.
+	published []*lease.Renewals
+	direct    int
+	acked     int // puts with a lease
 }
 
 // leaseLife is what clients know of a lease. An id is granted once.
@@ -169,7 +174,7 @@ func (w *leaseWorld) renew() {
 	l, at := w.leases[id], w.now
 	dead := l.ended
 	known := l.granted && !l.mayBeGone(w.now)
-	w.issue(&router.RenewRequest{ID: id}, func(_ any, err error) {
+	done := func(_ any, err error) {
 		switch {
 		case err == nil && dead:
 			w.t.Errorf("seed %d: lease %d was renewed after its end", w.seed, id)
@@ -178,7 +183,29 @@ func (w *leaseWorld) renew() {
 		case errors.Is(err, lease.ErrNotFound) && known && !l.mayBeGone(w.now):
 			w.t.Errorf("seed %d: lease %d was not found for renewal, and lives", w.seed, id)
 		}
-	})
+	}
+	if w.rng.Intn(2) == 0 && w.renewDirectly(id) {
+		done(nil, nil)
+		return
+	}
+	w.issue(&router.RenewRequest{ID: id}, done)
+}
+
+// renewDirectly renews a lease as the handlers of streams do, through what ranges
+// published, or one of them some time ago.
+func (w *leaseWorld) renewDirectly(id int64) bool {
+	for _, rangeID := range w.core.Store().IDs() {
+		if r := w.core.Store().Replica(rangeID).Renewals(); r != nil && !slices.Contains(w.published, r) {
+			w.published = append(w.published, r)
+		}
+	}
+	for _, r := range w.published {
+		if _, ok := r.Renew(lease.ID(id), w.now, func() clock.Time { return w.now }); ok {
+			w.direct++
+			return true
+		}
+	}
+	return false
 }
 
 func (w *leaseWorld) split() {
@@ -245,6 +272,7 @@ func (w *leaseWorld) unfinished() bool {
 
 func (w *leaseWorld) crash() {
 	w.coreRun.crash(func(n int) int { return w.rng.Intn(n + 1) })
+	w.published = nil
 	for id, done := range w.open {
 		done(nil, router.ErrTimeout)
 		delete(w.open, id)
@@ -358,7 +386,7 @@ func (w *leaseWorld) checkEnds() {
 var leaseSeeds = flag.Int64("lease-seeds", 60, "how many worlds of leases")
 
 func TestRandomLeases(t *testing.T) {
-	acked := 0
+	acked, direct := 0, 0
 	for seed := range *leaseSeeds {
 		w := &leaseWorld{
 			coreRun: newCoreRun(t, CoreConfig{}), rng: rand.New(rand.NewSource(seed)), seed: seed,
@@ -377,11 +405,12 @@ func TestRandomLeases(t *testing.T) {
 			w.check()
 		}
 		acked += w.acked
+		direct += w.direct
 		if t.Failed() {
 			return
 		}
 	}
-	if *leaseSeeds >= 60 && acked < 1000 {
-		t.Errorf("only %d puts with a lease", acked)
+	if *leaseSeeds >= 60 && (acked < 1000 || direct < 300) {
+		t.Errorf("only %d puts with a lease, %d renewals beside the core", acked, direct)
 	}
 }
