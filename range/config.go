@@ -68,8 +68,8 @@ type Config struct {
 	// IntentAgeMax is how old an intent of a living coordinator may grow before
 	// its range asks the anchor. Default 1 s.
 	IntentAgeMax time.Duration
-	// MarksMax bounds the leases that one range may attach keys to without asking.
-	// Default 65,536.
+	// MarksMax bounds the leases that one range may attach keys to without asking,
+	// but for those of the last second. Default 65,536.
 	MarksMax int
 	// Expirer bounds what a range asks for when leases expire. The zero value is
 	// lease.DefaultExpirerConfig.

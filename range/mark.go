@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"time"
 
+	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/lease"
 	"github.com/flotilladb/flotilla/mvcc"
@@ -20,14 +22,26 @@ import (
 type mark struct {
 	number uint64  // of the grant
 	spans  spanSet // user keys; all are in the record
+	since  clock.Time
 }
+
+// markAgeMin is how long a mark stays though there are too many. Were it to go
+// before who asked for it had its turn, requests could take the marks from each
+// other for ever.
+const markAgeMin = time.Second
 
 // marks are the marks of a leader. To lose one does no harm: it is asked for
 // again.
 type marks struct {
 	byID  map[int64]*mark
-	order []int64 // oldest first; some may be gone
+	order []markPlace // oldest first; some may be gone
 	max   int
+}
+
+// markPlace is a mark in the order in which they go.
+type markPlace struct {
+	id    int64
+	since clock.Time
 }
 
 // allows reports whether a key may be attached to a lease.
@@ -36,26 +50,26 @@ func (m *marks) allows(id int64, key []byte) bool {
 	return mk != nil && mk.spans.contains(key)
 }
 
-// add takes a mark, or adds spans to it. When there are too many the oldest goes.
-func (m *marks) add(id int64, number uint64, spans []metapb.Span) {
+// add takes a mark, or adds spans to it. When there are too many the oldest go.
+func (m *marks) add(now clock.Time, id int64, number uint64, spans []metapb.Span) {
 	mk := m.byID[id]
 	if mk == nil || mk.number != number {
 		if m.byID == nil {
 			m.byID = make(map[int64]*mark)
 		}
-		if mk == nil {
-			m.order = append(m.order, id)
-		}
-		mk = &mark{number: number}
+		mk = &mark{number: number, since: now}
 		m.byID[id] = mk
+		m.order = append(m.order, markPlace{id, now})
 	}
 	for _, s := range spans {
 		if start, end, ok := keys.UserBounds(s); ok {
 			mk.spans.add(metapb.Span{Start: start, End: end})
 		}
 	}
-	for len(m.order) > m.max {
-		delete(m.byID, m.order[0])
+	for len(m.order) > m.max && now.Sub(m.order[0].since) >= markAgeMin {
+		if oldest := m.order[0]; m.byID[oldest.id] != nil && m.byID[oldest.id].since == oldest.since {
+			delete(m.byID, oldest.id)
+		}
 		m.order = m.order[1:]
 	}
 }
@@ -142,7 +156,10 @@ func (r *Replica) registerHere(b *batch, uses []peerpb.LeaseUse) bool {
 		if noteSpans(&rec, []metapb.Span{keys.UserKeySpan(u.Key)}, user) {
 			r.writeRecord(b, rec)
 		}
-		r.marks.add(u.Lease, rec.Number, spansIn(&rec, user))
+		r.marks.add(r.store.now, u.Lease, rec.Number, spansIn(&rec, user))
+		if !r.marks.allows(u.Lease, u.Key) {
+			return false
+		}
 	}
 	return true
 }
@@ -197,7 +214,7 @@ func (r *Replica) registered(reg *registration, rep peerpb.Reply) {
 	absent := errors.Is(rep.Err, peerpb.ErrLeaseNotFound)
 	// Who waits is let on in any case. If the answer does not count they ask again.
 	if body != nil && rep.Err == nil && !reg.spoiled && !r.locks.ending(reg.id, false) {
-		r.marks.add(reg.id, body.Number, body.Spans)
+		r.marks.add(r.store.now, reg.id, body.Number, body.Spans)
 	}
 	for _, wait := range reg.waiting {
 		w := wait.work

@@ -140,7 +140,7 @@ func drawWatches(c *Config, rng *rand.Rand) {
 func drawLeases(c *Config, rng *rand.Rand) {
 	c.Traffic.LeasePercent = pick(rng, 5, 20, 50)
 	c.Traffic.LeaseTTLLow, c.Traffic.LeaseTTLHigh = 1, pick[int64](rng, 1, 3, 5)
-	c.Ranges.MarksMax = pick(rng, 16, 1<<16) // one request must find room for all its leases
+	c.Ranges.MarksMax = pick(rng, 1, 16, 1<<16)
 	c.Ranges.Expirer = lease.DefaultExpirerConfig()
 	e := &c.Ranges.Expirer
 	e.RevokesInFlightMax = pick(rng, 1, 3, 64)
