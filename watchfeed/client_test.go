@@ -28,6 +28,8 @@ type watched struct {
 	next    Revision // everything wanted below it was shown
 	doomed  bool     // it began below what was compacted
 	at      int64    // what it is known to have reached, events apart
+	// compacted is what was compacted when it began.
+	compacted Revision
 }
 
 func (w *world) open(cfg StreamConfig) *client {
@@ -43,7 +45,8 @@ func (w *world) open(cfg StreamConfig) *client {
 func (c *client) create(req CreateRequest) {
 	req.ID = c.nextID
 	c.nextID++
-	c.watches[req.ID] = &watched{req: req, doomed: req.Start != 0 && Revision(req.Start) < c.w.core.compacted}
+	compacted := c.w.core.compacted
+	c.watches[req.ID] = &watched{req: req, doomed: req.Start != 0 && Revision(req.Start) < compacted, compacted: compacted}
 	c.w.core.Create(c.id, &req, c.w.current)
 }
 
@@ -184,7 +187,7 @@ func (c *client) same(v *watched, ev *Event, f *fact) bool {
 				want.PrevKv.ModRevision = int64(old.rev)
 			}
 		}
-		if wire.PrevKv == nil && f.rev-1 < c.w.removal {
+		if f.rev-1 < v.compacted || wire.PrevKv == nil && f.rev-1 < c.w.removal {
 			want.PrevKv = nil
 		}
 	}

@@ -2,6 +2,7 @@ package watchfeed
 
 import (
 	"container/heap"
+	"slices"
 
 	"github.com/flotilladb/flotilla/internal/invariant"
 )
@@ -224,6 +225,9 @@ func (c *Core) touchStream(s *stream) {
 
 // sendEvents queues events for a watcher.
 func (c *Core) sendEvents(w *watcher, events []*Event) {
+	if w.has(wantsPrev) && Revision(events[0].Revision) <= c.compacted {
+		events = hideCompacted(events, c.compacted)
+	}
 	s := w.stream
 	for _, ev := range events {
 		s.queuedBytes += ev.bytes()
@@ -235,6 +239,20 @@ func (c *Core) sendEvents(w *watcher, events []*Event) {
 		Kind: Events, ID: w.id, Revision: events[len(events)-1].Revision, Events: events,
 		PrevKV: w.has(wantsPrev), Fragment: w.has(fragment),
 	})
+}
+
+// hideCompacted returns the events without those pairs before that are compacted.
+// They may be known still: read for another watch, or not removed yet.
+func hideCompacted(events []*Event, compacted Revision) []*Event {
+	events = slices.Clone(events) // which others share, as they do each event
+	for i, ev := range events {
+		if ev.PrevKV != nil && Revision(ev.Revision) <= compacted {
+			bare := *ev
+			bare.PrevKV = nil
+			events[i] = &bare
+		}
+	}
+	return events
 }
 
 // Drained says how much a stream's client has not taken of what Ready handed
