@@ -79,9 +79,12 @@ func (r *WatchRecord) known() int64 {
 
 // wanted are the events that the watch must see up to a revision. Of a key that
 // one revision changed more than once, a compaction at that revision leaves the
-// last change only: if the others did not come, they need not have.
+// last change only, whether the watch asked for changes of that kind or not: if
+// the others did not come, they need not have.
 func (r *WatchRecord) wanted(s *State, upTo int64) []*mvccpb.Event {
-	all := s.WatchEvents(r.Watch, r.Watch.Start, upTo)
+	unfiltered := r.Watch
+	unfiltered.NoPut, unfiltered.NoDelete = false, false
+	all := s.WatchEvents(unfiltered, r.Watch.Start, upTo)
 	compacted := int64(0)
 	for i := range r.Responses {
 		compacted = max(compacted, r.Responses[i].Compacted)
@@ -89,6 +92,9 @@ func (r *WatchRecord) wanted(s *State, upTo int64) []*mvccpb.Event {
 	var came map[eventName]int
 	kept := all[:0:0]
 	for i, e := range all {
+		if !r.Watch.Wants(e.Type, e.Kv.Key) {
+			continue
+		}
 		if e.Kv.ModRevision <= compacted && changedAgain(all[i:]) {
 			if came == nil {
 				came = make(map[eventName]int)

@@ -165,6 +165,15 @@ func TestWatchChecksLetPass(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := Watch{Key: []byte{0}, End: []byte{0}, Start: 3, PrevKV: true}
+	puts := all
+	puts.NoDelete = true
+	// Nor was it the last of those that it asked for.
+	r := record(s, puts)
+	r.Responses = r.Responses[:len(r.Responses)-2]
+	r.Responses = append(r.Responses, WatchResponse{Bookmark: 6, Compacted: 6})
+	if err := CheckWatch(s, r); err != nil {
+		t.Errorf("compacted within a revision, of which only puts are wanted: %v", err)
+	}
 	for name, change := range map[string]func(r *WatchRecord){
 		"compacted": func(r *WatchRecord) {
 			r.Responses[2].Events[0].PrevKv, r.Responses[2].Compacted = nil, 5
