@@ -215,33 +215,42 @@ func (h *Hub) run(ctx context.Context) {
 	defer h.end()
 	ticker := time.NewTicker(tickInterval)
 	defer ticker.Stop()
-	for tick := true; ; {
-		h.takeTurn(tick)
-		tick = false
+	h.locked(func() { h.core.Tick(clock.Now()) })
+	for {
+		h.takeTurn(ticker.C)
 		select {
 		case <-ctx.Done():
 			return
 		case <-h.wakeup:
 		case <-ticker.C:
-			tick = true
+			h.locked(func() { h.core.Tick(clock.Now()) })
 		}
 	}
 }
 
 // takeTurn drives the core until there is nothing to do.
-func (h *Hub) takeTurn(tick bool) {
+func (h *Hub) takeTurn(ticks <-chan time.Time) {
 	h.turn.Lock()
 	defer h.turn.Unlock()
-	if tick {
-		h.core.Tick(clock.Now())
-	}
 	for {
 		h.receive()
 		h.flush()
 		if !h.core.HasWork() {
 			return
 		}
+		select {
+		case <-ticks: // there may be no end of work
+			h.core.Tick(clock.Now())
+		default:
+		}
 	}
+}
+
+// locked runs f while nobody takes a turn.
+func (h *Hub) locked(f func()) {
+	h.turn.Lock()
+	defer h.turn.Unlock()
+	f()
 }
 
 // receive hands what came in to the core: what the store did first, so that a
