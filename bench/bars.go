@@ -24,6 +24,8 @@ func watchBars() []bar {
 		{workload: "watchtoollat", system: "flotilla", figure: "p99 ms", limit: 1, ofEtcd: true},
 		{workload: "watchtool", system: "flotilla", figure: "ops/s", least: true, limit: 1.3, ofEtcd: true},
 		{workload: "watchfan", system: "flotilla", figure: "CPU us/op", limit: 0.6, ofEtcd: true},
+		{workload: "watchfan", system: "flotilla", figure: "watch_fell_behind", limit: 0},
+		{workload: "watchfan", system: "flotilla", figure: "watch_scans", limit: 0},
 		{workload: "watchidle", system: "flotilla", figure: "server_rss_growth_mb", limit: 300},
 		{workload: "watchprogress", system: "flotilla64", figure: "p99 ms", limit: 10},
 		{workload: "watchprogress", system: "flotilla64", figure: "unanswered", limit: 0},

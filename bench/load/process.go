@@ -3,6 +3,8 @@ package load
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -47,6 +49,16 @@ func RSS(pid int) (int64, error) {
 type usage struct {
 	cpu time.Duration
 	rss int64
+	// counters are those of serverCounters that the server has.
+	counters map[string]float64
+}
+
+// serverCounters are the counters of a server that a report shows, by their names
+// there: watches that were too slow to be given an event as it came, and reads
+// for watches that catch up.
+var serverCounters = map[string]string{
+	"flotilla_watch_fell_behind_total": "watch_fell_behind",
+	"flotilla_watch_scans_total":       "watch_scans",
 }
 
 func (t *Target) usage() (u usage, err error) {
@@ -56,7 +68,33 @@ func (t *Target) usage() (u usage, err error) {
 	if u.cpu, err = CPU(t.PID); err == nil {
 		u.rss, err = RSS(t.PID)
 	}
+	u.counters = t.counters()
 	return u, err
+}
+
+// counters asks the first endpoint for serverCounters. A server that has none, or
+// shows no metrics there, has none of them in the report.
+func (t *Target) counters() map[string]float64 {
+	client := http.Client{Timeout: 5 * time.Second}
+	resp, err := client.Get("http://" + t.Endpoints[0] + "/metrics")
+	if err != nil {
+		return nil
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil
+	}
+	found := make(map[string]float64)
+	for line := range strings.Lines(string(raw)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if short := serverCounters[name]; short != "" {
+			if v, err := strconv.ParseFloat(value, 64); err == nil {
+				found[short] = v
+			}
+		}
+	}
+	return found
 }
 
 // usageSince adds what the server used since a moment, per operation and per
@@ -68,6 +106,9 @@ func (r *Report) usageSince(t *Target, before usage, ops, held int64, op, thing 
 	after, err := t.usage()
 	if err != nil {
 		return err
+	}
+	for name, v := range after.counters {
+		r.set(name, v-before.counters[name])
 	}
 	r.set("server_cpu_s", (after.cpu - before.cpu).Seconds())
 	if ops > 0 {

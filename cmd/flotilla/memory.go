@@ -22,11 +22,10 @@ const heapFloorBytes = 16 << 20
 // before the next, but for gcPercentMin of what is live: below that the collector
 // would have most of the processor.
 const (
-	heapRoomBytes   = 128 << 20
-	gcPercentMin    = 25
-	gcPercentStep   = 5
-	heapRoomEvery   = 250 * time.Millisecond
-	liveBytesMetric = "/gc/heap/live:bytes"
+	heapRoomBytes = 128 << 20
+	gcPercentMin  = 25
+	gcPercentStep = 5
+	heapRoomEvery = 250 * time.Millisecond
 )
 
 // tuneMemory sets how eagerly garbage is collected, unless Go's own variables
@@ -52,25 +51,79 @@ func gcPercent(want int, live uint64) int {
 	return min(want, max(gcPercentMin, int(heapRoomBytes*100/live)))
 }
 
-// governHeap keeps the room that the heap has until ctx ends.
+// A heap that nothing was allocated on for a while, but for quietBytes, and of
+// which at least idleBytes lie idle, gives them back: after a burst of leases or
+// watches Go would keep them for the next.
+const (
+	quietTime  = 5 * time.Second
+	quietBytes = 8 << 20
+	idleBytes  = 48 << 20
+)
+
+// heapGovernor is what governHeap decides. It is told of the heap regularly.
+type heapGovernor struct {
+	want, percent int
+	// since is when allocated was noted; not much was allocated since.
+	since     time.Time
+	allocated uint64
+}
+
+// heapState is the heap at a moment, in bytes.
+type heapState struct {
+	allocated uint64 // ever
+	live      uint64 // after the last collection
+	objects   uint64 // live or not yet collected
+	free      uint64 // neither used nor given back
+}
+
+// next says whether to set the percentage, and whether to give memory back.
+func (g *heapGovernor) next(now time.Time, h heapState) (set, giveBack bool) {
+	// Each change stops the world for a moment.
+	next := gcPercent(g.want, h.live)
+	if next != g.percent && (next == g.want || max(next-g.percent, g.percent-next) >= gcPercentStep) {
+		g.percent, set = next, true
+	}
+	switch {
+	case g.since.IsZero(), h.allocated-g.allocated > quietBytes:
+		g.since, g.allocated = now, h.allocated
+	case now.Sub(g.since) >= quietTime:
+		g.since, g.allocated = now, h.allocated
+		giveBack = h.free+h.objects >= h.live+idleBytes
+	}
+	return set, giveBack
+}
+
+// governHeap keeps the room that the heap has until ctx ends, and gives back what
+// lies idle.
 func governHeap(ctx context.Context, want int) {
 	t := time.NewTicker(heapRoomEvery)
 	defer t.Stop()
-	sample := []metrics.Sample{{Name: liveBytesMetric}}
-	for now := want; ; {
+	sample := []metrics.Sample{
+		{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+	}
+	g := heapGovernor{want: want, percent: want}
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
 		metrics.Read(sample)
-		if sample[0].Value.Kind() != metrics.KindUint64 {
-			return
+		for i := range sample {
+			if sample[i].Value.Kind() != metrics.KindUint64 {
+				return
+			}
 		}
-		// Each change stops the world for a moment.
-		if next := gcPercent(want, sample[0].Value.Uint64()); next != now && (next == want || max(next-now, now-next) >= gcPercentStep) {
-			debug.SetGCPercent(next)
-			now = next
+		set, giveBack := g.next(time.Now(), heapState{
+			allocated: sample[0].Value.Uint64(), live: sample[1].Value.Uint64(),
+			objects: sample[2].Value.Uint64(), free: sample[3].Value.Uint64(),
+		})
+		if set {
+			debug.SetGCPercent(g.percent)
+		}
+		if giveBack {
+			debug.FreeOSMemory()
 		}
 	}
 }
