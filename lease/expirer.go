@@ -26,12 +26,12 @@ type ExpirerConfig struct {
 	TickWorkMax int
 }
 
-// DefaultExpirerConfig returns what suits a range on an ordinary machine. Of a
-// revoke over two ranges two cores do about 4,000 a second, and then nothing else
-// in good time: half of that leaves puts their latency.
+// DefaultExpirerConfig returns what suits a range on an ordinary machine. Few
+// revokes are under way at a time, so that a storm slows down by itself where they
+// are expensive, over several ranges, or the machine is busy.
 func DefaultExpirerConfig() ExpirerConfig {
 	return ExpirerConfig{
-		RevokesInFlightMax:  16,
+		RevokesInFlightMax:  4,
 		RevokesPerSecondMax: 2000,
 		RetryDelayMin:       100 * time.Millisecond,
 		RetryDelayMax:       5 * time.Second,
