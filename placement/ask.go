@@ -29,6 +29,8 @@ type Ask struct {
 // leaderLease was checked after the answer was computed.
 type Answer struct {
 	Name AskName
+	// Seq is the ask's.
+	Seq uint64
 	// First is the first of N consecutive revisions; with N = 0 it is Current.
 	First metapb.Revision
 	N     int64

@@ -143,13 +143,13 @@ func (s *Sequencer) Alloc(ask Ask) (Answer, bool) {
 
 func (s *Sequencer) allocSlow(ask Ask) (Answer, bool) {
 	if err := s.refusal(&ask); err != nil {
-		return Answer{Name: ask.Name, Err: err}, true
+		return Answer{Name: ask.Name, Seq: ask.Seq, Err: err}, true
 	}
 	if ask.Seq != 0 {
 		known, a, err := s.enter(&ask)
 		switch {
 		case err != nil:
-			return Answer{Name: ask.Name, Err: err}, true
+			return Answer{Name: ask.Name, Seq: ask.Seq, Err: err}, true
 		case known && a == nil:
 			return Answer{}, false // it waits already
 		case known:
@@ -188,7 +188,7 @@ func (s *Sequencer) room(n int64) bool {
 
 // issue gives out what is asked for. REQUIRES: room(ask.N).
 func (s *Sequencer) issue(ask *Ask) Answer {
-	a := Answer{Name: ask.Name, N: ask.N, Epoch: s.cfg.Epoch, Compacted: s.compacted}
+	a := Answer{Name: ask.Name, Seq: ask.Seq, N: ask.N, Epoch: s.cfg.Epoch, Compacted: s.compacted}
 	if ask.N == 0 {
 		a.First = s.Current()
 	} else {
@@ -292,7 +292,7 @@ func (s *Sequencer) Stop() {
 }
 
 func (s *Sequencer) refuseWaiting(ask *Ask) {
-	a := Answer{Name: ask.Name, Err: ErrStopped}
+	a := Answer{Name: ask.Name, Seq: ask.Seq, Err: ErrStopped}
 	if ask.Seq != 0 {
 		s.paths[ask.Name.Store].keep(ask.Seq, &a)
 	}

@@ -31,7 +31,7 @@ func floorOf(rel string) (floor int, known bool) {
 		return 5, true
 	case "range":
 		return 4, true
-	case "watchfeed":
+	case "watchfeed", "internal/frame":
 		return 3, true
 	case "mvcc", "lease", "raftgroup", "placement", "internal/auth":
 		return 2, true

@@ -48,6 +48,22 @@ var (
 	ErrStopping = errors.New("range: the store stops")
 )
 
+// NotLeaderError says that the replica does not lead its range, and who does.
+type NotLeaderError struct {
+	Range metapb.RangeID
+	// Leader is the store of the leader of Term, as far as the replica knows; 0: it
+	// knows none.
+	Leader metapb.StoreID
+	Term   uint64
+}
+
+func (e *NotLeaderError) Error() string {
+	return fmt.Sprintf("range %d: not the leader of term %d; store %d may be", e.Range, e.Term, e.Leader)
+}
+
+// Is makes errors.Is(err, ErrNotLeader) true.
+func (e *NotLeaderError) Is(target error) bool { return target == ErrNotLeader }
+
 // MovedError says that the range does not hold all the keys of a request, or
 // that the request named another generation. Newer has the descriptors that the
 // store knows for the keys and may be empty.

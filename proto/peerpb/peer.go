@@ -48,7 +48,10 @@ type Write struct {
 // *Closed) comes when every write there with a revision <= S is applied or will
 // never be. Without spans it asks for the whole range.
 type Close struct {
-	S     metapb.Revision
+	S metapb.Revision
+	// Epoch is the sequencer's in which S was given out, or an older one; 0: it is
+	// not known. The range refuses grants of older ones from then on.
+	Epoch uint64
 	Spans []metapb.Span
 }
 

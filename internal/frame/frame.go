@@ -1,0 +1,98 @@
+// Package frame is what stores say to each other in one go, as plain values: a
+// node's core makes frames and takes them, and package wire makes bytes of them.
+//
+// Each lane between two stores has frames of its own. Those of Raft and Liveness
+// may be lost, doubled, late or out of order. Those of Requests may too, but they
+// are numbered, and what arrives is taken once and in order: the sender repeats
+// what is not acknowledged, and the receiver passes over what it has and what does
+// not follow. When the sender gives up it begins a new session, and both know that
+// what was under way is lost.
+package frame
+
+import (
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/raftgroup"
+)
+
+// Lane is a way between two stores.
+type Lane uint8
+
+const (
+	// Raft carries the messages of all ranges.
+	Raft Lane = iota
+	// Requests carries what Frame has besides.
+	Requests
+)
+
+// Frame is what one store says to another on a lane. Nothing in it is changed
+// after it was sent; the receiver copies what it changes.
+type Frame struct {
+	Lane     Lane
+	From, To metapb.StoreID
+	// FromStart counts the starts of From. ToStart is the start of To for which
+	// this is meant; 0: it is not known yet, and the frame only says who is there.
+	FromStart, ToStart uint64
+
+	// Raft are messages between replicas, of lane Raft. The rest is of lane
+	// Requests.
+	Raft []raftgroup.RangeMessage
+
+	// Session counts the sessions from From to To; a newer one ends the one before.
+	// Number counts the frames of a session; 0: the frame only has an Ack.
+	Session, Number uint64
+	// AckSession and Ack say which of the other direction's frames were taken: all
+	// of the session up to a number.
+	AckSession, Ack uint64
+
+	Requests []*peerpb.Request
+	// Replies are to requests of ToStart. The IDs are those of its requests.
+	Replies []peerpb.Reply
+
+	// Asks are the next of From's way to the sequencer, in order of Seq. AskedUpTo
+	// is the highest Seq up to which From has all answers.
+	Asks      []placement.Ask
+	AskedUpTo uint64
+	// Answers are to asks of ToStart. Refused says that To's asks cannot be
+	// answered here now; it looks for the sequencer where Hint says, if that is set.
+	Answers []placement.Answer
+	Refused *NotSequencer
+
+	// Closings are questions whether ranges are closed, Closed what is said to
+	// those of ToStart.
+	Closings []Closing
+	Closed   []Closed
+}
+
+// NotSequencer says that a store does not run the sequencer, or may not answer
+// from memory.
+type NotSequencer struct {
+	// Leader is the store that leads the system range in Term, as far as is known;
+	// 0: it is not known.
+	Leader metapb.StoreID
+	Term   uint64
+}
+
+// Closing asks the leader of a range to close at S, which was given out in the
+// sequencer's Epoch.
+type Closing struct {
+	Range metapb.RangeID
+	S     metapb.Revision
+	Epoch uint64
+}
+
+// Closed answers a Closing: every write of the range at or below S is in its log
+// up to Index, or will never be. Err is set instead of Index if it is not so.
+type Closed struct {
+	Range metapb.RangeID
+	S     metapb.Revision
+	Index uint64
+	Err   error
+}
+
+// Empty reports whether the frame says nothing but who is there.
+func (f *Frame) Empty() bool {
+	return len(f.Raft)+len(f.Requests)+len(f.Replies)+len(f.Asks)+len(f.Answers)+len(f.Closings)+len(f.Closed) == 0 &&
+		f.Refused == nil
+}
