@@ -158,6 +158,9 @@ func (r *Replica) cutLog(b engine.Batch) error {
 	if err != nil {
 		return err
 	}
+	if index = r.neededBelow(index); index < r.group.FirstIndex() {
+		return nil
+	}
 	return r.group.Truncate(b, index)
 }
 

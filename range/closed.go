@@ -27,6 +27,7 @@ type closing struct {
 // have been issued before S was read), a batch proposed and not applied, and a
 // cross-range transaction. What waits in the queue gets revisions above S.
 func (r *Replica) close(id uint64, body *peerpb.Close) {
+	r.store.epoch = max(r.store.epoch, body.Epoch)
 	c := closing{id: id, s: body.S, spans: body.Spans}
 	for _, b := range r.inflight {
 		if b.touches(c.s, c.spans) {
@@ -53,6 +54,7 @@ func (r *Replica) checkCloses() {
 		case !r.holdsLease():
 			r.store.reply(c.id, nil, peerpb.ErrNotLeader)
 		default:
+			r.called = max(r.called, c.s)
 			r.store.reply(c.id, &peerpb.Closed{S: c.s, Index: r.state.index}, nil)
 		}
 	}

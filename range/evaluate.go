@@ -183,6 +183,11 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 		if b.changes > 0 {
 			return cuts, nil
 		}
+		if r.store.many {
+			// What is current only the sequencer knows. A transaction asks it.
+			r.store.reply(w.req.ID, nil, peerpb.ErrNeedsTxn)
+			return taken, nil
+		}
 		if len(r.inflight) > 0 {
 			// It may see what is under way, and so more than is current.
 			r.settling = true
@@ -293,7 +298,8 @@ func (r *Replica) granted(g Grant) {
 	if b == nil || g.Term != r.leading || g.Number != b.number {
 		return // of a term or a batch that is over
 	}
-	if g.Refused || g.Epoch < r.store.epoch {
+	// Of an older epoch, or late: the range may have called it closed.
+	if g.Refused || g.Epoch < r.store.epoch || b.changes > 0 && g.First <= r.called {
 		g.Ask.N = b.changes
 		r.store.asks = append(r.store.asks, g.Ask)
 		return

@@ -86,7 +86,7 @@ func (r *Replica) beginLeases() error {
 	for _, id := range r.locks.endingRecords() { // locked again from intents
 		r.expirer.Ending(leaseID(id))
 	}
-	if r.holdsLease() {
+	if len(r.desc.Replicas) == 1 { // nobody else can have been elected
 		r.expirer.Renewals().SetLease(lease.Forever)
 	}
 	r.watchLeases()

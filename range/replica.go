@@ -47,6 +47,9 @@ type Replica struct {
 	advanced uint64
 	reads    []answer // wait for a batch that they saw
 	closes   []closing
+	// called is the highest revision that the range called closed, for whatever keys,
+	// while this replica led it.
+	called Revision
 	// splits counts the splits that wait or are under way; no transaction takes
 	// locks meanwhile. frozen: a split is proposed, and what is evaluated before
 	// it is applied would have the old generation.
@@ -73,6 +76,8 @@ type Replica struct {
 	lessor func(id int64, key []byte) mvcc.LeaseState
 
 	stats stats
+
+	standIn
 
 	dirty, waiting, timed, advancing, touched bool // in the store's list of that name
 }
@@ -119,9 +124,27 @@ func (r *Replica) Descriptor() *metapb.Descriptor { return r.desc }
 // Leads reports whether the replica leads its range and may evaluate.
 func (r *Replica) Leads() bool { return r.leading != 0 }
 
-// holdsLease reports whether this leader may answer from memory at this moment.
-// Alone in its group it may always: nobody else can have been elected.
-func (r *Replica) holdsLease() bool { return r.leading != 0 && len(r.desc.Replicas) == 1 }
+// Leader returns the store of the leader of a term; 0: it is not known.
+func (r *Replica) Leader() (metapb.StoreID, uint64) {
+	if id := r.group.Leader(); id != 0 {
+		for _, repl := range r.desc.Replicas {
+			if metapb.ReplicaID(repl.ReplicaId) == id {
+				return metapb.StoreID(repl.StoreId), r.group.Term()
+			}
+		}
+	}
+	return 0, r.group.Term()
+}
+
+// notLeader says who leads instead.
+func (r *Replica) notLeader() error {
+	store, term := r.Leader()
+	return &peerpb.NotLeaderError{Range: r.desc.ID(), Leader: store, Term: term}
+}
+
+// Applied returns the index of the last entry that is applied. After the driver
+// called Advance its effects can be read.
+func (r *Replica) Applied() uint64 { return r.state.index }
 
 // Revision returns the highest revision of which the replica applied an effect.
 func (r *Replica) Revision() Revision { return r.state.revision }
@@ -133,7 +156,7 @@ func (r *Replica) request(req *peerpb.Request) {
 		return
 	}
 	if r.leading == 0 && !r.group.IsLeader() {
-		r.store.reply(req.ID, nil, peerpb.ErrNotLeader)
+		r.store.reply(req.ID, nil, r.notLeader())
 		return
 	}
 	if r.answerLeases(req) {
@@ -217,7 +240,7 @@ func (r *Replica) collect() error {
 // begin is called when the first entry of the replica's own term is applied:
 // everything before it is, so it may evaluate.
 func (r *Replica) begin(term uint64) {
-	r.leading = term
+	r.leading, r.called = term, 0
 	r.overlay = mvcc.NewOverlay()
 	r.beginTxns()
 	if err := r.beginLeases(); err != nil {

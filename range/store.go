@@ -1,6 +1,7 @@
 package ranges
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -136,14 +137,18 @@ type Store struct {
 	// visible is the highest revision of a change, or of a transaction decided
 	// here, that can be read; deciding the same with what Advance will make so.
 	visible, deciding Revision
-	epoch             uint64
-	compacted         Revision
-	full              bool              // the disk takes no more
-	pushes            map[uint64]pushOf // unanswered Sends, by number
-	failed            error
+	// many: the cluster has several stores, and what is current the sequencer knows.
+	many      bool
+	epoch     uint64
+	compacted Revision
+	full      bool              // the disk takes no more
+	pushes    map[uint64]pushOf // unanswered Sends, by number
+	failed    error
 	// more says that what was applied lets others go on that will log something
 	// at once: the log rows wait for them, so that both share a sync.
 	more bool
+	// groupsAt is when groups were ticked last.
+	groupsAt clock.Time
 }
 
 // groupToken says that a sync makes what a group handed out under token durable.
@@ -264,7 +269,7 @@ func (s *Store) load(d *metapb.Descriptor, born *leases) error {
 // for the promises of section 6 of the design to run out.
 func (s *Store) Campaign() error {
 	for _, id := range s.IDs() {
-		if r := s.replicas[id]; len(r.desc.Replicas) == 1 {
+		if r := s.replicas[id]; len(r.desc.Replicas) == 1 || s.firstVoter(r) {
 			s.campaign(r)
 		}
 	}
@@ -306,6 +311,48 @@ func (s *Store) IDs() []metapb.RangeID {
 
 // Replica returns the store's replica of a range, or nil.
 func (s *Store) Replica(id metapb.RangeID) *Replica { return s.replicas[id] }
+
+// SetMany says that the cluster has several stores.
+func (s *Store) SetMany() { s.many = true }
+
+// Over calls fn for the replicas over a span of addresses, in order, and reports
+// whether they cover it.
+func (s *Store) Over(span metapb.Span, fn func(*Replica)) (whole bool) {
+	at, done := span.Start, false
+	if r := s.Before(span.Start); r != nil {
+		at = r.desc.Start
+	}
+	next := span.Start
+	s.byStart.AscendGreaterOrEqual(&Replica{desc: &metapb.Descriptor{Start: at}}, func(r *Replica) bool {
+		if done = len(span.End) != 0 && bytes.Compare(r.desc.Start, span.End) >= 0; done || bytes.Compare(r.desc.Start, next) > 0 {
+			return false
+		}
+		if r.desc.Span().Overlaps(span) {
+			fn(r)
+			next = r.desc.End
+			done = len(next) == 0
+		}
+		return !done
+	})
+	return done || len(span.End) != 0 && bytes.Compare(next, span.End) >= 0
+}
+
+// Before returns the replica with the last start at or before an address, nil if
+// there is none.
+func (s *Store) Before(addr []byte) (found *Replica) {
+	s.byStart.DescendLessOrEqual(&Replica{desc: &metapb.Descriptor{Start: addr}}, func(r *Replica) bool {
+		found = r
+		return false
+	})
+	return found
+}
+
+// HoldsLease reports whether the leader of a range is here and may answer from
+// memory.
+func (s *Store) HoldsLease(id metapb.RangeID) bool {
+	r := s.replicas[id]
+	return r != nil && r.holdsLease()
+}
 
 // mark notes that a replica has something to do.
 func (s *Store) mark(r *Replica) {
@@ -350,6 +397,7 @@ func (s *Store) Step(id metapb.RangeID, m *raftgroup.Message) error {
 		return peerpb.ErrRangeNotFound
 	}
 	s.mark(r)
+	r.heardFrom(m)
 	return r.group.Step(m)
 }
 
@@ -365,6 +413,7 @@ func (s *Store) Tick(now clock.Time) {
 		r.timed = false
 		r.tick()
 	}
+	s.tickGroups()
 }
 
 // watchClock notes that a replica wants to be told the time once.

@@ -134,8 +134,7 @@ func (c *Client) call(ctx context.Context, req any) (any, error) {
 // Closed returns when every range over a span of addresses is closed at s there:
 // a read at s of the node's engine misses nothing.
 func (c *Client) Closed(ctx context.Context, s metapb.Revision, span metapb.Span) error {
-	// The span may be in memory that is used again; the ticket may outlive it.
-	own := metapb.Span{Start: append([]byte(nil), span.Start...), End: append([]byte(nil), span.End...)}
-	_, err := c.call(ctx, &CloseTicket{S: s, Span: own})
+	// The ticket may outlive the span.
+	_, err := c.call(ctx, &CloseTicket{S: s, Span: cloneSpan(span)})
 	return err
 }

@@ -11,7 +11,7 @@ import (
 func (c *Client) LeaseGrant(ctx context.Context, req *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
 	resp, err := do[*pb.LeaseGrantResponse](c, ctx, req)
 	if err == nil {
-		resp.Header = c.currentHeader()
+		resp.Header, err = c.currentHeader(ctx)
 	}
 	return resp, err
 }
@@ -25,9 +25,9 @@ func (c *Client) LeaseRevoke(ctx context.Context, req *pb.LeaseRevokeRequest) (*
 	}
 	resp := &pb.LeaseRevokeResponse{Header: done.Header}
 	if done.Header.Revision == 0 { // it had no keys
-		resp.Header = c.currentHeader()
+		resp.Header, err = c.currentHeader(ctx)
 	}
-	return resp, nil
+	return resp, err
 }
 
 // LeaseRenew renews a lease and returns its TTL as granted.
@@ -39,7 +39,7 @@ func (c *Client) LeaseRenew(ctx context.Context, id int64) (ttl int64, err error
 func (c *Client) LeaseTimeToLive(ctx context.Context, req *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
 	resp, err := do[*pb.LeaseTimeToLiveResponse](c, ctx, req)
 	if err == nil {
-		resp.Header = c.currentHeader()
+		resp.Header, err = c.currentHeader(ctx)
 	}
 	return resp, err
 }
@@ -48,13 +48,13 @@ func (c *Client) LeaseTimeToLive(ctx context.Context, req *pb.LeaseTimeToLiveReq
 func (c *Client) LeaseLeases(ctx context.Context, req *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
 	resp, err := do[*pb.LeaseLeasesResponse](c, ctx, req)
 	if err == nil {
-		resp.Header = c.currentHeader()
+		resp.Header, err = c.currentHeader(ctx)
 	}
 	return resp, err
 }
 
 // currentHeader is the header of what took no revision.
-func (c *Client) currentHeader() *pb.ResponseHeader {
-	current, _ := c.cfg.Local.Current()
-	return &pb.ResponseHeader{Revision: int64(current)}
+func (c *Client) currentHeader(ctx context.Context) (*pb.ResponseHeader, error) {
+	current, _, err := c.current(ctx, nil, 0)
+	return &pb.ResponseHeader{Revision: int64(current)}, err
 }

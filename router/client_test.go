@@ -43,6 +43,8 @@ func newFakeNode(t *testing.T, cuts ...string) *fakeNode {
 func (n *fakeNode) Current() (current, compacted metapb.Revision) { return n.current, n.compacted }
 func (n *fakeNode) Reader() engine.Reader                         { return n.mem }
 
+func (n *fakeNode) Direct() bool { return true }
+
 func (n *fakeNode) Pieces(dst []Piece, span metapb.Span, _ metapb.Revision) []Piece {
 	cuts := append(append([]string{""}, n.cuts...), "")
 	for i := range cuts[1:] {

@@ -54,10 +54,7 @@ func (o *closeOp) reply(r *Router, tag int, _ any, err error) {
 	switch {
 	case err != nil:
 		o.redo = append(o.redo, o.asked[tag])
-		if judge(err) == verdictUnknown {
-			err = peerpb.ErrRefused // nothing was changed, so asking again is safe
-		}
-		if !r.retry(o, err) {
+		if !r.retry(o, safe(err)) {
 			r.finish(o, nil, err)
 		}
 	case o.open == 0 && len(o.redo) == 0:

@@ -63,9 +63,7 @@ func (o *grantOp) start(r *Router) {
 }
 
 func (o *grantOp) reply(r *Router, _ int, _ any, err error) {
-	if err != nil && judge(err) == verdictUnknown {
-		err = peerpb.ErrRefused // asking again does no harm
-	}
+	err = safe(err)
 	switch {
 	case err == nil:
 		r.finish(o, &pb.LeaseGrantResponse{ID: o.id, TTL: o.ttl}, nil)
@@ -166,10 +164,7 @@ func (o *ttlOp) reply(r *Router, tag int, body any, err error) {
 }
 
 func (o *ttlOp) failed(r *Router, err error) {
-	if judge(err) == verdictUnknown {
-		err = peerpb.ErrRefused
-	}
-	if !r.retry(o, err) {
+	if !r.retry(o, safe(err)) {
 		r.finish(o, nil, err)
 	}
 }
@@ -261,7 +256,7 @@ func (o *leasesOp) reply(r *Router, _ int, body any, err error) {
 	list, _ := body.(*peerpb.LeaseList)
 	switch {
 	case err != nil:
-		if !r.retry(o, err) {
+		if !r.retry(o, safe(err)) {
 			r.finish(o, nil, err)
 		}
 		return

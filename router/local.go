@@ -10,8 +10,8 @@ import (
 type Call struct {
 	// Req is an etcd request (*PutRequest, *DeleteRangeRequest, *TxnRequest,
 	// *CompactionRequest, *LeaseGrantRequest, *LeaseTimeToLiveRequest,
-	// *LeaseLeasesRequest) or one of this package's (*CloseTicket, *SplitRequest,
-	// *SystemRequest, *RenewRequest, *RevokeRequest).
+	// *LeaseLeasesRequest) or one of this package's (*CloseTicket, *ReadTicket,
+	// *SplitRequest, *SystemRequest, *RenewRequest, *RevokeRequest).
 	Req  any
 	Resp any
 	Err  error
@@ -25,6 +25,20 @@ type Call struct {
 type CloseTicket struct {
 	S    metapb.Revision
 	Span metapb.Span // addresses
+}
+
+// ReadTicket asks for what is current, and that every range over the spans is
+// closed for reads of the node's own engine there, or at Revision if that is set
+// and not above it. Its response is a *ReadReply. Without spans it only asks what
+// is current. It is for nodes that are not Direct.
+type ReadTicket struct {
+	Spans    []metapb.Span // addresses
+	Revision metapb.Revision
+}
+
+// ReadReply answers ReadTicket.
+type ReadReply struct {
+	S, Compacted metapb.Revision
 }
 
 // SplitRequest cuts the range that holds a user key just before the key. Its
@@ -69,6 +83,9 @@ type Local interface {
 	// Submit queues a call for the node's core and returns at once. An error
 	// (queue full, node stopping) means that the call was not taken.
 	Submit(c *Call) error
+	// Direct reports whether a read may begin at Current. It may not where the
+	// sequencer must be asked for what is current.
+	Direct() bool
 	// Current returns the revision at which a linearizable read that begins now
 	// reads, and the compacted revision.
 	Current() (current, compacted metapb.Revision)

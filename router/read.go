@@ -58,6 +58,33 @@ func (r *read) setSpan(key, rangeEnd []byte) bool {
 	return true
 }
 
+// current returns the S of a read, and what is compacted. Where the node has to
+// ask, it has the span closed as well (nil: none), for a read at asked, 0: at S.
+func (c *Client) current(ctx context.Context, span *metapb.Span, asked int64) (s, compacted metapb.Revision, err error) {
+	if c.cfg.Local.Direct() {
+		s, compacted = c.cfg.Local.Current()
+		return s, compacted, nil
+	}
+	t := &ReadTicket{Revision: metapb.Revision(max(asked, 0))}
+	if span != nil {
+		t.Spans = append(t.Spans, cloneSpan(*span))
+	}
+	return c.ticket(ctx, t)
+}
+
+func (c *Client) ticket(ctx context.Context, t *ReadTicket) (s, compacted metapb.Revision, err error) {
+	reply, err := do[*ReadReply](c, ctx, t)
+	if err != nil {
+		return 0, 0, err
+	}
+	return reply.S, reply.Compacted, nil
+}
+
+// cloneSpan copies a span out of memory that is used again.
+func cloneSpan(s metapb.Span) metapb.Span {
+	return metapb.Span{Start: append([]byte(nil), s.Start...), End: append([]byte(nil), s.End...)}
+}
+
 // prepare has the span closed at a revision and looks up its pieces.
 func (c *Client) prepare(ctx context.Context, r *read, rev metapb.Revision) error {
 	l := c.cfg.Local
@@ -115,9 +142,15 @@ func revisionOf(asked int64, s, compacted metapb.Revision) (rev metapb.Revision,
 func (c *Client) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
 	r := c.getRead()
 	defer c.putRead(r)
-	empty := !r.setSpan(req.Key, req.RangeEnd)
+	span := &r.span
+	if !r.setSpan(req.Key, req.RangeEnd) {
+		span = nil
+	}
 	for range c.cfg.ReadTriesMax {
-		s, compacted := c.cfg.Local.Current()
+		s, compacted, err := c.current(ctx, span, req.Revision)
+		if err != nil {
+			return nil, err
+		}
 		rev, again, err := revisionOf(req.Revision, s, compacted)
 		if err != nil {
 			return nil, err
@@ -125,7 +158,7 @@ func (c *Client) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResp
 		if again {
 			continue
 		}
-		if empty {
+		if span == nil {
 			return mvcc.FinishRange(req, nil, 0, s), nil
 		}
 		if err := c.prepare(ctx, r, rev); err != nil {
@@ -277,7 +310,10 @@ func (c *Client) readTxn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRespon
 	r := c.getRead()
 	defer c.putRead(r)
 	for range c.cfg.ReadTriesMax {
-		s, compacted := c.cfg.Local.Current()
+		s, compacted, err := c.currentTxn(ctx, req)
+		if err != nil {
+			return nil, err
+		}
 		if s < compacted {
 			continue
 		}
@@ -294,6 +330,22 @@ func (c *Client) readTxn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRespon
 		}
 	}
 	return nil, ErrRangesMoved
+}
+
+// currentTxn is current for everything that a transaction reads.
+func (c *Client) currentTxn(ctx context.Context, req *pb.TxnRequest) (s, compacted metapb.Revision, err error) {
+	if c.cfg.Local.Direct() {
+		return c.current(ctx, nil, 0)
+	}
+	t := &ReadTicket{}
+	visitSpans(req, visitFunc(func(key, rangeEnd []byte) bool {
+		var r read
+		if r.setSpan(key, rangeEnd) {
+			t.Spans = append(t.Spans, r.span)
+		}
+		return true
+	}))
+	return c.ticket(ctx, t)
 }
 
 // prepareTxn has everything that a transaction reads closed at a revision.

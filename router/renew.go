@@ -70,7 +70,7 @@ func (o *renewOp) start(r *Router) {
 
 func (o *renewOp) reply(r *Router, _ int, body any, err error) {
 	if err != nil {
-		if !r.retry(o, err) {
+		if !r.retry(o, safe(err)) {
 			o.finish(r, err)
 		}
 		return

@@ -76,9 +76,24 @@ func (r *Router) retry(o op, err error) bool {
 			return true
 		}
 	}
+	var not *peerpb.NotLeaderError
+	if errors.As(err, &not) && not.Leader != 0 && b.tries < triesAtOnceMax {
+		b.tries++
+		o.tick(r) // whoever sends has heard of it
+		return true
+	}
 	r.wakeAt(o, r.now.Add(r.backoff(b.tries)))
 	b.tries++
 	return true
+}
+
+// safe says of an unknown outcome that the request may be sent again: asking twice
+// does no harm.
+func safe(err error) error {
+	if err != nil && judge(err) == verdictUnknown {
+		return peerpb.ErrRefused
+	}
+	return err
 }
 
 // backoff is how long to wait before a request is sent for the nth time again.

@@ -36,7 +36,7 @@ func (o *addressOp) start(r *Router) {
 }
 
 func (o *addressOp) reply(r *Router, _ int, body any, err error) {
-	if err == nil || !r.retry(o, err) {
+	if err == nil || !r.retry(o, safe(err)) {
 		r.finish(o, body, err)
 	}
 }

@@ -76,7 +76,10 @@ func (c *Client) RangeStream(ctx context.Context, req *pb.RangeRequest, send fun
 // begin pins the revision and has the whole span closed there.
 func (st *stream) begin() error {
 	for range st.c.cfg.ReadTriesMax {
-		s, compacted := st.c.cfg.Local.Current()
+		s, compacted, err := st.c.current(st.ctx, &st.r.span, st.req.Revision)
+		if err != nil {
+			return err
+		}
 		rev, again, err := revisionOf(st.req.Revision, s, compacted)
 		if err != nil {
 			return err

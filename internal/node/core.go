@@ -7,6 +7,7 @@ import (
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -42,6 +43,8 @@ type Ready struct {
 	Applied  []ranges.Applied
 	Messages []ranges.Message
 	Results  []router.Result
+	// Frames are to be sent to other stores. Advance fills them in.
+	Frames []*frame.Frame
 	// Descriptors are of ranges that changed or are new.
 	Descriptors []*metapb.Descriptor
 }
@@ -61,6 +64,8 @@ type Core struct {
 
 	results []router.Result
 	changed []*metapb.Descriptor // since the last Ready
+	// compacted is the highest compacted revision that was seen.
+	compacted metapb.Revision
 	// report are descriptors that the directory has to hear of; reporting is what
 	// it is being told.
 	report    map[metapb.RangeID]*metapb.Descriptor
@@ -73,6 +78,13 @@ type Core struct {
 	expiries map[uint64]ranges.Expired
 	internal uint64 // the last id of our own requests
 	ceiling  *placement.CeilingOp
+
+	// many: the cluster has several stores.
+	many bool
+	peers
+	asking
+	closings
+	reads
 }
 
 // Ids of requests that the core itself makes have this bit; the driver's have
@@ -109,14 +121,21 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		return nil, err
 	}
 	c := &Core{
-		cfg:      cfg,
-		store:    store,
-		router:   rt,
-		system:   system,
-		report:   make(map[metapb.RangeID]*metapb.Descriptor),
-		sends:    make(map[uint64]uint64),
-		expiries: make(map[uint64]ranges.Expired),
-		internal: firstSendID,
+		cfg:       cfg,
+		store:     store,
+		router:    rt,
+		system:    system,
+		report:    make(map[metapb.RangeID]*metapb.Descriptor),
+		sends:     make(map[uint64]uint64),
+		expiries:  make(map[uint64]ranges.Expired),
+		internal:  firstSendID,
+		compacted: -1,
+		many:      !system.OneStore(),
+		peers:     newPeers(),
+		closings:  closings{closing: make(map[metapb.RangeID]*closing)},
+	}
+	if c.many {
+		store.SetMany()
 	}
 	for _, id := range store.IDs() {
 		c.learn(store.Replica(id).Descriptor())
@@ -127,6 +146,10 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 
 // learn takes in a range as its own replica has it.
 func (c *Core) learn(d *metapb.Descriptor) {
+	c.meet(d)
+	if c.many {
+		c.bornClosing(d)
+	}
 	c.router.Descriptors([]*metapb.Descriptor{d})
 	c.changed = append(c.changed, d)
 	c.report[d.ID()] = d
@@ -134,10 +157,12 @@ func (c *Core) learn(d *metapb.Descriptor) {
 
 // Request begins a client's request, named id by the driver; the top bit of id
 // must be clear. Its result comes with a later Ready.
-func (c *Core) Request(id uint64, req any) { c.router.Request(id, req, c.now) }
-
-// Step takes a Raft message of another store's replica.
-func (c *Core) Step(m ranges.Message) error { return c.store.Step(m.Range, m.Raft) }
+func (c *Core) Request(id uint64, req any) {
+	if c.many && c.requestRead(id, req) {
+		return
+	}
+	c.router.Request(id, req, c.now)
+}
 
 // Synced says that the Append of a Ready is durable.
 func (c *Core) Synced(token uint64) error { return c.store.Synced(token) }
@@ -160,16 +185,36 @@ func (c *Core) Tick(now clock.Time) {
 	if c.seq != nil {
 		c.seq.Tick(now)
 	}
+	if c.many {
+		c.tickLinks()
+		c.retryClosings()
+		c.tickReads()
+	}
 }
 
-// Serving reports whether requests can be answered: the system range has a
-// leader here, with a sequencer.
-func (c *Core) Serving() bool { return c.seq != nil }
+// tickPause is about how far two calls of Tick are apart.
+const tickPause = clock.Time(20 * time.Millisecond)
+
+// Serving reports whether requests can be answered: there is a sequencer, and
+// this node has heard of it.
+func (c *Core) Serving() bool {
+	if c.many {
+		return c.serves
+	}
+	return c.seq != nil
+}
+
+// Direct reports whether a read may begin at Current: the cluster has one store.
+func (c *Core) Direct() bool { return !c.many }
 
 // Current is the revision at which a read that begins now reads; 0 before
-// Serving.
+// Serving. In a cluster of several stores it is the highest that is known to be
+// given out, and whoever wants to read has to ask.
 func (c *Core) Current() metapb.Revision {
-	if c.seq == nil {
+	switch {
+	case c.many:
+		return c.current
+	case c.seq == nil:
 		return 0
 	}
 	return c.seq.Current()
@@ -204,25 +249,40 @@ func (c *Core) Ready() (Ready, error) {
 
 // HasReady reports whether Ready would do anything.
 func (c *Core) HasReady() bool {
-	return c.store.HasWork() || c.store.HasOutput() || len(c.results) > 0 || len(c.changed) > 0 || c.router.HasReady() || c.mayTell()
+	return c.store.HasWork() || c.store.HasOutput() || len(c.results) > 0 || len(c.changed) > 0 || c.router.HasReady() || c.mayTell() ||
+		c.many && c.hasPeerWork()
+}
+
+// hasPeerWork reports whether there is something to ask of, or tell, other stores.
+func (c *Core) hasPeerWork() bool {
+	if c.hasFrames() || c.advanced || len(c.wanting) > 0 || !c.askingS && (len(c.fresh) > 0 || !c.serves) {
+		return true
+	}
+	_, ok := c.mayAsk()
+	return ok
 }
 
 // Advance says that the Apply of the last Ready is committed. What it made
 // readable is current from now on; results of it come with the next Ready.
 func (c *Core) Advance(rd *Ready) {
 	c.store.Advance()
-	if c.seq == nil {
-		c.startSequencer()
-	} else {
-		c.seq.Applied(c.store.Visible())
-	}
+	c.checkSequencer()
 	if rev := c.system.Compacted(); rev >= 0 {
 		c.store.SetCompacted(rev)
 		if c.seq != nil {
 			c.seq.Compacted(rev)
 		}
+		if c.many && rev > c.compacted {
+			c.compacted = rev
+			c.wantAll(rev) // what is removed waits for that
+		}
 	}
 	c.pump()
+	if c.many {
+		c.countClosings()
+		c.checkReads()
+		rd.Frames = c.outbox(rd)
+	}
 	rd.Results = append(rd.Results, c.results...)
 	c.results = nil
 }
@@ -234,30 +294,45 @@ func (c *Core) run() {
 		moved := c.pump()
 		c.store.Evaluate()
 		asks := c.store.Asks()
-		if c.seq == nil {
+		if c.seq == nil && !c.many {
 			c.store.PutBack(asks)
 			asks = nil
 		}
 		for i := range asks {
 			c.askFor(&asks[i])
 		}
-		if !moved && len(asks) == 0 && !c.store.HasOutput() {
+		peers := c.many && c.flushPeers()
+		if !moved && !peers && len(asks) == 0 && !c.store.HasOutput() {
 			return
 		}
 	}
+}
+
+// flushPeers asks what there is to ask of the sequencer and of other stores. It
+// reports whether something here has got on.
+func (c *Core) flushPeers() bool {
+	c.checkReads()
+	asked := c.flushReads()
+	for c.flushAsks() {
+		asked = asked || c.seq != nil
+	}
+	return c.flushClosings() || asked
 }
 
 // pump carries replies to the router and its requests to the store, until
 // neither has any.
 func (c *Core) pump() (moved bool) {
 	for {
+		if c.many && c.seq != nil {
+			c.pumpSequencer()
+		}
 		rd := c.router.Ready()
 		if !c.store.HasOutput() && rd.Empty() && !c.tellDirectory() {
 			return moved
 		}
 		moved = true
 		for _, req := range rd.Sends {
-			c.store.Request(req)
+			c.send(req)
 		}
 		for i := range rd.Asks {
 			c.alloc(rd.Asks[i])
@@ -267,7 +342,7 @@ func (c *Core) pump() (moved bool) {
 		}
 		out := c.store.Output()
 		for _, rep := range out.Replies {
-			c.router.Reply(rep, c.now)
+			c.reply(rep)
 		}
 		for _, s := range out.Sends {
 			c.internal++
@@ -360,88 +435,4 @@ func (c *Core) reported(err error) {
 			c.report[d.ID()] = d
 		}
 	}
-}
-
-// startSequencer begins to hand out revisions, when this node leads the system
-// range. In a cluster of one store it also waits until every range has applied
-// what its log holds, for the highest revision in there is where it goes on.
-func (c *Core) startSequencer() {
-	sys := c.store.Replica(metapb.SystemRange)
-	if sys == nil || !sys.Leads() {
-		return
-	}
-	last := c.system.Ceiling()
-	if c.system.OneStore() {
-		for _, id := range c.store.IDs() {
-			if !c.store.Replica(id).Leads() {
-				return
-			}
-		}
-		last = max(1, c.store.Revision())
-	}
-	seq, err := placement.NewSequencer(placement.SequencerConfig{
-		Epoch:     sys.Info().Term,
-		Last:      last,
-		OneStore:  c.system.OneStore(),
-		Compacted: c.system.Compacted(),
-	})
-	if err == nil {
-		c.seq = seq
-		c.store.Known(last)
-	}
-}
-
-// askFor asks the sequencer for a range's batch.
-func (c *Core) askFor(a *ranges.Ask) {
-	c.alloc(placement.Ask{
-		Name: placement.AskName{
-			Store: c.cfg.StoreID, StoreStart: c.cfg.StoreStart,
-			Range: a.Range, Term: a.Term, Number: a.Number,
-		},
-		N: int64(a.N),
-	})
-}
-
-// alloc asks the sequencer, which shares this loop.
-func (c *Core) alloc(ask placement.Ask) {
-	if c.seq == nil {
-		c.answer(placement.Answer{Name: ask.Name, N: ask.N, Err: errNoSequencer})
-		return
-	}
-	if a, ok := c.seq.Alloc(ask); ok {
-		c.answer(a)
-	}
-	rd := c.seq.Ready()
-	for i := range rd.Answers {
-		c.answer(rd.Answers[i])
-	}
-	if rd.Ceiling != nil {
-		c.ceiling = rd.Ceiling
-		c.router.Request(ceilingID, &router.SystemRequest{Op: rd.Ceiling}, c.now)
-	}
-}
-
-// answer gives a grant to the range, or to the transaction, that asked.
-func (c *Core) answer(a placement.Answer) {
-	if a.Name.Range == 0 {
-		c.router.Granted(a, c.now)
-		return
-	}
-	g := ranges.Grant{
-		Ask:       ranges.Ask{Range: a.Name.Range, Term: a.Name.Term, Number: a.Name.Number, N: int(a.N)},
-		First:     a.First,
-		Epoch:     a.Epoch,
-		Compacted: a.Compacted,
-		Refused:   a.Err != nil,
-	}
-	switch {
-	case a.Err != nil:
-	case a.N == 0:
-		g.First, g.Current = a.First+1, a.First
-	case c.seq.OneStore():
-		g.Current = c.seq.Current()
-	default:
-		g.Current = a.First - 1
-	}
-	c.store.Granted(g)
 }

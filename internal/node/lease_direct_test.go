@@ -31,7 +31,7 @@ func (d *directRun) publish() {
 	for _, id := range d.core.Store().IDs() {
 		all = append(all, d.core.Store().Replica(id).Descriptor())
 	}
-	d.pub.Ranges(d.core.Store(), all)
+	d.pub.Ranges(d.core, all)
 }
 
 func (d *directRun) renew(id int64) bool {

@@ -199,6 +199,9 @@ func (n *Node) Stop(ctx context.Context) error {
 // Current implements router.Local.
 func (n *Node) Current() (current, compacted metapb.Revision) { return n.pub.Current() }
 
+// Direct implements router.Local.
+func (n *Node) Direct() bool { return n.core.Direct() }
+
 // Pieces implements router.Local.
 func (n *Node) Pieces(dst []router.Piece, span metapb.Span, s metapb.Revision) []router.Piece {
 	return n.pub.Pieces(dst, span, s)

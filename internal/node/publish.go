@@ -55,7 +55,7 @@ func NewPublished() *Published {
 
 // Ranges publishes ranges that changed, and the bounds of those that the last
 // step of the core touched. It is called after the step's rows are committed.
-func (p *Published) Ranges(store *ranges.Store, changed []*metapb.Descriptor) {
+func (p *Published) Ranges(core *Core, changed []*metapb.Descriptor) {
 	if len(changed) > 0 {
 		newest := map[metapb.RangeID]*metapb.Descriptor{}
 		var order []metapb.RangeID
@@ -71,12 +71,12 @@ func (p *Published) Ranges(store *ranges.Store, changed []*metapb.Descriptor) {
 		}
 		t := p.table.Load().update(descs)
 		for _, id := range order {
-			p.setBound(t, store.Replica(id))
+			p.setBound(t, core, core.Store().Replica(id))
 		}
 		p.table.Store(t)
 	}
 	t := p.table.Load()
-	store.Touched(func(r *ranges.Replica) { p.setBound(t, r) })
+	core.Touched(func(r *ranges.Replica) { p.setBound(t, core, r) })
 }
 
 // Renew renews a lease if that needs no decision; ok is false if the core has to
@@ -157,15 +157,12 @@ func (t *pieceTable) update(descs []*metapb.Descriptor) *pieceTable {
 }
 
 // setBound publishes a replica's bound.
-func (p *Published) setBound(t *pieceTable, r *ranges.Replica) {
+func (p *Published) setBound(t *pieceTable, core *Core, r *ranges.Replica) {
 	i := t.find(r.Descriptor().Start)
 	if i < 0 || t.pieces[i].desc != r.Descriptor() {
 		return
 	}
-	bound := metapb.Revision(0)
-	if r.Leads() {
-		bound = r.Bound()
-	}
+	bound := core.Bound(r)
 	t.pieces[i].bound.Store(int64(bound))
 	t.pieces[i].renewals.Store(r.Renewals())
 	p.bounds = append(p.bounds, watchfeed.RangeBound{Range: r.Descriptor().ID(), Bound: bound})

@@ -308,7 +308,7 @@ func (n *Node) commitApply(rd *Ready) error {
 // publish lets readers see what the step made readable. The order is that of
 // the comment of Published.
 func (n *Node) publish(rd *Ready) {
-	n.pub.Ranges(n.core.Store(), rd.Descriptors)
+	n.pub.Ranges(n.core, rd.Descriptors)
 	if n.pub.Revisions(n.core.Current(), n.core.System().Compacted()) {
 		n.gc.wake()
 	}

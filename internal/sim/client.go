@@ -282,6 +282,9 @@ func (c *client) Current() (current, compacted metapb.Revision) {
 	return c.node.pub.Current()
 }
 
+// Direct implements router.Local.
+func (c *client) Direct() bool { return c.node.core.Direct() }
+
 // Pieces implements router.Local.
 func (c *client) Pieces(dst []router.Piece, span metapb.Span, s metapb.Revision) []router.Piece {
 	c.maybePause()

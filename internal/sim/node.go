@@ -205,7 +205,7 @@ func (n *simNode) step() {
 		return
 	}
 	n.core.Advance(&rd)
-	n.pub.Ranges(n.core.Store(), rd.Descriptors)
+	n.pub.Ranges(n.core, rd.Descriptors)
 	if n.point() {
 		return
 	}

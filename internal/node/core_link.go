@@ -1,0 +1,181 @@
+package node
+
+import (
+	"time"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/frame"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// link is the lane of requests to and from one other store. What is said on it
+// arrives once and in order, or both ends hear that it may be lost: the peer was
+// started anew, or one of them gave the session up.
+//
+// A write that is sent twice would take effect twice, so a frame is taken only by
+// the start of the store that it names: a link says nothing before it knows that.
+type link struct {
+	self, peer metapb.StoreID
+	selfStart  uint64
+	peerStart  uint64 // 0: never heard
+
+	// Of what is sent:
+	next     frame.Frame // what waits to be sent
+	session  uint64
+	number   uint64         // of the last frame sent
+	unacked  []*frame.Frame // sent and not acknowledged, in order
+	oldestAt clock.Time     // since when the first of unacked waits
+	resendAt clock.Time
+	resends  int
+	// down: nothing was acknowledged for so long that the session was given up, and
+	// nothing was heard since.
+	down bool
+
+	// Of what is received:
+	heardSession, heard uint64 // the peer's session, and its last frame taken
+	ackDue              bool
+	helloAt             clock.Time
+}
+
+const (
+	// linkResend is when a frame that is not acknowledged is sent again. It doubles
+	// with each time. Acknowledgements are not kept back for longer than a tick.
+	linkResend = 100 * time.Millisecond
+	// linkTimeout is when a session is given up.
+	linkTimeout = time.Second
+	// linkHello is how often a peer hears who is there, when there is nothing to
+	// tell it.
+	linkHello = 100 * time.Millisecond
+	// linkFramesMax bounds the frames that are not acknowledged. Beyond it what is to
+	// be sent waits in the next frame.
+	linkFramesMax = 256
+)
+
+// ready reports whether something can be said.
+func (l *link) ready() bool { return l.peerStart != 0 && !l.down }
+
+// hasNext reports whether there is a frame to send.
+func (l *link) hasNext() bool {
+	return l.ready() && len(l.unacked) < linkFramesMax && !l.next.Empty()
+}
+
+// take hands out the next frame.
+func (l *link) take(now clock.Time) *frame.Frame {
+	f := l.next
+	l.next = frame.Frame{}
+	l.number++
+	f.Session, f.Number = l.session, l.number
+	sent := &f
+	l.seal(sent)
+	if len(l.unacked) == 0 {
+		l.oldestAt, l.resendAt, l.resends = now, now.Add(linkResend), 0
+	}
+	l.unacked = append(l.unacked, sent)
+	l.helloAt = now.Add(linkHello)
+	return sent
+}
+
+// seal fills in who says it to whom, and what was taken.
+func (l *link) seal(f *frame.Frame) {
+	f.Lane, f.From, f.To = frame.Requests, l.self, l.peer
+	f.FromStart, f.ToStart = l.selfStart, l.peerStart
+	f.AckSession, f.Ack = l.heardSession, l.heard
+	l.ackDue = false
+}
+
+// hello returns a frame that only says who is there and what was taken.
+func (l *link) hello(now clock.Time) *frame.Frame {
+	f := &frame.Frame{}
+	l.seal(f)
+	l.helloAt = now.Add(linkHello)
+	return f
+}
+
+// heardFrame says what became of a frame that came.
+type heardFrame struct {
+	// lost: what was said before, in either direction, may not have arrived, and
+	// will not.
+	lost bool
+	// taken: the frame's contents count.
+	taken bool
+}
+
+// step takes the head of a frame.
+func (l *link) step(f *frame.Frame, now clock.Time) (h heardFrame) {
+	if f.FromStart < l.peerStart || (f.ToStart != 0 && f.ToStart != l.selfStart) {
+		return h // of a life that is over
+	}
+	if f.FromStart > l.peerStart {
+		h.lost = l.peerStart != 0
+		l.peerStart, l.heardSession, l.heard = f.FromStart, 0, 0
+		l.reset()
+		l.helloAt = 0 // it is told at once
+	}
+	l.down = false
+	if f.ToStart == 0 {
+		return h
+	}
+	l.acked(f, now)
+	switch {
+	case f.Number == 0 || f.Session < l.heardSession:
+		return h
+	case f.Session > l.heardSession:
+		h.lost = h.lost || f.Session > 1
+		l.heardSession, l.heard = f.Session, 0
+	}
+	l.ackDue = true
+	if f.Number == l.heard+1 {
+		l.heard++
+		h.taken = true
+	}
+	return h
+}
+
+// acked forgets what the peer has taken.
+func (l *link) acked(f *frame.Frame, now clock.Time) {
+	if f.AckSession != l.session {
+		return
+	}
+	n := 0
+	for n < len(l.unacked) && l.unacked[n].Number <= f.Ack {
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	clear(l.unacked[:n])
+	l.unacked = l.unacked[n:]
+	l.oldestAt, l.resendAt, l.resends = now, now.Add(linkResend), 0
+}
+
+// reset begins a new session.
+func (l *link) reset() {
+	l.session++
+	l.number = 0
+	l.unacked, l.next = nil, frame.Frame{}
+}
+
+// tick tells the time. It returns what is to be sent again; gaveUp says that the
+// session was given up.
+func (l *link) tick(now clock.Time) (again []*frame.Frame, gaveUp bool) {
+	switch {
+	case len(l.unacked) == 0 || now.Before(l.resendAt):
+	case now.Sub(l.oldestAt) >= linkTimeout:
+		l.reset()
+		l.down = true
+		gaveUp = true
+	default:
+		l.resends++
+		l.resendAt = now.Add(linkResend << min(l.resends, 4))
+		for _, f := range l.unacked {
+			// Not the same frame: it may be under way still, and acknowledges less.
+			f := *f
+			f.AckSession, f.Ack = l.heardSession, l.heard
+			again = append(again, &f)
+		}
+	}
+	if len(again) == 0 && (l.ackDue || !now.Before(l.helloAt)) {
+		again = append(again, l.hello(now))
+	}
+	return again, gaveUp
+}

@@ -1,0 +1,302 @@
+package node
+
+import (
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/flotilladb/flotilla/internal/frame"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/raftgroup"
+)
+
+// peers is what a core has to do with other stores.
+type peers struct {
+	links map[metapb.StoreID]*link
+	order []metapb.StoreID // keys of links, sorted
+	// waits are the requests that were sent to each store and are not answered.
+	waits map[metapb.StoreID]map[uint64]bool
+	// leaders are who leads ranges, as errors said.
+	leaders map[metapb.RangeID]leaderHint
+	// served are requests of other stores that are under way here; free are places
+	// in it.
+	served []servedRequest
+	free   []uint32
+	// out are frames to be sent that are complete: acknowledgements, and what is
+	// sent again.
+	out []*frame.Frame
+}
+
+// leaderHint says who leads a range, as far as somebody knew.
+type leaderHint struct {
+	store metapb.StoreID
+	term  uint64
+}
+
+// servedRequest is whose request it is.
+type servedRequest struct {
+	store metapb.StoreID
+	start uint64
+	id    uint64
+}
+
+// Who asked the store for what its reply is to: the top bits of an ID. Without one
+// of them it was the router.
+const (
+	servedBit  = 1 << 63
+	closingBit = 1 << 62
+)
+
+func newPeers() peers {
+	return peers{
+		links:   make(map[metapb.StoreID]*link),
+		waits:   make(map[metapb.StoreID]map[uint64]bool),
+		leaders: make(map[metapb.RangeID]leaderHint),
+	}
+}
+
+// meet makes the links to the stores of a range.
+func (c *Core) meet(d *metapb.Descriptor) {
+	for _, r := range d.Replicas {
+		to := metapb.StoreID(r.StoreId)
+		if to == c.cfg.StoreID || c.links[to] != nil {
+			continue
+		}
+		c.links[to] = &link{self: c.cfg.StoreID, peer: to, selfStart: c.cfg.StoreStart}
+		c.waits[to] = make(map[uint64]bool)
+		c.order = append(c.order, to)
+		slices.Sort(c.order)
+	}
+}
+
+// Step takes what another store says. An error means that the store cannot go on.
+func (c *Core) Step(f *frame.Frame) error {
+	l := c.links[f.From]
+	if l == nil || f.To != c.cfg.StoreID {
+		return nil
+	}
+	if f.Lane == frame.Raft {
+		return c.stepRaft(f)
+	}
+	h := l.step(f, c.now)
+	if h.lost {
+		c.lostLink(f.From)
+	}
+	if !h.taken {
+		return nil
+	}
+	for _, req := range f.Requests {
+		c.serve(l, req)
+	}
+	for i := range f.Replies {
+		c.replied(f.From, f.Replies[i])
+	}
+	if len(f.Asks) > 0 {
+		c.serveAsks(l, f)
+	}
+	if f.Refused != nil {
+		c.asksRefused(f.From, f.Refused)
+	}
+	for i := range f.Answers {
+		c.granted(f.Answers[i])
+	}
+	for _, q := range f.Closings {
+		c.serveClosing(l, q)
+	}
+	for i := range f.Closed {
+		c.toldClosed(f.From, &f.Closed[i])
+	}
+	return nil
+}
+
+func (c *Core) stepRaft(f *frame.Frame) error {
+	for _, m := range f.Raft {
+		err := c.store.Step(m.RangeID, m.Message)
+		if err != nil && !errors.Is(err, peerpb.ErrRangeNotFound) && !errors.Is(err, raftgroup.ErrBadMessage) {
+			return err
+		}
+	}
+	return nil
+}
+
+// lostLink says that what was under way to and from a store may be lost. Whoever
+// waits for its answer learns that the outcome is not known.
+func (c *Core) lostLink(store metapb.StoreID) {
+	ids := slices.Sorted(maps.Keys(c.waits[store]))
+	clear(c.waits[store])
+	for _, id := range ids {
+		c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrUnknown}, c.now)
+	}
+	c.asksLost(store)
+	c.closingsLost(store)
+}
+
+// leaderOf returns the store of a range's leader, as far as is known.
+func (c *Core) leaderOf(id metapb.RangeID) (leaderHint, bool) {
+	hint := c.leaders[id]
+	if r := c.store.Replica(id); r != nil {
+		if store, term := r.Leader(); term > hint.term || term == hint.term && hint.store == 0 {
+			hint = leaderHint{store, term}
+		}
+	}
+	return hint, hint.store != 0
+}
+
+// heardLeader notes who leads a range, as an error says.
+func (c *Core) heardLeader(err error) {
+	var not *peerpb.NotLeaderError
+	if !errors.As(err, &not) {
+		return
+	}
+	if hint := c.leaders[not.Range]; not.Term > hint.term || not.Term == hint.term && hint.store == 0 {
+		c.leaders[not.Range] = leaderHint{not.Leader, not.Term}
+	}
+}
+
+// send takes a request of the router to the store of its range's leader.
+func (c *Core) send(req *peerpb.Request) {
+	if !c.many {
+		c.store.Request(req)
+		return
+	}
+	hint, ok := c.leaderOf(req.Range)
+	l := c.links[hint.store]
+	switch {
+	case hint.store == c.cfg.StoreID:
+		c.store.Request(req)
+	case !ok, l == nil, !l.ready():
+		// Not sent: it may be tried again.
+		c.router.Reply(peerpb.Reply{ID: req.ID, Err: peerpb.ErrNotLeader}, c.now)
+	default:
+		l.next.Requests = append(l.next.Requests, req)
+		c.waits[hint.store][req.ID] = true
+	}
+}
+
+// replied takes a store's reply.
+func (c *Core) replied(from metapb.StoreID, rep peerpb.Reply) {
+	if !c.waits[from][rep.ID] {
+		return
+	}
+	delete(c.waits[from], rep.ID)
+	c.heardLeader(rep.Err)
+	c.router.Reply(rep, c.now)
+}
+
+// serve takes a request of another store.
+func (c *Core) serve(l *link, req *peerpb.Request) {
+	var i uint32
+	if n := len(c.free); n > 0 {
+		i = c.free[n-1]
+		c.free = c.free[:n-1]
+	} else {
+		i = uint32(len(c.served))
+		c.served = append(c.served, servedRequest{})
+	}
+	c.served[i] = servedRequest{l.peer, l.peerStart, req.ID}
+	own := *req // the sender's is not ours to change
+	own.ID = servedBit | uint64(i)
+	c.store.Request(&own)
+}
+
+// reply takes a reply of the store to whoever asked.
+func (c *Core) reply(rep peerpb.Reply) {
+	switch {
+	case rep.ID&servedBit != 0:
+		i := uint32(rep.ID)
+		s := c.served[i]
+		c.served[i] = servedRequest{}
+		c.free = append(c.free, i)
+		if l := c.links[s.store]; l != nil && l.peerStart == s.start {
+			rep.ID = s.id
+			l.next.Replies = append(l.next.Replies, rep)
+		}
+	case rep.ID&closingBit != 0:
+		c.closingReplied(rep)
+	default:
+		c.heardLeader(rep.Err)
+		c.router.Reply(rep, c.now)
+	}
+}
+
+// tickLinks has what is not acknowledged sent again.
+func (c *Core) tickLinks() {
+	for _, to := range c.order {
+		again, gaveUp := c.links[to].tick(c.now)
+		c.out = append(c.out, again...)
+		if gaveUp {
+			c.lostLink(to)
+		}
+	}
+}
+
+// hasFrames reports whether there is something to send.
+func (c *Core) hasFrames() bool {
+	if len(c.out) > 0 {
+		return true
+	}
+	for _, to := range c.order {
+		if c.links[to].hasNext() {
+			return true
+		}
+	}
+	return false
+}
+
+// outbox hands out the frames to be sent, with the messages of the store's
+// replicas.
+func (c *Core) outbox(rd *Ready) []*frame.Frame {
+	out := c.out
+	c.out = nil
+	for _, to := range c.order {
+		if l := c.links[to]; l.hasNext() {
+			out = append(out, l.take(c.now))
+		}
+	}
+	return append(out, c.raftFrames(rd)...)
+}
+
+// raftFrames groups the messages of replicas by store.
+func (c *Core) raftFrames(rd *Ready) []*frame.Frame {
+	if len(rd.Messages) == 0 {
+		return nil
+	}
+	byStore := make(map[metapb.StoreID]*frame.Frame)
+	for _, m := range rd.Messages {
+		to := c.storeOf(m.Range, metapb.ReplicaID(m.Raft.GetTo()))
+		l := c.links[to]
+		if l == nil {
+			continue
+		}
+		f := byStore[to]
+		if f == nil {
+			f = &frame.Frame{
+				Lane: frame.Raft, From: c.cfg.StoreID, To: to, FromStart: c.cfg.StoreStart, ToStart: l.peerStart,
+			}
+			byStore[to] = f
+		}
+		f.Raft = append(f.Raft, raftgroup.RangeMessage{RangeID: m.Range, Message: m.Raft})
+	}
+	var out []*frame.Frame
+	for _, to := range c.order {
+		if f := byStore[to]; f != nil {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// storeOf returns the store of a replica, 0 if it is not known.
+func (c *Core) storeOf(id metapb.RangeID, replica metapb.ReplicaID) metapb.StoreID {
+	r := c.store.Replica(id)
+	if r == nil {
+		return 0
+	}
+	for _, peer := range r.Descriptor().Replicas {
+		if metapb.ReplicaID(peer.ReplicaId) == replica {
+			return metapb.StoreID(peer.StoreId)
+		}
+	}
+	return 0
+}

@@ -1,0 +1,274 @@
+package node
+
+import (
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/frame"
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/range"
+	"github.com/flotilladb/flotilla/router"
+)
+
+// asking is a store's way to the sequencer of a cluster of several stores. Also
+// where the sequencer is on this very node asks go through it: so when it moves,
+// what was asked here is asked there.
+type asking struct {
+	asker placement.Asker
+	// target is the store that was asked last.
+	target metapb.StoreID
+	// again: what is under way is to be sent once more, not before againAt.
+	again   bool
+	againAt clock.Time
+	epoch   uint64 // of seq
+}
+
+// startSequencer begins to hand out revisions, when this node leads the system
+// range. In a cluster of one store it also waits until every range has applied
+// what its log holds, for the highest revision in there is where it goes on.
+func (c *Core) startSequencer() {
+	sys := c.store.Replica(metapb.SystemRange)
+	if sys == nil || !sys.Leads() {
+		return
+	}
+	last := max(1, c.system.Ceiling())
+	if c.system.OneStore() {
+		for _, id := range c.store.IDs() {
+			if !c.store.Replica(id).Leads() {
+				return
+			}
+		}
+		last = max(1, c.store.Revision())
+	}
+	epoch := sys.Info().Term
+	seq, err := placement.NewSequencer(placement.SequencerConfig{
+		Epoch:     epoch,
+		Last:      last,
+		OneStore:  c.system.OneStore(),
+		Compacted: c.system.Compacted(),
+	})
+	if err != nil {
+		return
+	}
+	c.seq, c.epoch = seq, epoch
+	if c.many {
+		c.seq.Tick(c.now)
+		c.askAgain(0)
+		return
+	}
+	c.store.Known(last)
+}
+
+// checkSequencer starts the sequencer, or ends it when this node does not lead
+// the system range any more in the term in which it began.
+func (c *Core) checkSequencer() {
+	if c.seq != nil && c.many {
+		sys := c.store.Replica(metapb.SystemRange)
+		if !sys.Leads() || sys.Info().Term != c.epoch {
+			c.seq, c.ceiling = nil, nil
+			c.askAgain(0)
+		}
+	}
+	if c.seq == nil {
+		c.startSequencer()
+	} else {
+		c.seq.Applied(c.store.Visible())
+	}
+}
+
+// askFor asks the sequencer for a range's batch.
+func (c *Core) askFor(a *ranges.Ask) {
+	c.alloc(placement.Ask{
+		Name: placement.AskName{
+			Store: c.cfg.StoreID, StoreStart: c.cfg.StoreStart,
+			Range: a.Range, Term: a.Term, Number: a.Number,
+		},
+		N: int64(a.N),
+	})
+}
+
+// alloc asks the sequencer; in a cluster of one store it shares this loop.
+func (c *Core) alloc(ask placement.Ask) {
+	switch {
+	case c.many:
+		c.asker.Add(ask)
+		return
+	case c.seq == nil:
+		c.answer(placement.Answer{Name: ask.Name, N: ask.N, Err: errNoSequencer})
+		return
+	}
+	if a, ok := c.seq.Alloc(ask); ok {
+		c.answer(a)
+	}
+	c.pumpSequencer()
+}
+
+// pumpSequencer takes what the sequencer has to say to who is asked about it.
+func (c *Core) pumpSequencer() {
+	rd := c.seq.Ready()
+	for i := range rd.Answers {
+		c.give(rd.Answers[i])
+	}
+	if rd.Ceiling != nil {
+		c.ceiling = rd.Ceiling
+		c.router.Request(ceilingID, &router.SystemRequest{Op: rd.Ceiling}, c.now)
+	}
+}
+
+// give takes an answer of the sequencer here to the store that asked.
+func (c *Core) give(a placement.Answer) {
+	switch l := c.links[a.Name.Store]; {
+	case !c.many:
+		c.answer(a)
+	case a.Name.Store == c.cfg.StoreID:
+		c.granted(a)
+	case l != nil && l.peerStart == a.Name.StoreStart:
+		l.next.Answers = append(l.next.Answers, a)
+	}
+}
+
+// answer gives a grant to the range, or to the transaction, that asked.
+func (c *Core) answer(a placement.Answer) {
+	if a.Name.Range == 0 {
+		c.router.Granted(a, c.now)
+		return
+	}
+	g := ranges.Grant{
+		Ask:       ranges.Ask{Range: a.Name.Range, Term: a.Name.Term, Number: a.Name.Number, N: int(a.N)},
+		First:     a.First,
+		Epoch:     a.Epoch,
+		Compacted: a.Compacted,
+		Refused:   a.Err != nil,
+	}
+	switch {
+	case a.Err != nil:
+	case a.N == 0:
+		g.First, g.Current = a.First+1, a.First
+	case !c.many:
+		g.Current = c.seq.Current()
+	default:
+		g.Current = a.First - 1
+	}
+	c.store.Granted(g)
+}
+
+// granted takes the answer to one of this store's asks.
+func (c *Core) granted(a placement.Answer) {
+	if a.Err != nil {
+		c.askAgain(askPause)
+		return
+	}
+	if !c.asker.Answered(&a) {
+		return
+	}
+	current := a.First
+	if a.N > 0 {
+		current--
+	}
+	c.sawCurrent(current)
+	if a.Compacted >= 0 {
+		c.store.SetCompacted(a.Compacted)
+	}
+	if a.Name.Range == 0 && a.Name.Number == readNumber {
+		c.readsGranted(&a)
+		return
+	}
+	c.answer(a)
+}
+
+// askPause is when the sequencer is asked again that did not answer.
+const askPause = tickPause
+
+// askAgain has what is under way sent once more.
+func (c *Core) askAgain(after clock.Time) {
+	c.again = true
+	c.againAt = c.now + after
+}
+
+// mayAsk reports whether there is something to ask, and whom.
+func (c *Core) mayAsk() (to metapb.StoreID, ok bool) {
+	if !c.many || c.asker.Idle() {
+		return 0, false
+	}
+	to = c.cfg.StoreID
+	if c.seq == nil {
+		hint, known := c.leaderOf(metapb.SystemRange)
+		l := c.links[hint.store]
+		if !known || l == nil || !l.ready() {
+			return 0, false
+		}
+		to = hint.store
+	} else if !c.store.HoldsLease(metapb.SystemRange) {
+		return 0, false
+	}
+	return to, c.asker.HasNext() || to != c.target || c.again && c.now >= c.againAt
+}
+
+// flushAsks asks the sequencer, wherever it is. It reports whether it did.
+func (c *Core) flushAsks() bool {
+	to, ok := c.mayAsk()
+	if !ok {
+		return false
+	}
+	var asks []placement.Ask
+	if c.again || to != c.target {
+		asks = c.asker.Again()
+	}
+	if len(asks) == 0 {
+		asks = c.asker.Next()
+	}
+	c.again, c.target = false, to
+	if len(asks) == 0 {
+		return false
+	}
+	if to != c.cfg.StoreID {
+		l := c.links[to]
+		l.next.Asks = append(l.next.Asks, asks...)
+		l.next.AskedUpTo = c.asker.AnsweredUpTo()
+		return true
+	}
+	c.seq.Ack(asks[0].Name, c.asker.AnsweredUpTo())
+	for i := range asks {
+		if a, ok := c.seq.Alloc(asks[i]); ok {
+			c.granted(a)
+		}
+	}
+	return true
+}
+
+// serveAsks answers another store's asks, if the sequencer is here.
+func (c *Core) serveAsks(l *link, f *frame.Frame) {
+	if c.seq == nil || !c.store.HoldsLease(metapb.SystemRange) {
+		hint, _ := c.leaderOf(metapb.SystemRange)
+		if hint.store == l.peer {
+			hint.store = 0
+		}
+		l.next.Refused = &frame.NotSequencer{Leader: hint.store, Term: hint.term}
+		return
+	}
+	c.seq.Ack(f.Asks[0].Name, f.AskedUpTo)
+	for i := range f.Asks {
+		if f.Asks[i].Name.Store != l.peer {
+			continue
+		}
+		if a, ok := c.seq.Alloc(f.Asks[i]); ok {
+			l.next.Answers = append(l.next.Answers, a)
+		}
+	}
+}
+
+// asksRefused says that the sequencer is not where it was thought to be.
+func (c *Core) asksRefused(from metapb.StoreID, not *frame.NotSequencer) {
+	if from != c.target {
+		return
+	}
+	c.heardLeader(&peerpb.NotLeaderError{Range: metapb.SystemRange, Leader: not.Leader, Term: not.Term})
+	c.askAgain(askPause)
+}
+
+// asksLost says that what was asked of a store may be lost, or its answers.
+func (c *Core) asksLost(store metapb.StoreID) {
+	if store == c.target {
+		c.askAgain(0)
+	}
+}
