@@ -125,19 +125,23 @@ type InitialFacts struct {
 	NextNode  metapb.NodeID
 	NextStore metapb.StoreID
 	Version   string
+	// ManyStores says that the cluster begins with several stores.
+	ManyStores bool
 	// Descriptors are the first ranges.
 	Descriptors []*metapb.Descriptor
 }
 
-// InitialRows returns the system rows of a fresh cluster of one store.
+// InitialRows returns the system rows of a fresh cluster.
 func InitialRows(f InitialFacts) ([]*cmdpb.Row, error) {
 	rows := []*cmdpb.Row{
 		numberRow(rowCluster, f.ClusterID),
 		numberRow(rowNodeID, uint64(f.NextNode)),
 		numberRow(rowRangeID, uint64(f.NextRange)),
 		numberRow(rowStoreID, uint64(f.NextStore)),
-		setRow(rowOneStore, nil),
 		setRow(rowVersion, []byte(f.Version)),
+	}
+	if !f.ManyStores {
+		rows = append(rows, setRow(rowOneStore, nil))
 	}
 	for _, d := range f.Descriptors {
 		row, err := descriptorRow(d)

@@ -127,6 +127,10 @@ type Core struct {
 	idle        deque[progressDue]
 	idleGone    int // in idle, and canceled
 
+	// asks: how far ranges are closed comes by itself only when somebody wants it.
+	asks  bool
+	wants []Want
+
 	scratch []*Event
 	touches []touch
 	stats   Stats
@@ -191,6 +195,7 @@ func (c *Core) Step(s *Step) {
 		}
 	}
 	c.current = max(c.current, s.Current)
+	c.asks = s.Asks
 	c.compacted = max(c.compacted, s.Compacted)
 	c.reachAhead()
 }
@@ -290,6 +295,8 @@ type Output struct {
 
 // Ready is what the core's owner must do.
 type Ready struct {
+	// Wants are ranges that are to be closed; their Bounds are to come with a Step.
+	Wants   []Want
 	Scans   []Scan
 	Outputs []Output
 }
@@ -298,7 +305,7 @@ type Ready struct {
 // are answered by Scanned, in any order.
 func (c *Core) Ready() Ready {
 	c.work()
-	rd := Ready{Scans: c.newScans}
+	rd := Ready{Scans: c.newScans, Wants: c.takeWants()}
 	c.newScans = nil
 	for _, s := range c.dirty {
 		s.dirty = false
@@ -322,6 +329,7 @@ func (c *Core) work() {
 		c.advance(g)
 		if g.at >= 0 {
 			c.activate(g)
+			c.wantHeld(g)
 		}
 	}
 	poked := c.poked
@@ -333,11 +341,14 @@ func (c *Core) work() {
 	}
 	c.startScans()
 	c.answerProgress()
+	c.wantProgress()
 }
 
 // HasWork reports whether Ready has something that it had not when it was called
 // last. What groups hold back waits for a Step.
-func (c *Core) HasWork() bool { return len(c.poked) > 0 || len(c.dirty) > 0 || len(c.newScans) > 0 }
+func (c *Core) HasWork() bool {
+	return len(c.poked) > 0 || len(c.dirty) > 0 || len(c.newScans) > 0 || len(c.wants) > 0
+}
 
 // Tick tells the time.
 func (c *Core) Tick(now clock.Time) {

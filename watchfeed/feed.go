@@ -25,6 +25,7 @@ type feed struct {
 	// floor is what the feed was closed at before its bound last changed. A bound
 	// of a range that nobody leads yet says nothing, but what was closed stays so.
 	floor  Revision
+	wanted Revision // as Core.want said
 	ring   ring
 	groups []*group // whose run holds the feed
 }

@@ -18,6 +18,8 @@ type HubConfig struct {
 	Current func() (current, compacted Revision)
 	// Removal is the revision below which old versions may be gone.
 	Removal func() Revision
+	// Want has ranges closed, where they are not by themselves; it does not block.
+	Want func([]Want)
 	// InboxBytesMax bounds what the hub has not looked at. What the store does
 	// beyond that the hub learns from the engine. Default 16 MiB.
 	InboxBytesMax int
@@ -182,6 +184,7 @@ func (s *Step) merge(o *Step) {
 	s.Lost = appendNew(s.Lost, o.Lost)
 	s.Descriptors = append(s.Descriptors, o.Descriptors...)
 	s.Current, s.Compacted = max(s.Current, o.Current), max(s.Compacted, o.Compacted)
+	s.Asks = o.Asks
 	at := make(map[metapb.RangeID]int, len(s.Bounds))
 	for i, b := range s.Bounds {
 		at[b.Range] = i
@@ -305,6 +308,9 @@ func (h *Hub) do(c *command) {
 // flush does what the core wants done.
 func (h *Hub) flush() {
 	rd := h.core.Ready()
+	if len(rd.Wants) > 0 {
+		h.cfg.Want(rd.Wants)
+	}
 	for _, sc := range rd.Scans {
 		// As many as the core has under way at a time.
 		err := h.stop.Go("watch-scan", func(context.Context) {

@@ -101,6 +101,7 @@ func (c *Core) progressTick() {
 			continue
 		}
 		if !w.has(sent|catching|ahead) && w.stream.room() {
+			c.want(w.place.group, c.current)
 			c.advance(w.place.group)
 			if !w.has(sent | catching) {
 				c.sayProgress(w)

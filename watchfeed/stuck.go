@@ -24,6 +24,7 @@ func (c *Core) stuckTick() {
 	}
 	stuck := false
 	for _, g := range c.groups {
+		c.want(g, c.current)
 		if to := c.closed(g); to > g.reached || to >= c.current {
 			g.reached, g.reachedAt = to, c.now
 		} else {

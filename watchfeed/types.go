@@ -38,6 +38,8 @@ type Step struct {
 	// Current is the revision at which a read that begins now reads, 0 before the
 	// store serves. Compacted is the compacted revision, or negative.
 	Current, Compacted Revision
+	// Asks: bounds get on only where Ready.Wants said that somebody wants them to.
+	Asks bool
 }
 
 // CreateRequest asks for a watch.

@@ -34,10 +34,16 @@ func ClusterID(token string) uint64 {
 // Identify returns who the store of an engine is. An empty engine becomes the
 // first store of a new cluster of one store.
 func Identify(eng engine.Engine, token string) (*metapb.StoreIdent, error) {
+	return IdentifyAs(eng, token, 1, 1)
+}
+
+// IdentifyAs is Identify of one of several stores that begin a cluster together:
+// an empty engine becomes the given one. Its node has the same id.
+func IdentifyAs(eng engine.Engine, token string, self metapb.StoreID, stores int) (*metapb.StoreIdent, error) {
 	raw, closer, err := eng.Get(keys.StoreIdent())
 	switch {
 	case errors.Is(err, engine.ErrNotFound):
-		return Bootstrap(eng, token)
+		return BootstrapAs(eng, token, self, stores)
 	case err != nil:
 		return nil, fmt.Errorf("store identity: %w", err)
 	}
@@ -60,7 +66,15 @@ func Identify(eng engine.Engine, token string) (*metapb.StoreIdent, error) {
 // Bootstrap makes an empty engine the first store of a cluster, with the system
 // range and one range for everything else, in one synced batch.
 func Bootstrap(eng engine.Engine, token string) (*metapb.StoreIdent, error) {
-	ident := &metapb.StoreIdent{ClusterId: ClusterID(token), NodeId: 1, StoreId: 1, FormatVersion: FormatVersion}
+	return BootstrapAs(eng, token, 1, 1)
+}
+
+// BootstrapAs makes an empty engine one of the stores, numbered from 1, with which
+// a cluster begins: all write the same, and so begin with the same replicas.
+func BootstrapAs(eng engine.Engine, token string, self metapb.StoreID, stores int) (*metapb.StoreIdent, error) {
+	ident := &metapb.StoreIdent{
+		ClusterId: ClusterID(token), NodeId: uint64(self), StoreId: uint64(self), FormatVersion: FormatVersion,
+	}
 	border := []byte{byte(keys.KindLease)}
 	descs := []*metapb.Descriptor{
 		{RangeId: uint64(metapb.SystemRange), End: border},
@@ -69,8 +83,10 @@ func Bootstrap(eng engine.Engine, token string) (*metapb.StoreIdent, error) {
 	b := eng.NewBatch()
 	defer b.Close()
 	for _, d := range descs {
-		d.Generation, d.NextReplicaId = 1, 2
-		d.Replicas = []*metapb.Replica{{ReplicaId: 1, StoreId: ident.StoreId, NodeId: ident.NodeId}}
+		d.Generation, d.NextReplicaId = 1, uint64(stores)+1
+		for id := uint64(1); id <= uint64(stores); id++ {
+			d.Replicas = append(d.Replicas, &metapb.Replica{ReplicaId: id, StoreId: id, NodeId: id})
+		}
 		if err := ranges.Bootstrap(b, d, 1); err != nil {
 			return nil, err
 		}
@@ -78,8 +94,9 @@ func Bootstrap(eng engine.Engine, token string) (*metapb.StoreIdent, error) {
 	rows, err := placement.InitialRows(placement.InitialFacts{
 		ClusterID:   ident.ClusterId,
 		NextRange:   DataRange + 1,
-		NextNode:    metapb.NodeID(ident.NodeId + 1),
-		NextStore:   metapb.StoreID(ident.StoreId + 1),
+		NextNode:    metapb.NodeID(stores + 1),
+		NextStore:   metapb.StoreID(stores + 1),
+		ManyStores:  stores > 1,
 		Version:     "3.7.0",
 		Descriptors: descs,
 	})

@@ -45,6 +45,8 @@ type Ready struct {
 	Results  []router.Result
 	// Frames are to be sent to other stores. Advance fills them in.
 	Frames []*frame.Frame
+	// Asks says that how far ranges are closed is known only when it was asked for.
+	Asks bool
 	// Descriptors are of ranges that changed or are new.
 	Descriptors []*metapb.Descriptor
 }
@@ -241,7 +243,7 @@ func (c *Core) Ready() (Ready, error) {
 	}
 	out := Ready{
 		Apply: rd.Apply, Append: rd.Append, Token: rd.Token, Applied: rd.Applied, Messages: rd.Messages,
-		Results: c.results, Descriptors: c.changed,
+		Results: c.results, Descriptors: c.changed, Asks: c.many,
 	}
 	c.results, c.changed = nil, nil
 	return out, nil

@@ -13,6 +13,7 @@ func (n *Node) newHub() (*watchfeed.Hub, error) {
 		Core:    watchfeed.CoreConfig{Reader: n.eng, ProgressInterval: n.cfg.WatchProgressInterval},
 		Current: n.pub.Current,
 		Removal: n.pub.Removal,
+		Want:    n.want,
 	})
 	if err != nil {
 		return nil, err
@@ -22,6 +23,18 @@ func (n *Node) newHub() (*watchfeed.Hub, error) {
 		return nil, fmt.Errorf("register the metrics of watches: %w", err)
 	}
 	return hub, nil
+}
+
+// want has ranges closed that watches wait for.
+func (n *Node) want(wants []watchfeed.Want) {
+	n.inbox.Lock()
+	n.inbox.funcs = append(n.inbox.funcs, func() {
+		for _, w := range wants {
+			n.core.Want(w.Range, w.Revision)
+		}
+	})
+	n.inbox.Unlock()
+	n.wake()
 }
 
 // Watches is where streams of watches are opened.

@@ -172,7 +172,9 @@ func (p *Published) setBound(t *pieceTable, core *Core, r *ranges.Replica) {
 // Ranges and Revisions; the step is the hub's from then on.
 func (p *Published) Step(rd *Ready) watchfeed.Step {
 	current, compacted := p.Current()
-	s := watchfeed.Step{Descriptors: rd.Descriptors, Bounds: p.bounds, Current: current, Compacted: compacted}
+	s := watchfeed.Step{
+		Descriptors: rd.Descriptors, Bounds: p.bounds, Current: current, Compacted: compacted, Asks: rd.Asks,
+	}
 	p.bounds = make([]watchfeed.RangeBound, 0, len(p.bounds))
 	if n := len(rd.Applied); n > 0 {
 		s.Applied = make([]watchfeed.RangeUpdates, n)

@@ -69,7 +69,7 @@ func (s *Sim) check() error {
 // checkWatches holds what watchers were given against what happened. Watches that
 // are open have everything.
 func (s *Sim) checkWatches(c *checker) error {
-	current := int64(s.nodes[0].core.Current())
+	current := s.current
 	last := c.at(current)
 	for _, w := range s.watchers {
 		for _, x := range w.all {

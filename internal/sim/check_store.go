@@ -37,15 +37,16 @@ func (n *simNode) busyWith() string {
 	}
 	for _, id := range n.core.Store().IDs() {
 		r := n.core.Store().Replica(id)
+		leader := n.s.leaderOf(id)
 		switch info := r.Info(); {
-		case !info.Leads:
+		case leader == nil:
 			return fmt.Sprintf("range %d has no leader", id)
 		case info.Waiting > 0:
 			return fmt.Sprintf("%d requests wait at range %d", info.Waiting, id)
 		case r.Bound() != ranges.NoBound:
 			return fmt.Sprintf("range %d has something under way at %d", id, r.Bound())
-		case info.Applied != info.Last:
-			return fmt.Sprintf("range %d has applied %d of %d", id, info.Applied, info.Last)
+		case info.Applied != leader.Info().Last:
+			return fmt.Sprintf("range %d has applied %d of %d", id, info.Applied, leader.Info().Last)
 		}
 		if why := leftovers(n.eng, r.Descriptor()); why != "" {
 			return why
@@ -55,6 +56,20 @@ func (n *simNode) busyWith() string {
 		return why
 	}
 	return n.directoryLag()
+}
+
+// leaderOf returns the replica that leads a range, nil if none does.
+func (s *Sim) leaderOf(id metapb.RangeID) (leader *ranges.Replica) {
+	term := uint64(0)
+	for _, n := range s.nodes {
+		if !n.up {
+			continue
+		}
+		if r := n.core.Store().Replica(id); r != nil && r.Leads() && r.Info().Term > term {
+			leader, term = r, r.Info().Term
+		}
+	}
+	return leader
 }
 
 // leftovers says what rows of unfinished transactions a range holds.
@@ -91,7 +106,7 @@ func (s *Sim) checkStore(c *checker, n *simNode) error {
 		return err
 	}
 	_, compacted := n.pub.Current()
-	current := int64(n.core.Current())
+	current := s.current
 	if current < s.hist.seen || current < s.hist.highest {
 		return fmt.Errorf("current is %d, but %d was seen and %d applied", current, s.hist.seen, s.hist.highest)
 	}

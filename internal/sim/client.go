@@ -166,9 +166,8 @@ func (c *client) ask() {
 	if c.s.trace != nil {
 		c.s.tracef("client %d: #%d is answered: %s", c.id, c.op.number, describeAnswer(resp, err))
 	}
-	current, _ := c.node.pub.Current()
 	c.op.endedAt = c.s.now
-	c.s.fail(c.s.hist.end(c.op, resp, err, int64(current)))
+	c.s.fail(c.s.hist.end(c.op, resp, err, c.s.shown(c.node)))
 	c.op = nil
 }
 

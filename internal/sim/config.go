@@ -16,7 +16,8 @@ import (
 type Config struct {
 	Seed uint64
 	// Nodes is the size of the cluster.
-	Nodes int
+	Nodes   int
+	Network NetworkConfig
 	// Duration is how long the clients go on, in virtual time.
 	Duration time.Duration
 	// Clients is how many there are; each waits for its answer, and up to
@@ -63,8 +64,8 @@ type Config struct {
 // Validate reports what cannot be run.
 func (c *Config) Validate() error {
 	switch {
-	case c.Nodes != 1:
-		return errors.New("sim: one node is all there is yet")
+	case c.Nodes < 1:
+		return errors.New("sim: no node")
 	case c.Clients < 1 || c.OpsMax < 1 || c.Duration <= 0 || c.SyncMax < c.SyncMin || c.SyncMin <= 0:
 		return errors.New("sim: a bound is too low")
 	}

@@ -22,6 +22,7 @@ func (s *Sim) planFaults() {
 		s.tracef("stall for %v", d)
 		s.someNode().stalledUntil = s.now.Add(d)
 	})
+	s.every(s.cfg.Network.CutEvery, s.net.cutSome)
 	s.every(s.cfg.FullEvery, func() {
 		n := s.someNode()
 		n.setFull(true)

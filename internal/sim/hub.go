@@ -88,6 +88,10 @@ func (h *simHub) receive() {
 
 func (h *simHub) flush() {
 	rd := h.core.Ready()
+	if len(rd.Wants) > 0 {
+		h.n.wants = append(h.n.wants, rd.Wants...)
+		h.n.wake()
+	}
 	for _, sc := range rd.Scans {
 		h.scan(sc)
 	}

@@ -8,16 +8,19 @@ import (
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/internal/node"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/router"
+	"github.com/flotilladb/flotilla/watchfeed"
 )
 
 // simNode is a node: its disk, and while it is up its core and what its loop has
 // in hand. It does what internal/node/run.go does, in the same order.
 type simNode struct {
 	s    *Sim
+	id   metapb.StoreID
 	eng  *engine.Mem
 	life int // counts starts; what was planned in an earlier life does not happen
 
@@ -34,6 +37,8 @@ type simNode struct {
 	hub     *simHub
 
 	inbox        []*job
+	frames       []*frame.Frame // that came from others
+	wants        []watchfeed.Want
 	calls        map[uint64]*job
 	nextCall     uint64
 	synced       []uint64 // tokens of ended syncs that the core has not heard of
@@ -58,8 +63,8 @@ const (
 	stepsMax     = 1_000_000 // a run has some thousand
 )
 
-func newNode(s *Sim) *simNode {
-	n := &simNode{s: s, eng: engine.NewMem()}
+func newNode(s *Sim, id metapb.StoreID) *simNode {
+	n := &simNode{s: s, id: id, eng: engine.NewMem()}
 	n.eng.DriveSyncs()
 	return n
 }
@@ -67,7 +72,7 @@ func newNode(s *Sim) *simNode {
 // boot starts the node on its disk.
 func (n *simNode) boot() {
 	n.life++
-	n.s.tracef("boot %d", n.life)
+	n.tracef("boot %d", n.life)
 	if err := n.open(); err != nil {
 		n.s.fail(fmt.Errorf("boot: %w", err))
 		return
@@ -81,7 +86,7 @@ func (n *simNode) boot() {
 }
 
 func (n *simNode) open() error {
-	ident, err := node.Identify(n.eng, "sim")
+	ident, err := node.IdentifyAs(n.eng, "sim", n.id, n.s.cfg.Nodes)
 	if err != nil {
 		return err
 	}
@@ -93,9 +98,10 @@ func (n *simNode) open() error {
 		NodeID: metapb.NodeID(ident.NodeId), StoreID: metapb.StoreID(ident.StoreId), StoreStart: begun,
 		Reader: n.eng, NewBatch: n.eng.NewBatch, Ranges: n.s.cfg.Ranges,
 		Router: router.Config{LeaseTTLMin: n.s.cfg.Traffic.Limits.LeaseTTLMin},
-		Random: rand.New(rand.NewPCG(n.s.cfg.Seed, 7+begun)),
+		Random: rand.New(rand.NewPCG(n.s.cfg.Seed, 7+begun+1000*uint64(n.id-1))),
 	})
 	n.pub, n.counts, n.removal = node.NewPublished(), node.NewCounts(n.eng), nil
+	n.frames, n.wants = nil, nil
 	n.inbox, n.calls, n.synced, n.syncing, n.syncEnd = nil, make(map[uint64]*job), nil, 0, 0
 	n.serving, n.stopping, n.doomed, n.awake, n.stalledUntil = false, false, false, false, 0
 	if err != nil {
@@ -128,6 +134,25 @@ func (n *simNode) planTick() {
 func (n *simNode) submit(call *router.Call, done func()) {
 	n.inbox = append(n.inbox, &job{call, done})
 	n.wake()
+}
+
+// deliver takes a frame of another node.
+func (n *simNode) deliver(f *frame.Frame) {
+	if n.up {
+		n.frames = append(n.frames, f)
+		n.wake()
+	}
+}
+
+// tracef names the node, where there are several.
+func (n *simNode) tracef(format string, args ...any) {
+	if n.s.trace == nil {
+		return
+	}
+	if len(n.s.nodes) > 1 {
+		format, args = "node %d: "+format, append([]any{n.id}, args...)
+	}
+	n.s.tracef(format, args...)
 }
 
 // wake plans the loop's next turn.
@@ -169,9 +194,19 @@ func (n *simNode) receive() {
 		}
 	}
 	n.synced = n.synced[:0]
-	if len(n.inbox) > 0 {
+	if len(n.inbox)+len(n.frames) > 0 {
 		n.core.SetNow(n.s.now)
 	}
+	for _, f := range n.frames {
+		if err := n.core.Step(f); err != nil {
+			n.s.fail(err)
+		}
+	}
+	n.frames = n.frames[:0]
+	for _, w := range n.wants {
+		n.core.Want(w.Range, w.Revision)
+	}
+	n.wants = n.wants[:0]
 	for _, j := range n.inbox {
 		n.nextCall++
 		n.calls[n.nextCall] = j
@@ -212,6 +247,7 @@ func (n *simNode) step() {
 	if n.pub.Revisions(n.core.Current(), n.core.System().Compacted()) {
 		n.startRemoval()
 	}
+	n.s.current = max(n.s.current, int64(n.core.Current()))
 	n.feed(&rd)
 	n.s.hist.descriptors(rd.Descriptors)
 	n.serve()
@@ -223,6 +259,9 @@ func (n *simNode) step() {
 	}
 	if n.point() {
 		return
+	}
+	for _, f := range rd.Frames {
+		n.s.net.send(f)
 	}
 	if rd.Append != nil {
 		n.append(&rd)
@@ -265,7 +304,7 @@ func (n *simNode) traceApplied(rd *node.Ready) {
 	for _, a := range rd.Applied {
 		for _, u := range a.Updates {
 			for _, m := range u.Mutations {
-				n.s.tracef("range %d applies (%d, %d): %q version %d", a.Range, u.Revision, m.Sub, m.Key, m.Version)
+				n.tracef("range %d applies (%d, %d): %q version %d", a.Range, u.Revision, m.Sub, m.Key, m.Version)
 			}
 		}
 	}
@@ -315,7 +354,7 @@ func (n *simNode) serve() {
 		return
 	}
 	n.serving = true
-	n.s.tracef("serving at revision %d", n.core.Current())
+	n.tracef("serving at revision %d", n.core.Current())
 	for _, c := range n.s.clients {
 		if c.node == n && !n.s.ending {
 			c.begin()
@@ -347,7 +386,7 @@ func (n *simNode) planRemoval(to metapb.Revision) {
 		case step != node.RemovalDone:
 			n.planRemoval(to)
 		default:
-			n.s.tracef("removal up to %d done", to)
+			n.tracef("removal up to %d done", to)
 			n.s.stats.Compactions++
 			n.removal = nil
 			if _, compacted := n.pub.Current(); compacted > to {
@@ -381,7 +420,7 @@ func (n *simNode) planCount() {
 func (n *simNode) setFull(full bool) {
 	n.full = full
 	if n.up {
-		n.s.tracef("disk full: %v", full)
+		n.tracef("disk full: %v", full)
 		n.core.SetFull(full)
 	}
 }
@@ -395,7 +434,7 @@ func (n *simNode) crash() {
 		kept = n.s.disk.IntN(unsynced + 1)
 		return kept
 	})
-	n.s.tracef("crash: %d of %d unsynced batches are left", kept, unsynced)
+	n.tracef("crash: %d of %d unsynced batches are left", kept, unsynced)
 	for _, c := range n.s.clients {
 		if c.node == n {
 			c.kill()
@@ -416,7 +455,7 @@ func (n *simNode) rebootLater() {
 // shutDown begins an orderly stop.
 func (n *simNode) shutDown() {
 	if n.serving && !n.stopping {
-		n.s.tracef("stop")
+		n.tracef("stop")
 		n.stopping = true
 		n.core.Stop()
 		n.wake()
@@ -437,7 +476,7 @@ func (n *simNode) drained() bool {
 // shut ends an orderly stop.
 func (n *simNode) shut() {
 	n.s.stats.Stops++
-	n.s.tracef("stopped")
+	n.tracef("stopped")
 	n.down()
 	if err := n.eng.Close(); err != nil {
 		n.s.fail(err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/model"
+	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
 // Sim is one run. Everything in it happens in the goroutine of Run, or in
@@ -22,7 +23,10 @@ type Sim struct {
 	// all others do.
 	faults, disk, load, watching *rand.Rand
 
-	nodes    []*simNode
+	nodes []*simNode
+	net   *network
+	// current is the highest revision that a node has known to be given out.
+	current  int64
 	clients  []*client
 	watchers []*watchClient
 	watched  []*simWatch // all watches that there ever were
@@ -47,6 +51,7 @@ type Stats struct {
 	Ops, Unknown, Refused  int
 	Writes, Crashes, Stops int
 	Splits, Ranges, Steps  int
+	Cuts                   int
 	Compactions            int
 	Watches, WatchEvents   int
 	WatchesCompacted       int
@@ -91,8 +96,9 @@ func Run(cfg Config, trace io.Writer) (stats Stats, err error) {
 }
 
 func (s *Sim) run() {
-	for range s.cfg.Nodes {
-		s.nodes = append(s.nodes, newNode(s))
+	s.net = newNetwork(s)
+	for i := range s.cfg.Nodes {
+		s.nodes = append(s.nodes, newNode(s, metapb.StoreID(i+1)))
 	}
 	for i := range s.cfg.Clients {
 		s.clients = append(s.clients, newClient(s, i, s.nodes[i%len(s.nodes)]))
@@ -119,6 +125,15 @@ func (s *Sim) run() {
 	if s.failed == nil {
 		s.fail(s.check())
 	}
+}
+
+// shown is the highest revision that may show in an answer of a node now.
+func (s *Sim) shown(n *simNode) int64 {
+	if len(s.nodes) > 1 {
+		return s.current
+	}
+	current, _ := n.pub.Current()
+	return int64(current)
 }
 
 // happen lets the next event happen.
@@ -170,7 +185,7 @@ func (s *Sim) busy() string {
 		}
 	}
 	for _, w := range s.watchers {
-		if why := w.busy(int64(w.node.core.Current())); why != "" {
+		if why := w.busy(s.current); why != "" {
 			return why
 		}
 	}

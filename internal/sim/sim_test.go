@@ -18,12 +18,26 @@ var (
 	flagSeeds = flag.Uint64("seeds", 20, "how many seeds to run")
 	flagFrom  = flag.Uint64("from", 1, "the first of them")
 	flagSeed  = flag.Uint64("seed", 0, "run this one only")
+	flagNodes = flag.Int("nodes", 1, "how many nodes there are")
+	flagCalm  = flag.Bool("calm", false, "no faults")
 	flagTrace = flag.Bool("trace", false, "print all that happens in -seed")
 )
 
 // seedsThatFound are those that found a bug; see docs/found-bugs.md.
 func seedsThatFound() []uint64 {
 	return []uint64{18, 68, 74, 106, 193, 269, 310, 367, 744, 778, 862, 990, 1271}
+}
+
+func draw(seed uint64) Config {
+	if *flagNodes == 1 {
+		return Draw(seed)
+	}
+	cfg := DrawCluster(seed, *flagNodes)
+	if *flagCalm {
+		cfg.CrashEvery, cfg.StopEvery, cfg.StallEvery, cfg.FullEvery = 0, 0, 0, 0
+		cfg.Network.LossPerMille, cfg.Network.DoublePerMille, cfg.Network.CutEvery = 0, 0, 0
+	}
+	return cfg
 }
 
 // TestSeedsThatFound runs them once more.
@@ -42,7 +56,7 @@ func TestSeeds(t *testing.T) {
 		if *flagTrace {
 			trace = os.Stdout
 		}
-		cfg := Draw(*flagSeed)
+		cfg := draw(*flagSeed)
 		t.Logf("%+v", cfg)
 		stats, err := Run(cfg, trace)
 		t.Logf("%+v", stats)
@@ -69,7 +83,7 @@ func runSeeds(t *testing.T, from, to uint64) (total Stats) {
 				if *flagFirst && t.Failed() {
 					continue
 				}
-				stats, err := Run(Draw(seed), nil)
+				stats, err := Run(draw(seed), nil)
 				mu.Lock()
 				total.add(stats)
 				if err != nil {
@@ -102,6 +116,7 @@ func (s *Stats) add(o Stats) {
 	s.Crashes += o.Crashes
 	s.Stops += o.Stops
 	s.Splits += o.Splits
+	s.Cuts += o.Cuts
 	s.Ranges = max(s.Ranges, o.Ranges)
 	s.Steps += o.Steps
 	s.Compactions += o.Compactions

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/flotilladb/flotilla/internal/model"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/router"
 	"github.com/flotilladb/flotilla/watchfeed"
 )
 
@@ -161,9 +163,30 @@ func (w *watchClient) ask(x *simWatch) {
 	w.watches[x.id] = x
 	req := x.req
 	req.ID, req.Start = x.id, x.next
-	now, _ := w.node.pub.Current()
-	w.s.tracef("watcher %d: watch %d of %q to %q from %d, now %d", w.id, x.id, req.Key, req.End, req.Start, now)
-	w.send(func(c *watchfeed.Core) { c.Create(w.stream, &req, now) })
+	w.current(func(now metapb.Revision) {
+		w.s.tracef("watcher %d: watch %d of %q to %q from %d, now %d", w.id, req.ID, req.Key, req.End, req.Start, now)
+		w.send(func(c *watchfeed.Core) { c.Create(w.stream, &req, now) })
+	})
+}
+
+// current tells what is current, at once if the node need not ask.
+func (w *watchClient) current(do func(now metapb.Revision)) {
+	if w.node.core.Direct() {
+		now, _ := w.node.pub.Current()
+		do(now)
+		return
+	}
+	conn := w.conn
+	call := &router.Call{Req: &router.ReadTicket{}, Done: make(chan struct{}, 1)}
+	w.node.submit(call, func() {
+		switch {
+		case w.conn != conn:
+		case call.Err != nil:
+			w.current(do)
+		default:
+			do(call.Resp.(*router.ReadReply).S)
+		}
+	})
 }
 
 // send has the hub do something for this stream.
@@ -177,13 +200,17 @@ func (w *watchClient) send(do func(c *watchfeed.Core)) {
 }
 
 func (w *watchClient) cancel(x *simWatch) {
+	if !x.created && !w.node.core.Direct() {
+		return // it may be on its way to the hub still
+	}
 	x.going = true
 	w.send(func(c *watchfeed.Core) { c.Cancel(w.stream, x.id) })
 }
 
 func (w *watchClient) askProgress() {
-	now, _ := w.node.pub.Current()
-	w.send(func(c *watchfeed.Core) { c.RequestProgress(w.stream, now) })
+	w.current(func(now metapb.Revision) {
+		w.send(func(c *watchfeed.Core) { c.RequestProgress(w.stream, now) })
+	})
 }
 
 // put queues what the hub has for the client, and says how much is queued.
