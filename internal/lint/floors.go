@@ -27,7 +27,7 @@ func floorOf(rel string) (floor int, known bool) {
 		return 7, true
 	case "internal/etcdapi", "internal/rpc", "internal/gossip":
 		return 6, true
-	case "router":
+	case "router", "internal/wire":
 		return 5, true
 	case "range":
 		return 4, true

@@ -12,7 +12,7 @@ import (
 // otherwise.
 func coreDirs() []string {
 	return []string{
-		"internal/keys", "internal/model", "lease", "mvcc", "placement", "proto/cmdpb", "proto/metapb",
+		"internal/keys", "internal/model", "internal/wire", "lease", "mvcc", "placement", "proto/cmdpb", "proto/metapb",
 		"proto/peerpb", "proto/txnpb", "raftgroup", "range", "router", "watchfeed",
 	}
 }

@@ -1,0 +1,120 @@
+package wire
+
+import (
+	"github.com/flotilladb/flotilla/placement"
+)
+
+// Operations on the system range, on the wire.
+const (
+	_ byte = iota
+	opCompact
+	opAllocIDs
+	opAlarm
+	opDirectory
+	opCeiling
+	opClusterVersion
+)
+
+func kindOfOp(op any) byte {
+	switch op.(type) {
+	case *placement.CompactOp:
+		return opCompact
+	case *placement.AllocIDsOp:
+		return opAllocIDs
+	case *placement.AlarmOp:
+		return opAlarm
+	case *placement.DirectoryOp:
+		return opDirectory
+	case *placement.CeilingOp:
+		return opCeiling
+	case *placement.ClusterVersionOp:
+		return opClusterVersion
+	}
+	return 0
+}
+
+func newOp(k byte) any {
+	switch k {
+	case opCompact:
+		return &placement.CompactOp{}
+	case opAllocIDs:
+		return &placement.AllocIDsOp{}
+	case opAlarm:
+		return &placement.AlarmOp{}
+	case opDirectory:
+		return &placement.DirectoryOp{}
+	case opCeiling:
+		return &placement.CeilingOp{}
+	case opClusterVersion:
+		return &placement.ClusterVersionOp{}
+	}
+	return nil
+}
+
+// op walks over an operation on the system range.
+func (c *coder) op(p *any) {
+	k := kindOfOp(*p)
+	if k == 0 && c.enc {
+		c.noForm("operation", *p)
+		return
+	}
+	c.kind(&k)
+	if !c.enc && c.err == nil {
+		if *p = newOp(k); *p == nil {
+			c.unknown("operation", uint64(k))
+			return
+		}
+	}
+	switch o := (*p).(type) {
+	case *placement.CompactOp:
+		num(c, &o.Revision)
+		num(c, &o.Current)
+	case *placement.AllocIDsOp:
+		num(c, &o.Kind)
+		num(c, &o.N)
+	case *placement.AlarmOp:
+		c.bool(&o.Activate)
+		c.alarm(&o.Alarm)
+	case *placement.DirectoryOp:
+		pointers(c, &o.Descriptors, contract)
+	case *placement.CeilingOp:
+		num(c, &o.Epoch)
+		num(c, &o.Number)
+		num(c, &o.Ceiling)
+		c.flags(&o.Exact, &o.EndOneStore)
+	case *placement.ClusterVersionOp:
+		c.string(&o.Version)
+	}
+}
+
+func (c *coder) alarm(a *placement.Alarm) {
+	num(c, &a.Type)
+	num(c, &a.Member)
+}
+
+func (c *coder) askName(n *placement.AskName) {
+	num(c, &n.Store)
+	num(c, &n.StoreStart)
+	num(c, &n.Range)
+	num(c, &n.Term)
+	num(c, &n.Number)
+}
+
+func (c *coder) ask(a *placement.Ask) {
+	c.askName(&a.Name)
+	num(c, &a.N)
+	num(c, &a.Seq)
+	num(c, &a.Epoch)
+}
+
+func (c *coder) answer(a *placement.Answer) {
+	c.askName(&a.Name)
+	num(c, &a.First)
+	num(c, &a.N)
+	num(c, &a.Epoch)
+	num(c, &a.Compacted)
+	refused := a.Err != nil
+	if c.bool(&refused); refused {
+		c.error(&a.Err)
+	}
+}
