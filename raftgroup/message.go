@@ -14,8 +14,8 @@ import (
 
 // A message on its way to another store:
 //
-//	range | which fields are there | those fields       (uvarints)
-//	entries: count | index of the first | bytes of data in all of them, then for each
+//	range | which fields are there | number of entries, if any | those fields
+//	entries: index of the first | bytes of data in all of them, then for each
 //	  length of what follows up to the sum | type | term | data | CRC-32C (4, LE)
 //
 // Entries of a message follow each other, so one index is enough. The sum of an
@@ -61,6 +61,9 @@ func AppendMessage(dst []byte, id metapb.RangeID, m *Message) ([]byte, error) {
 	}
 	dst = binary.AppendUvarint(dst, uint64(id))
 	dst = binary.AppendUvarint(dst, fieldsOf(m))
+	if len(m.Entries) != 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(m.Entries)))
+	}
 	if m.Type != nil {
 		dst = binary.AppendUvarint(dst, uint64(*m.Type))
 	}
@@ -114,7 +117,6 @@ func appendEntries(dst []byte, id metapb.RangeID, entries []*raftpb.Entry) ([]by
 	}
 	dst = slices.Grow(dst, data+len(entries)*entryBytesUsual+3*binary.MaxVarintLen64)
 	first := entries[0].GetIndex()
-	dst = binary.AppendUvarint(dst, uint64(len(entries)))
 	dst = binary.AppendUvarint(dst, first)
 	dst = binary.AppendUvarint(dst, uint64(data))
 	for i, e := range entries {
@@ -193,19 +195,59 @@ func DecodeMessage(b []byte, aliasBytesMin int) (id metapb.RangeID, m *Message, 
 	return id, m, r.rest, nil
 }
 
-// message decodes into one allocation, since the fields are pointers.
+// decodedMessage has room for what a message points to.
+type decodedMessage struct {
+	m       Message
+	numbers [8]uint64
+	typ     raftpb.MessageType
+	reject  bool
+}
+
+// decodedEntry has room for what an entry points to.
+type decodedEntry struct {
+	entry       raftpb.Entry
+	index, term uint64
+	typ         raftpb.EntryType
+}
+
+// message decodes into one allocation, since the fields are pointers; with a
+// single entry, as most messages of a busy range have, also that.
 func (r *messageReader) message(id metapb.RangeID, aliasBytesMin int) *Message {
-	fields := r.number()
+	fields, n := r.number(), uint64(0)
 	if fields >= hasEnd || fields&hasReject != 0 && fields&hasNoReject != 0 {
 		r.fail("unknown field")
 		return nil
 	}
-	at := &struct {
-		m       Message
-		numbers [8]uint64
-		typ     raftpb.MessageType
-		reject  bool
-	}{}
+	if fields&hasEntries != 0 {
+		if n = r.number(); n == 0 || n > uint64(len(r.rest))/entryBytesMin {
+			r.fail("bad number of entries")
+			return nil
+		}
+	}
+	if n == 0 {
+		at := &decodedMessage{}
+		r.fields(fields, at)
+		return &at.m
+	}
+	if n == 1 {
+		at := &struct {
+			message decodedMessage
+			entry   [1]decodedEntry
+			slot    [1]*raftpb.Entry
+		}{}
+		r.fields(fields, &at.message)
+		at.message.m.Entries = r.entries(id, at.entry[:], at.slot[:], aliasBytesMin)
+		return &at.message.m
+	}
+	at := &decodedMessage{}
+	if r.fields(fields, at); r.why == "" {
+		at.m.Entries = r.entries(id, make([]decodedEntry, n), make([]*raftpb.Entry, n), aliasBytesMin)
+	}
+	return &at.m
+}
+
+// fields decodes all but the entries.
+func (r *messageReader) fields(fields uint64, at *decodedMessage) {
 	m := &at.m
 	if fields&hasType != 0 {
 		typ := r.number()
@@ -234,31 +276,19 @@ func (r *messageReader) message(id metapb.RangeID, aliasBytesMin int) *Message {
 			r.fail(err.Error())
 		}
 	}
-	if fields&hasEntries != 0 {
-		m.Entries = r.entries(id, aliasBytesMin)
-	}
-	return m
 }
 
-// decodedEntry has room for what an entry points to.
-type decodedEntry struct {
-	entry       raftpb.Entry
-	index, term uint64
-	typ         raftpb.EntryType
-}
-
-func (r *messageReader) entries(id metapb.RangeID, aliasBytesMin int) []*raftpb.Entry {
-	n, first, size := r.number(), r.number(), r.number()
-	if n == 0 || n > uint64(len(r.rest))/entryBytesMin || first+n < first || size > uint64(len(r.rest)) {
-		r.fail("bad number of entries")
+// entries decodes entries into room, and entries points to them.
+func (r *messageReader) entries(id metapb.RangeID, room []decodedEntry, entries []*raftpb.Entry, aliasBytesMin int) []*raftpb.Entry {
+	first, size := r.number(), r.number()
+	if first+uint64(len(room)) < first || size > uint64(len(r.rest)) {
+		r.fail("bad entries")
 		return nil
 	}
 	var own []byte // nil: the data stays where it is
 	if size > 0 && size < uint64(max(aliasBytesMin, 0)) {
 		own = make([]byte, 0, size)
 	}
-	room := make([]decodedEntry, n)
-	entries := make([]*raftpb.Entry, n)
 	for i := range room {
 		if r.entry(id, first+uint64(i), &room[i]); r.why != "" {
 			return nil

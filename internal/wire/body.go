@@ -118,6 +118,7 @@ func (c *coder) body(b peerpb.Body) {
 		c.write(b)
 	case *peerpb.Close:
 		num(c, &b.S)
+		num(c, &b.Epoch)
 		list(c, &b.Spans, (*coder).span)
 	case *peerpb.Prepare:
 		c.prepare(b)

@@ -23,6 +23,9 @@ const (
 	codeMoved           = 1
 	codeRefusedRevision = 2
 	codeCorruption      = 3
+	codeNotLeader       = 4
+
+	codeSentinelMin = 10
 )
 
 // sentinels is the table of errors that mean something to who gets them. A code
@@ -90,6 +93,14 @@ func sentinels() []errorRow {
 // textBytesMax bounds the text of an error on the wire.
 const textBytesMax = 1024
 
+// maybeError walks over an error that may be nil.
+func (c *coder) maybeError(p *error) {
+	has := *p != nil
+	if c.bool(&has); has && c.err == nil {
+		c.error(p)
+	}
+}
+
 // error walks over an error: its code, then what its code says.
 func (c *coder) error(p *error) {
 	if c.enc {
@@ -105,6 +116,10 @@ func (c *coder) error(p *error) {
 	case codeRefusedRevision:
 		e := &peerpb.RefusedRevisionError{}
 		num(c, &e.Closed)
+		*p = e
+	case codeNotLeader:
+		e := &peerpb.NotLeaderError{}
+		c.notLeader(e)
 		*p = e
 	case codeCorruption:
 		e := &engine.CorruptionError{}
@@ -143,6 +158,7 @@ func (c *coder) decodeSentinel(code uint64, p *error) {
 func (c *coder) encodeError(err error) {
 	var moved *peerpb.MovedError
 	var refused *peerpb.RefusedRevisionError
+	var notLeader *peerpb.NotLeaderError
 	var corrupt *engine.CorruptionError
 	switch {
 	case errors.As(err, &moved):
@@ -153,6 +169,10 @@ func (c *coder) encodeError(err error) {
 	case errors.As(err, &refused):
 		c.code(codeRefusedRevision)
 		num(c, &refused.Closed)
+		return
+	case errors.As(err, &notLeader):
+		c.code(codeNotLeader)
+		c.notLeader(notLeader)
 		return
 	case errors.As(err, &corrupt):
 		c.code(codeCorruption)
@@ -178,6 +198,12 @@ func (c *coder) encodeError(err error) {
 	}
 	c.code(codeText)
 	c.string(&text)
+}
+
+func (c *coder) notLeader(e *peerpb.NotLeaderError) {
+	num(c, &e.Range)
+	num(c, &e.Leader)
+	num(c, &e.Term)
 }
 
 func (c *coder) code(code uint64) { num(c, &code) }

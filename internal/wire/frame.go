@@ -4,35 +4,9 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 
-	"github.com/flotilladb/flotilla/placement"
-	"github.com/flotilladb/flotilla/proto/metapb"
-	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/raftgroup"
-	"github.com/flotilladb/flotilla/range"
 )
-
-// Frame is what one store sends to another at once, on one lane. Its parts are
-// independent of each other, but those of one kind are in the order in which
-// they were sent.
-type Frame struct {
-	From, To metapb.StoreID
-	// FromStart and ToStart say which start of the stores is meant; ToStart is 0
-	// if the sender does not know it.
-	FromStart, ToStart uint64
-
-	Raft     []ranges.Message
-	Requests []peerpb.Request
-	Replies  []peerpb.Reply
-	Asks     []placement.Ask
-	Acks     []Ack
-	Answers  []placement.Answer
-}
-
-// Ack says to the sequencer that a store has its answers up to a place.
-type Ack struct {
-	Name placement.AskName
-	Seq  uint64
-}
 
 // Version is the format of frames that this version writes, and the newest that
 // it reads.
@@ -48,8 +22,9 @@ const (
 	sectionRequests
 	sectionReplies
 	sectionAsks
-	sectionAcks
 	sectionAnswers
+	sectionClosings
+	sectionClosed
 	sectionsEnd
 )
 
@@ -58,12 +33,12 @@ const sumLen = 4
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
 // Append appends the bytes of a frame. On an error dst is as it was.
-func Append(dst []byte, f *Frame) ([]byte, error) {
+func Append(dst []byte, f *frame.Frame) ([]byte, error) {
 	begin := len(dst)
 	c := coder{enc: true, buf: append(dst, Version)}
 	c.head(f)
 	for k := byte(sectionRaft); k < sectionsEnd; k++ {
-		if f.items(k) > 0 {
+		if items(f, k) > 0 {
 			c.kind(&k)
 			c.section(f, k)
 		}
@@ -80,7 +55,7 @@ func Append(dst []byte, f *Frame) ([]byte, error) {
 
 // Decode takes a frame apart. What it returns points into b, which must not be
 // changed any more.
-func Decode(b []byte) (*Frame, error) {
+func Decode(b []byte) (*frame.Frame, error) {
 	switch {
 	case len(b) > FrameBytesMax:
 		return nil, ErrFrameTooLarge
@@ -95,7 +70,7 @@ func Decode(b []byte) (*Frame, error) {
 		return nil, &UnknownError{What: "frame", Kind: uint64(body[0])}
 	}
 	c := coder{buf: body[1:], frame: len(b)}
-	f := &Frame{}
+	f := &frame.Frame{}
 	c.head(f)
 	for last := byte(0); len(c.buf) > 0; {
 		var k byte
@@ -111,15 +86,28 @@ func Decode(b []byte) (*Frame, error) {
 	return f, nil
 }
 
-func (c *coder) head(f *Frame) {
+func (c *coder) head(f *frame.Frame) {
+	lane := uint32(f.Lane)
+	if num(c, &lane); lane > uint32(frame.Requests) {
+		c.unknown("lane", uint64(lane))
+	}
+	if !c.enc {
+		f.Lane = frame.Lane(lane)
+	}
 	num(c, &f.From)
 	num(c, &f.To)
 	num(c, &f.FromStart)
 	num(c, &f.ToStart)
+	num(c, &f.Session)
+	num(c, &f.Number)
+	num(c, &f.AckSession)
+	num(c, &f.Ack)
+	num(c, &f.AskedUpTo)
+	maybe(c, &f.Refused, (*coder).notSequencer)
 }
 
-// items returns how many items a section has.
-func (f *Frame) items(k byte) int {
+// items returns how many items a section of a frame has.
+func items(f *frame.Frame, k byte) int {
 	switch k {
 	case sectionRaft:
 		return len(f.Raft)
@@ -129,50 +117,67 @@ func (f *Frame) items(k byte) int {
 		return len(f.Replies)
 	case sectionAsks:
 		return len(f.Asks)
-	case sectionAcks:
-		return len(f.Acks)
 	case sectionAnswers:
 		return len(f.Answers)
+	case sectionClosings:
+		return len(f.Closings)
+	case sectionClosed:
+		return len(f.Closed)
 	}
 	return 0
 }
 
-func (c *coder) section(f *Frame, k byte) {
+func (c *coder) section(f *frame.Frame, k byte) {
 	switch k {
 	case sectionRaft:
 		list(c, &f.Raft, (*coder).raft)
 	case sectionRequests:
-		list(c, &f.Requests, (*coder).request)
+		pointers(c, &f.Requests, (*coder).request)
 	case sectionReplies:
 		list(c, &f.Replies, (*coder).reply)
 	case sectionAsks:
 		list(c, &f.Asks, (*coder).ask)
-	case sectionAcks:
-		list(c, &f.Acks, (*coder).ack)
 	case sectionAnswers:
 		list(c, &f.Answers, (*coder).answer)
+	case sectionClosings:
+		list(c, &f.Closings, (*coder).closing)
+	case sectionClosed:
+		list(c, &f.Closed, (*coder).closed)
 	default:
 		c.unknown("section", uint64(k))
 	}
 }
 
-func (c *coder) ack(a *Ack) {
-	c.askName(&a.Name)
-	num(c, &a.Seq)
+func (c *coder) notSequencer(n *frame.NotSequencer) {
+	num(c, &n.Leader)
+	num(c, &n.Term)
+}
+
+func (c *coder) closing(q *frame.Closing) {
+	num(c, &q.Range)
+	num(c, &q.S)
+	num(c, &q.Epoch)
+}
+
+func (c *coder) closed(a *frame.Closed) {
+	num(c, &a.Range)
+	num(c, &a.S)
+	num(c, &a.Index)
+	c.maybeError(&a.Err)
 }
 
 // raft walks over a Raft message. The log keeps entries for long: if they are
 // less than half of the frame they are copied, so that a quiet range does not
 // hold on to what all others had to say.
-func (c *coder) raft(m *ranges.Message) {
+func (c *coder) raft(m *raftgroup.RangeMessage) {
 	var err error
 	if c.enc {
-		if c.buf, err = raftgroup.AppendMessage(c.buf, m.Range, m.Raft); err != nil {
+		if c.buf, err = raftgroup.AppendMessage(c.buf, m.RangeID, m.Message); err != nil {
 			c.fail(err)
 		}
 		return
 	}
-	m.Range, m.Raft, c.buf, err = raftgroup.DecodeMessage(c.buf, c.frame/2)
+	m.RangeID, m.Message, c.buf, err = raftgroup.DecodeMessage(c.buf, c.frame/2)
 	if err != nil {
 		c.fail(badFrame(err.Error()))
 	}

@@ -12,9 +12,10 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
-	"github.com/flotilladb/flotilla/range"
+	"github.com/flotilladb/flotilla/raftgroup"
 )
 
 // filler fills values of any of our types with random contents. Where it can,
@@ -60,8 +61,11 @@ func ops() []any            { return kinds(newOp) }
 // fill fills what v points to.
 func (f *filler) fill(v reflect.Value) {
 	switch v.Type() {
-	case reflect.TypeFor[ranges.Message]():
-		v.Set(reflect.ValueOf(ranges.Message{Range: metapb.RangeID(f.number()), Raft: f.raft()}))
+	case reflect.TypeFor[raftgroup.RangeMessage]():
+		v.Set(reflect.ValueOf(raftgroup.RangeMessage{RangeID: metapb.RangeID(f.number()), Message: f.raft()}))
+		return
+	case reflect.TypeFor[frame.Lane]():
+		v.SetUint(uint64(f.rng.IntN(int(frame.Requests) + 1)))
 		return
 	case reflect.TypeFor[peerpb.Reply]():
 		v.Set(reflect.ValueOf(f.reply()))
@@ -156,7 +160,9 @@ func (f *filler) reply() peerpb.Reply {
 
 func (f *filler) error() error {
 	all := sentinels()
-	switch f.rng.IntN(8) {
+	switch f.rng.IntN(9) {
+	case 8:
+		return &peerpb.NotLeaderError{Range: 7, Leader: metapb.StoreID(f.number()), Term: f.number()}
 	case 0:
 		e := &peerpb.MovedError{}
 		f.fill(reflect.ValueOf(e).Elem())
@@ -221,8 +227,8 @@ func (f *filler) scalar(fd protoreflect.FieldDescriptor) protoreflect.Value {
 }
 
 // frame makes a random frame.
-func (f *filler) frame() *Frame {
-	v := &Frame{}
+func (f *filler) frame() *frame.Frame {
+	v := &frame.Frame{}
 	f.fill(reflect.ValueOf(v).Elem())
 	return v
 }

@@ -109,12 +109,10 @@ func (c *coder) ask(a *placement.Ask) {
 
 func (c *coder) answer(a *placement.Answer) {
 	c.askName(&a.Name)
+	num(c, &a.Seq)
 	num(c, &a.First)
 	num(c, &a.N)
 	num(c, &a.Epoch)
 	num(c, &a.Compacted)
-	refused := a.Err != nil
-	if c.bool(&refused); refused {
-		c.error(&a.Err)
-	}
+	c.maybeError(&a.Err)
 }

@@ -20,14 +20,13 @@ import (
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/raftgroup"
-	"github.com/flotilladb/flotilla/range"
 )
 
 func TestRoundTrip(t *testing.T) {
@@ -43,22 +42,22 @@ func TestRoundTripOfEveryKind(t *testing.T) {
 	for range 40 {
 		for _, b := range bodies() {
 			body := f.filled(b).Interface().(peerpb.Body)
-			roundTrip(t, &Frame{Requests: []peerpb.Request{{ID: 1, Range: 2, Generation: 3, Body: body}}})
+			roundTrip(t, &frame.Frame{Requests: []*peerpb.Request{{ID: 1, Range: 2, Generation: 3, Body: body}}})
 		}
 		for _, r := range replies() {
-			roundTrip(t, &Frame{Replies: []peerpb.Reply{{ID: 1, Body: f.filled(r).Interface()}}})
+			roundTrip(t, &frame.Frame{Replies: []peerpb.Reply{{ID: 1, Body: f.filled(r).Interface()}}})
 		}
 		for _, o := range ops() {
 			op := f.filled(o).Interface()
-			roundTrip(t, &Frame{Requests: []peerpb.Request{{Body: &peerpb.System{Op: op}}}})
+			roundTrip(t, &frame.Frame{Requests: []*peerpb.Request{{Body: &peerpb.System{Op: op}}}})
 		}
 	}
 	for _, row := range sentinels() {
-		roundTrip(t, &Frame{Replies: []peerpb.Reply{{ID: 1, Err: row.err}}})
+		roundTrip(t, &frame.Frame{Replies: []peerpb.Reply{{ID: 1, Err: row.err}}})
 	}
 }
 
-func roundTrip(t *testing.T, f *Frame) {
+func roundTrip(t *testing.T, f *frame.Frame) {
 	t.Helper()
 	before := show(f)
 	data, err := Append([]byte("before"), f)
@@ -83,17 +82,17 @@ func roundTrip(t *testing.T, f *Frame) {
 
 // An empty message, and pointers that are nil, come back as they were.
 func TestRoundTripOfNothing(t *testing.T) {
-	roundTrip(t, &Frame{})
+	roundTrip(t, &frame.Frame{})
 	for _, b := range bodies() {
 		if _, ok := b.(*peerpb.System); !ok { // an operation has a kind
-			roundTrip(t, &Frame{Requests: []peerpb.Request{{Body: b}}})
+			roundTrip(t, &frame.Frame{Requests: []*peerpb.Request{{Body: b}}})
 		}
 	}
 	for _, r := range replies() {
-		roundTrip(t, &Frame{Replies: []peerpb.Reply{{Body: r}}})
+		roundTrip(t, &frame.Frame{Replies: []peerpb.Reply{{Body: r}}})
 	}
-	roundTrip(t, &Frame{Replies: []peerpb.Reply{{Body: &pb.PutResponse{}}}})
-	roundTrip(t, &Frame{Requests: []peerpb.Request{{Body: &peerpb.Write{Req: &pb.TxnRequest{
+	roundTrip(t, &frame.Frame{Replies: []peerpb.Reply{{Body: &pb.PutResponse{}}}})
+	roundTrip(t, &frame.Frame{Requests: []*peerpb.Request{{Body: &peerpb.Write{Req: &pb.TxnRequest{
 		Compare: []*pb.Compare{{}}, Success: []*pb.RequestOp{{}, {Request: &pb.RequestOp_RequestPut{}}},
 	}}}}})
 }
@@ -105,7 +104,7 @@ func TestEveryTypeHasAForm(t *testing.T) {
 	for _, b := range bodies() {
 		collect(known, reflect.TypeOf(b))
 	}
-	for _, v := range append(replies(), append(ops(), Frame{}, peerpb.MovedError{}, peerpb.RefusedRevisionError{})...) {
+	for _, v := range append(replies(), append(ops(), frame.Frame{}, peerpb.MovedError{}, peerpb.NotLeaderError{}, peerpb.RefusedRevisionError{})...) {
 		collect(known, reflect.TypeOf(v))
 	}
 	for _, name := range declaredStructs(t, "../../proto/peerpb") {
@@ -147,7 +146,7 @@ func TestEveryBodyHasAKind(t *testing.T) {
 func TestEveryErrorHasACode(t *testing.T) {
 	texts, codes := make(map[string]bool), make(map[uint64]bool)
 	for _, row := range sentinels() {
-		if codes[row.code] || row.code <= codeCorruption {
+		if codes[row.code] || row.code < codeSentinelMin {
 			t.Errorf("code %d has two meanings", row.code)
 		}
 		texts[row.err.Error()], codes[row.code] = true, true
@@ -234,7 +233,7 @@ func TestErrorsKeepTheirMeaning(t *testing.T) {
 		{errors.New("anything"), nil, "anything"},
 		{errors.New(strings.Repeat("ä", textBytesMax)), nil, "ää"},
 	} {
-		data, err := Append(nil, &Frame{Replies: []peerpb.Reply{{ID: 1, Err: tc.sent}}})
+		data, err := Append(nil, &frame.Frame{Replies: []peerpb.Reply{{ID: 1, Err: tc.sent}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,7 +246,7 @@ func TestErrorsKeepTheirMeaning(t *testing.T) {
 			t.Errorf("%v came as %v", tc.sent, got)
 		}
 	}
-	data, _ := Append(nil, &Frame{Replies: []peerpb.Reply{{Err: fmt.Errorf("read: %w", &engine.CorruptionError{Path: "f", Err: errors.New("y")})}}})
+	data, _ := Append(nil, &frame.Frame{Replies: []peerpb.Reply{{Err: fmt.Errorf("read: %w", &engine.CorruptionError{Path: "f", Err: errors.New("y")})}}})
 	f, err := Decode(data)
 	var corrupt *engine.CorruptionError
 	if err != nil || !errors.As(f.Replies[0].Err, &corrupt) || corrupt.Path != "f" {
@@ -258,15 +257,15 @@ func TestErrorsKeepTheirMeaning(t *testing.T) {
 type strangeBody struct{ peerpb.Body }
 
 func TestWhatHasNoForm(t *testing.T) {
-	for _, f := range []*Frame{
-		{Requests: []peerpb.Request{{}}},
-		{Requests: []peerpb.Request{{Body: strangeBody{}}}},
-		{Requests: []peerpb.Request{{Body: &peerpb.Write{Req: &pb.CompactionRequest{}}}}},
-		{Requests: []peerpb.Request{{Body: &peerpb.Write{}}}},
-		{Requests: []peerpb.Request{{Body: &peerpb.System{Op: 3}}}},
+	for _, f := range []*frame.Frame{
+		{Requests: []*peerpb.Request{{}}},
+		{Requests: []*peerpb.Request{{Body: strangeBody{}}}},
+		{Requests: []*peerpb.Request{{Body: &peerpb.Write{Req: &pb.CompactionRequest{}}}}},
+		{Requests: []*peerpb.Request{{Body: &peerpb.Write{}}}},
+		{Requests: []*peerpb.Request{{Body: &peerpb.System{Op: 3}}}},
 		{Replies: []peerpb.Reply{{}}},
 		{Replies: []peerpb.Reply{{Body: "text"}}},
-		{Requests: []peerpb.Request{{Body: &peerpb.WriteIntents{Intents: nil}}, {Body: &peerpb.Write{Req: &pb.TxnRequest{Compare: []*pb.Compare{nil}}}}}},
+		{Requests: []*peerpb.Request{{Body: &peerpb.WriteIntents{Intents: nil}}, {Body: &peerpb.Write{Req: &pb.TxnRequest{Compare: []*pb.Compare{nil}}}}}},
 	} {
 		got, err := Append([]byte("x"), f)
 		if !errors.Is(err, ErrNoForm) || string(got) != "x" {
@@ -281,13 +280,14 @@ func seal(body []byte) []byte {
 }
 
 func TestUnknownKindsAreNamed(t *testing.T) {
-	head := []byte{Version, 1, 2, 3, 4}
+	head := []byte{Version, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0}
 	for _, tc := range []struct {
 		bytes []byte
 		what  string
 		kind  uint64
 	}{
 		{[]byte{9}, "frame", 9},
+		{[]byte{Version, 7}, "lane", 7},
 		{append(head, 99, 1), "section", 99},
 		{append(head, sectionRequests, 1, 1, 1, 1, 200), "request", 200},
 		{append(head, sectionRequests, 1, 1, 1, 1, kindSystem, 50), "operation", 50},
@@ -371,9 +371,9 @@ func FuzzDecode(f *testing.F) {
 // the rest of it in memory.
 func TestEntriesAndTheirFrame(t *testing.T) {
 	big, small := bytes.Repeat([]byte("b"), 1000), []byte("small")
-	f := &Frame{Raft: []ranges.Message{
-		{Range: 1, Raft: appMessage(1, big)},
-		{Range: 2, Raft: appMessage(2, small, small)},
+	f := &frame.Frame{Raft: []raftgroup.RangeMessage{
+		{RangeID: 1, Message: appMessage(1, big)},
+		{RangeID: 2, Message: appMessage(2, small, small)},
 	}}
 	data, err := Append(nil, f)
 	if err != nil {
@@ -384,7 +384,7 @@ func TestEntriesAndTheirFrame(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range []bool{true, false} {
-		e := g.Raft[i].Raft.Entries[0].Data
+		e := g.Raft[i].Message.Entries[0].Data
 		old := e[0]
 		at := bytes.Index(data, e)
 		data[at]++
@@ -419,12 +419,12 @@ func TestOldBytes(t *testing.T) {
 }
 
 // exampleFrame has a bit of everything that is often sent.
-func exampleFrame() *Frame {
+func exampleFrame() *frame.Frame {
 	name := placement.AskName{Store: 1, StoreStart: 5, Range: 7, Term: 3, Number: 300}
-	return &Frame{
-		From: 1, To: 2, FromStart: 5, ToStart: 6,
-		Raft: []ranges.Message{{Range: 7, Raft: appMessage(9, []byte("one"), []byte("two"))}},
-		Requests: []peerpb.Request{
+	return &frame.Frame{
+		Lane: frame.Requests, From: 1, To: 2, FromStart: 5, ToStart: 6, Session: 1, Number: 20, AckSession: 2, Ack: 19,
+		Raft: []raftgroup.RangeMessage{{RangeID: 7, Message: appMessage(9, []byte("one"), []byte("two"))}},
+		Requests: []*peerpb.Request{
 			{ID: 1, Range: 7, Generation: 2, Body: &peerpb.Write{Req: &pb.PutRequest{Key: []byte("k"), Value: []byte("v"), Lease: -1, PrevKv: true}}},
 			{ID: 2, Range: 7, Generation: 2, Body: &peerpb.Close{S: 100, Spans: []metapb.Span{{Start: []byte("a")}}}},
 		},
@@ -433,9 +433,9 @@ func exampleFrame() *Frame {
 			{ID: 4, Err: peerpb.ErrNotLeader},
 		},
 		Asks:    []placement.Ask{{Name: name, N: 40, Seq: 12, Epoch: 3}},
-		Acks:    []Ack{{Name: name, Seq: 11}},
-		Answers: []placement.Answer{{Name: name, First: 101, N: 40, Epoch: 3, Compacted: -1}, {Name: name, Err: placement.ErrStopped}},
+		Answers: []placement.Answer{{Name: name, Seq: 12, First: 101, N: 40, Epoch: 3, Compacted: -1}, {Name: name, Err: placement.ErrStopped}},
+		Refused: &frame.NotSequencer{Leader: 3, Term: 4}, AskedUpTo: 11,
+		Closings: []frame.Closing{{Range: 7, S: 100, Epoch: 3}},
+		Closed:   []frame.Closed{{Range: 8, S: 99, Index: 1000}, {Range: 9, Err: &peerpb.NotLeaderError{Range: 9, Leader: 3, Term: 8}}},
 	}
 }
-
-var _ proto.Message = (*raftgroup.Message)(nil)
