@@ -1,0 +1,83 @@
+package raftgroup
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/btree"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// Elections says when a store's replicas without a leader stand for election:
+// the replicas of a range one after the other, so that they do not take votes
+// from each other, and those of a store spread out, so that thousands do not
+// begin at once. Not safe for concurrent use.
+type Elections struct {
+	timeout time.Duration
+	rng     *rand.Rand
+	at      map[metapb.RangeID]clock.Time
+	queue   *btree.BTreeG[electionTime] // the same
+}
+
+type electionTime struct {
+	at      clock.Time
+	rangeID metapb.RangeID
+}
+
+// NewElections returns the elections of a store. Delays are parts of the election
+// timeout.
+func NewElections(timeout time.Duration, rng *rand.Rand) *Elections {
+	return &Elections{
+		timeout: timeout, rng: rng,
+		at: make(map[metapb.RangeID]clock.Time),
+		queue: btree.NewG(16, func(a, b electionTime) bool {
+			return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.rangeID, b.rangeID)) < 0
+		}),
+	}
+}
+
+// Arm lets a replica stand for election unless it is to do so already. Rank is
+// its place among the range's replicas: the first goes first.
+func (e *Elections) Arm(rangeID metapb.RangeID, now clock.Time, rank int) {
+	if _, ok := e.at[rangeID]; !ok {
+		// Not at once: other stores learn a little later that the leader is gone.
+		e.set(rangeID, now.Add(e.timeout/20+e.upTo(e.timeout/5)+time.Duration(rank)*e.timeout/4))
+	}
+}
+
+// Again lets a replica try again some time after now.
+func (e *Elections) Again(rangeID metapb.RangeID, now clock.Time) {
+	e.set(rangeID, now.Add(e.timeout/4+e.upTo(e.timeout/2)))
+}
+
+func (e *Elections) upTo(d time.Duration) time.Duration { return time.Duration(e.rng.Int64N(int64(d) + 1)) }
+
+func (e *Elections) set(rangeID metapb.RangeID, at clock.Time) {
+	e.Disarm(rangeID)
+	e.at[rangeID] = at
+	e.queue.ReplaceOrInsert(electionTime{at, rangeID})
+}
+
+// Disarm is called when a replica need not stand for election.
+func (e *Elections) Disarm(rangeID metapb.RangeID) {
+	if at, ok := e.at[rangeID]; ok {
+		delete(e.at, rangeID)
+		e.queue.Delete(electionTime{at, rangeID})
+	}
+}
+
+// Next takes a replica whose time has come.
+func (e *Elections) Next(now clock.Time) (rangeID metapb.RangeID, ok bool) {
+	first, ok := e.queue.Min()
+	if !ok || first.at.After(now) {
+		return 0, false
+	}
+	e.Disarm(first.rangeID)
+	return first.rangeID, true
+}
+
+// Len returns how many replicas wait.
+func (e *Elections) Len() int { return len(e.at) }

@@ -1,0 +1,78 @@
+package raftgroup
+
+import (
+	"slices"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// VoteGate keeps promises: it is asked before a group does what could elect
+// another leader. A transfer by the leader itself passes without a question,
+// since that leader answers nothing from memory any more.
+type VoteGate interface {
+	// MayVote reports whether the replica may vote for a candidate, itself or
+	// another. If pre is false and it may, it will.
+	MayVote(candidate metapb.ReplicaID, pre bool) bool
+	// Transferred says that the leader hands its leadership over with the consent
+	// of this replica's vote.
+	Transferred()
+}
+
+// MayVote reports whether this store's replica of a range may vote for one on
+// another store, or stand for election itself (candidate is this store). While it
+// may not, who may have been promised the contrary is asked.
+func (l *Liveness) MayVote(rangeID metapb.RangeID, candidate metapb.StoreID) bool {
+	if !l.begun || l.now.Before(l.votesFrom) {
+		return false
+	}
+	may := true
+	for _, p := range l.peers {
+		term, bound := p.bound[rangeID]
+		if !bound || p.store == candidate || !l.now.Before(p.until) {
+			continue
+		}
+		may = false
+		if tie := (Tie{rangeID, term}); len(p.asks) < l.cfg.TiesMax && !slices.Contains(p.asks, tie) {
+			p.asks = append(p.asks, tie)
+			p.talk, l.dirty = true, true
+		}
+	}
+	return may
+}
+
+// Vote says that the replica votes, or stands for election itself, as MayVote
+// allowed. Whoever it was bound to can count on no promise of before.
+func (l *Liveness) Vote(rangeID metapb.RangeID, candidate metapb.StoreID) {
+	for _, p := range l.peers {
+		if _, bound := p.bound[rangeID]; !bound {
+			continue
+		}
+		if p.store == candidate {
+			delete(p.bound, rangeID) // it cannot lead in the term of before
+			continue
+		}
+		p.epoch++ // its promise has run out; Tick will say so, or has
+		clear(p.bound)
+	}
+}
+
+// Unbind says that a replica has no part any more in promises about its range: its
+// leader asked it to take over, or to vote for who does; or it is gone.
+func (l *Liveness) Unbind(rangeID metapb.RangeID) {
+	for _, p := range l.peers {
+		delete(p.bound, rangeID)
+	}
+}
+
+// Bear binds a replica that a split has made to the store that led the left side,
+// which will campaign for it: nobody else may while the promise to it runs. Term
+// is the one that the range begins with.
+func (l *Liveness) Bear(rangeID metapb.RangeID, leader metapb.StoreID, term uint64) {
+	if leader != l.cfg.Store {
+		l.ensurePeer(leader).bound[rangeID] = term
+	}
+}
+
+// VotesFrom is when this start of the store may vote.
+func (l *Liveness) VotesFrom() clock.Time { return l.votesFrom }
