@@ -34,7 +34,6 @@ func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
 // Append appends the bytes of a frame. On an error dst is as it was.
 func Append(dst []byte, f *frame.Frame) ([]byte, error) {
-	begin := len(dst)
 	c := coder{enc: true, buf: append(dst, Version)}
 	c.head(f)
 	for k := byte(sectionRaft); k < sectionsEnd; k++ {
@@ -43,12 +42,17 @@ func Append(dst []byte, f *frame.Frame) ([]byte, error) {
 			c.section(f, k)
 		}
 	}
-	size := len(c.buf) + sumLen - begin
-	if c.err == nil && size > FrameBytesMax {
-		c.err = ErrFrameTooLarge
+	return c.seal(dst)
+}
+
+// seal puts the checksum behind what was appended to dst.
+func (c *coder) seal(dst []byte) ([]byte, error) {
+	begin := len(dst)
+	if len(c.buf)+sumLen-begin > FrameBytesMax {
+		c.fail(ErrFrameTooLarge)
 	}
 	if c.err != nil {
-		return dst[:begin], c.err
+		return dst, c.err
 	}
 	return binary.LittleEndian.AppendUint32(c.buf, crc32.Checksum(c.buf[begin:], castagnoli())), nil
 }
@@ -56,20 +60,10 @@ func Append(dst []byte, f *frame.Frame) ([]byte, error) {
 // Decode takes a frame apart. What it returns points into b, which must not be
 // changed any more.
 func Decode(b []byte) (*frame.Frame, error) {
-	switch {
-	case len(b) > FrameBytesMax:
-		return nil, ErrFrameTooLarge
-	case len(b) < 1+sumLen:
-		return nil, badFrame("ends early")
+	c, err := open(b)
+	if err != nil {
+		return nil, err
 	}
-	body := b[: len(b)-sumLen : len(b)-sumLen]
-	if crc32.Checksum(body, castagnoli()) != binary.LittleEndian.Uint32(b[len(body):]) {
-		return nil, badFrame("its checksum is another")
-	}
-	if body[0] != Version {
-		return nil, &UnknownError{What: "frame", Kind: uint64(body[0])}
-	}
-	c := coder{buf: body[1:], frame: len(b)}
 	f := &frame.Frame{}
 	c.head(f)
 	for last := byte(0); len(c.buf) > 0; {
@@ -84,6 +78,24 @@ func Decode(b []byte) (*frame.Frame, error) {
 		return nil, c.err
 	}
 	return f, nil
+}
+
+// open checks what is around a frame.
+func open(b []byte) (coder, error) {
+	switch {
+	case len(b) > FrameBytesMax:
+		return coder{}, ErrFrameTooLarge
+	case len(b) < 1+sumLen:
+		return coder{}, badFrame("ends early")
+	}
+	body := b[: len(b)-sumLen : len(b)-sumLen]
+	if crc32.Checksum(body, castagnoli()) != binary.LittleEndian.Uint32(b[len(body):]) {
+		return coder{}, badFrame("its checksum is another")
+	}
+	if body[0] != Version {
+		return coder{}, &UnknownError{What: "frame", Kind: uint64(body[0])}
+	}
+	return coder{buf: body[1:], frame: len(b)}, nil
 }
 
 func (c *coder) head(f *frame.Frame) {
