@@ -32,9 +32,17 @@ type Config struct {
 
 	ListenPeerURLs           []url.URL
 	InitialAdvertisePeerURLs []url.URL
-	InitialCluster           string // name=url,...; of this node alone
+	InitialCluster           string // name=url,...
 	InitialClusterToken      string
 	InitialClusterState      string // new or existing
+
+	// Members are what InitialCluster says, in the order of names: the nodes that
+	// begin a cluster together.
+	Members []Member
+	// Join are peer addresses of a cluster that this node joins instead.
+	Join []string
+	// PeerTLS is how nodes prove to each other who they are.
+	PeerTLS PeerTLS
 
 	QuotaBackendBytes    int64 // per store; 0: no limit but the disk
 	MaxTxnOps            int
@@ -101,7 +109,7 @@ const (
 
 // Validate reports the first thing that is wrong.
 func (c *Config) Validate() error {
-	for _, check := range []func() error{c.checkNames, c.checkURLs, c.checkCluster, c.checkLimits, c.checkLogs} {
+	for _, check := range []func() error{c.checkNames, c.PeerTLS.check, c.checkURLs, c.checkCluster, c.checkLimits, c.checkLogs} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -121,32 +129,45 @@ func (c *Config) checkNames() error {
 	return nil
 }
 
+// urlUse is what a URL is for.
+type urlUse int
+
+const (
+	clientURL urlUse = 1 << iota
+	peerURL
+	listenURL // the URL is one to listen at
+)
+
 func (c *Config) checkURLs() error {
 	for _, l := range []struct {
-		flag   string
-		urls   []url.URL
-		listen bool
-		many   bool // may be empty
+		flag string
+		urls []url.URL
+		use  urlUse
+		many bool // may be empty
 	}{
-		{"listen-client-urls", c.ListenClientURLs, true, false},
-		{"listen-peer-urls", c.ListenPeerURLs, true, true},
-		{"listen-metrics-urls", c.ListenMetricsURLs, true, true},
-		{"advertise-client-urls", c.AdvertiseClientURLs, false, false},
-		{"initial-advertise-peer-urls", c.InitialAdvertisePeerURLs, false, false},
+		{"listen-client-urls", c.ListenClientURLs, clientURL | listenURL, false},
+		{"listen-peer-urls", c.ListenPeerURLs, peerURL | listenURL, true},
+		{"listen-metrics-urls", c.ListenMetricsURLs, clientURL | listenURL, true},
+		{"advertise-client-urls", c.AdvertiseClientURLs, clientURL, false},
+		{"initial-advertise-peer-urls", c.InitialAdvertisePeerURLs, peerURL, false},
 	} {
 		if len(l.urls) == 0 && !l.many {
 			return bad(l.flag, "needs at least one URL, such as http://localhost:2379")
 		}
 		for i := range l.urls {
-			if err := checkURL(l.flag, &l.urls[i], l.listen); err != nil {
+			u := &l.urls[i]
+			if err := checkURL(l.flag, u, l.use); err != nil {
 				return err
+			}
+			if l.use&peerURL != 0 && u.Scheme == "https" && !c.PeerTLS.Enabled() {
+				return bad(l.flag, "%q: for https, set --peer-cert-file and --peer-key-file", u.String())
 			}
 		}
 	}
 	return nil
 }
 
-func checkURL(flag string, u *url.URL, listen bool) error {
+func checkURL(flag string, u *url.URL, use urlUse) error {
 	switch u.Scheme {
 	case "unix":
 		if u.Host+u.Path == "" {
@@ -154,7 +175,9 @@ func checkURL(flag string, u *url.URL, listen bool) error {
 		}
 		return nil
 	case "https":
-		return bad(flag, "%q: TLS is not supported by this version of flotilla; use http", u.String())
+		if use&peerURL == 0 {
+			return bad(flag, "%q: TLS for clients is not supported by this version of flotilla; use http", u.String())
+		}
 	case "http":
 	default:
 		return bad(flag, "%q: want http://host:port or unix://path", u.String())
@@ -166,38 +189,8 @@ func checkURL(flag string, u *url.URL, listen bool) error {
 		return bad(flag, "%q has no port", u.String())
 	}
 	host := u.Hostname()
-	if listen && host != "localhost" && host != "" && net.ParseIP(host) == nil {
+	if use&listenURL != 0 && host != "localhost" && host != "" && net.ParseIP(host) == nil {
 		return bad(flag, "%q: to listen, the host must be an IP address or localhost", u.String())
-	}
-	return nil
-}
-
-// checkCluster wants this node, and only it, in the initial cluster.
-func (c *Config) checkCluster() error {
-	if s := c.InitialClusterState; s != "new" && s != "existing" {
-		return bad("initial-cluster-state", "%q: want new or existing", s)
-	}
-	advertised := make(map[string]bool)
-	for i := range c.InitialAdvertisePeerURLs {
-		advertised[c.InitialAdvertisePeerURLs[i].String()] = false
-	}
-	for _, member := range strings.Split(c.InitialCluster, ",") {
-		name, peer, ok := strings.Cut(strings.TrimSpace(member), "=")
-		if !ok {
-			return bad("initial-cluster", "%q: want name=http://host:port", member)
-		}
-		if name != c.Name {
-			return bad("initial-cluster", "names %q beside this node, %q: this version of flotilla runs on one node", name, c.Name)
-		}
-		if _, ok := advertised[peer]; !ok {
-			return bad("initial-cluster", "has %s, which is not in --initial-advertise-peer-urls", peer)
-		}
-		advertised[peer] = true
-	}
-	for i := range c.InitialAdvertisePeerURLs {
-		if peer := c.InitialAdvertisePeerURLs[i].String(); !advertised[peer] {
-			return bad("initial-cluster", "lacks %s, which is in --initial-advertise-peer-urls", peer)
-		}
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ type Flags struct {
 	compactMode, compactKeep  string
 	maxTxnOps, maxRequestSize uint
 	logOutputs, logger        string
+	join                      string
 }
 
 // AddFlags makes the flags of the server known to a flag set. Their help shows
@@ -33,9 +34,14 @@ func AddFlags(fs *pflag.FlagSet) *Flags {
 	fs.StringVar(&f.adClient, "advertise-client-urls", "http://localhost:2379", "URLs that clients are told")
 	fs.StringVar(&f.listenPeer, "listen-peer-urls", "http://localhost:2380", "URLs to serve other nodes at")
 	fs.StringVar(&f.adPeer, "initial-advertise-peer-urls", "http://localhost:2380", "URLs that other nodes are told")
-	fs.StringVar(&c.InitialCluster, "initial-cluster", "", "members of a new cluster: name=url,... (default this node)")
+	fs.StringVar(&c.InitialCluster, "initial-cluster", "", "nodes that begin a cluster together, the same on each: name=url,... (default this node)")
 	fs.StringVar(&c.InitialClusterToken, "initial-cluster-token", "etcd-cluster", "token that tells new clusters apart")
 	fs.StringVar(&c.InitialClusterState, "initial-cluster-state", "new", "new or existing; of no effect once there is data")
+	fs.StringVar(&f.join, "join", "", "peer addresses of a cluster to join, host:port,...; of no effect once there is data")
+	fs.StringVar(&c.PeerTLS.CertFile, "peer-cert-file", "", "certificate that this node shows to others")
+	fs.StringVar(&c.PeerTLS.KeyFile, "peer-key-file", "", "key of that certificate")
+	fs.StringVar(&c.PeerTLS.TrustedCAFile, "peer-trusted-ca-file", "", "certificates of those who sign for nodes")
+	fs.BoolVar(&c.PeerTLS.ClientCertAuth, "peer-client-cert-auth", false, "refuse nodes that show no certificate")
 	fs.StringVar(&f.listenMetrics, "listen-metrics-urls", "", "more URLs to serve /metrics and /health at")
 	fs.UintVar(&f.heartbeatMs, "heartbeat-interval", 100, "milliseconds between heartbeats")
 	fs.UintVar(&f.electionMs, "election-timeout", 1000, "milliseconds without a leader until an election")
@@ -113,7 +119,8 @@ func ignoredFlags() []flagOfEtcd {
 // on something that does not exist here.
 func refusedFlags() []flagOfEtcd {
 	const (
-		noTLS       = "TLS is not supported by this version of flotilla; keep the ports on a network that you trust"
+		noTLS       = "TLS is not supported for clients by this version of flotilla; keep the ports on a network that you trust"
+		noPeerTLS   = "is not supported; between nodes there are --peer-cert-file, --peer-key-file, --peer-trusted-ca-file and --peer-client-cert-auth"
 		noDiscovery = "discovery is not supported; name the nodes with --initial-cluster"
 		noTrace     = "tracing is not supported"
 		noAuth      = "only simple tokens will be supported; remove the flag"
@@ -121,10 +128,10 @@ func refusedFlags() []flagOfEtcd {
 	return []flagOfEtcd{
 		{"cert-file", "", noTLS}, {"key-file", "", noTLS}, {"client-cert-auth", "false", noTLS}, {"client-cert-file", "", noTLS},
 		{"client-key-file", "", noTLS}, {"client-crl-file", "", noTLS}, {"client-cert-allowed-hostname", "", noTLS},
-		{"trusted-ca-file", "", noTLS}, {"auto-tls", "false", noTLS}, {"peer-cert-file", "", noTLS}, {"peer-key-file", "", noTLS},
-		{"peer-client-cert-auth", "false", noTLS}, {"peer-client-cert-file", "", noTLS}, {"peer-client-key-file", "", noTLS},
-		{"peer-trusted-ca-file", "", noTLS}, {"peer-cert-allowed-cn", "", noTLS}, {"peer-cert-allowed-hostname", "", noTLS},
-		{"peer-auto-tls", "false", noTLS}, {"peer-crl-file", "", noTLS}, {"peer-skip-client-san-verification", "false", noTLS},
+		{"trusted-ca-file", "", noTLS}, {"auto-tls", "false", noTLS},
+		{"peer-client-cert-file", "", noPeerTLS}, {"peer-client-key-file", "", noPeerTLS},
+		{"peer-cert-allowed-cn", "", noPeerTLS}, {"peer-cert-allowed-hostname", "", noPeerTLS},
+		{"peer-auto-tls", "false", noPeerTLS}, {"peer-crl-file", "", noPeerTLS}, {"peer-skip-client-san-verification", "false", noPeerTLS},
 		{"auth-token", "simple", noAuth},
 		{"discovery", "", noDiscovery}, {"discovery-token", "", noDiscovery}, {"discovery-endpoints", "", noDiscovery},
 		{"discovery-srv", "", noDiscovery}, {"discovery-srv-name", "", noDiscovery}, {"discovery-proxy", "", noDiscovery},
@@ -139,7 +146,7 @@ func refusedFlags() []flagOfEtcd {
 		{"socket-reuse-address", "false", "remove the flag"},
 		{"enable-log-rotation", "false", "rotate the file with logrotate, or log to stderr"},
 		{"feature-gates", "", "there are no feature gates"},
-		{"force-new-cluster", "false", "there is nothing to force on one node; remove the flag"},
+		{"force-new-cluster", "false", "a cluster that has lost its quorum cannot be cut down to one node; remove the flag"},
 		{"unsafe-no-fsync", "false", "what is acknowledged is synced; remove the flag"},
 		{"config-file", "", "there is no file; use flags, or variables FLOTILLA_<NAME>"},
 	}

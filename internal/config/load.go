@@ -93,6 +93,9 @@ func (f *Flags) parse(c *Config) (err error) {
 	if c.DataDir == "" {
 		c.DataDir = c.Name + ".flotilla"
 	}
+	if err := c.checkNames(); err != nil {
+		return err // a bad name would show up as a bad cluster
+	}
 	if c.InitialCluster == "" {
 		members := make([]string, len(c.InitialAdvertisePeerURLs))
 		for i := range members {
@@ -100,6 +103,10 @@ func (f *Flags) parse(c *Config) (err error) {
 		}
 		c.InitialCluster = strings.Join(members, ",")
 	}
+	if c.Members, err = parseCluster(c.InitialCluster); err != nil {
+		return err
+	}
+	c.Join = parseJoin(f.join)
 	if f.logger != "zap" {
 		return bad("logger", "%q: want zap, or leave the flag out", f.logger)
 	}

@@ -1,0 +1,77 @@
+package config
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// three is the command line of one of three nodes, as etcd's documentation has it.
+func three(name, port string) []string {
+	return []string{
+		"--name=" + name, "--listen-peer-urls=http://127.0.0.1:" + port, "--initial-advertise-peer-urls=http://127.0.0.1:" + port,
+		"--initial-cluster=m2=http://127.0.0.1:2380,m0=http://127.0.0.1:2180,m1=http://127.0.0.1:2280", "--initial-cluster-state=new",
+	}
+}
+
+// All nodes of a cluster see the same members in the same order.
+func TestMembers(t *testing.T) {
+	want := []Member{{"m0", []string{"http://127.0.0.1:2180"}}, {"m1", []string{"http://127.0.0.1:2280"}}, {"m2", []string{"http://127.0.0.1:2380"}}}
+	for name, port := range map[string]string{"m0": "2180", "m1": "2280", "m2": "2380"} {
+		c, err := load(t, nil, three(name, port)...)
+		if err != nil || !reflect.DeepEqual(c.Members, want) || len(c.JoinAddrs()) != 0 {
+			t.Errorf("%s: %v, %v", name, c, err)
+		}
+	}
+	c, err := load(t, nil, "--initial-advertise-peer-urls=http://a:2,http://a:1")
+	if err != nil || !reflect.DeepEqual(c.Members, []Member{{"default", []string{"http://a:1", "http://a:2"}}}) {
+		t.Errorf("one node with two URLs: %v, %v", c, err)
+	}
+	c, err = load(t, nil, append(three("m1", "2280"), "--initial-cluster-state=existing")...)
+	if err != nil || !reflect.DeepEqual(c.JoinAddrs(), []string{"127.0.0.1:2180", "127.0.0.1:2380"}) {
+		t.Errorf("existing: %v, %v", c.JoinAddrs(), err)
+	}
+	c, err = load(t, []string{"FLOTILLA_JOIN=a:1"}, "--initial-cluster-state=existing")
+	if err != nil || !reflect.DeepEqual(c.JoinAddrs(), []string{"a:1"}) {
+		t.Errorf("join: %v, %v", c.JoinAddrs(), err)
+	}
+	c, err = load(t, nil, "--join=a:1, http://b:2 ,https://c:3")
+	if err != nil || !reflect.DeepEqual(c.JoinAddrs(), []string{"a:1", "b:2", "c:3"}) {
+		t.Errorf("join: %v, %v", c.JoinAddrs(), err)
+	}
+}
+
+func TestBadClustersAreNamed(t *testing.T) {
+	ten := ""
+	for _, n := range strings.Split("b,c,d,e,f,g,h,i,j", ",") {
+		ten += "," + n + "=http://" + n + ":1"
+	}
+	const own = "default=http://localhost:2380"
+	for _, tc := range []struct{ args, flag, says string }{
+		{"--initial-cluster=b=http://b:1,c=http://c:1", "initial-cluster", `names "b", "c" and not this node, "default"; add default=http://localhost:2380`},
+		{"--initial-cluster=" + own + "," + own, "initial-cluster", "has default=http://localhost:2380 twice"},
+		{"--initial-cluster=" + own + ",b=http://localhost:2380", "initial-cluster", `to both "default" and "b"`},
+		{"--initial-cluster=" + own + ",default=http://localhost:1", "initial-cluster", "give each a name of its own"},
+		{"--initial-cluster=" + own + ",=http://localhost:1", "initial-cluster", "want name=http://host:port"},
+		{"--initial-cluster=" + own + ",b=", "initial-cluster", "want name=http://host:port"},
+		{"--initial-cluster=" + own + ",b=http://b", "initial-cluster", "has no port"},
+		{"--initial-cluster=" + own + ten, "initial-cluster", "has 10 nodes; begin with at most 9"},
+		{"--join=a:1 --initial-cluster=" + own + ",b=http://b:1", "join", "either begins a cluster"},
+		{"--join=a", "join", "want host:port"},
+		{"--join=:2380", "join", "want host:port"},
+		{"--join=localhost:2380", "join", "own address"},
+		{"--initial-advertise-peer-urls=https://a:1", "initial-advertise-peer-urls", "set --peer-cert-file"},
+		{"--peer-cert-file=x", "peer-key-file", "is required"},
+		{"--peer-key-file=x", "peer-cert-file", "is required"},
+		{"--peer-trusted-ca-file=x", "peer-trusted-ca-file", "needs --peer-cert-file"},
+		{"--peer-client-cert-auth", "peer-client-cert-auth", "needs --peer-trusted-ca-file"},
+		{"--peer-cert-file=x --peer-key-file=y --peer-client-cert-auth", "peer-client-cert-auth", "needs --peer-trusted-ca-file"},
+	} {
+		_, err := load(t, nil, strings.Fields(tc.args)...)
+		var bad *Error
+		if !errors.As(err, &bad) || bad.Flag != tc.flag || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%s: %v, want --%s: ...%s...", tc.args, err, tc.flag, tc.says)
+		}
+	}
+}

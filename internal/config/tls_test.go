@@ -1,0 +1,129 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// writeCert makes a certificate for 127.0.0.1 that signs for itself.
+func writeCert(t *testing.T, dir, name string) (cert, key string) {
+	t.Helper()
+	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &priv.PublicKey, priv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(priv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
+	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "EC PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+// shake lets two ends meet, and returns what each says to that.
+func shake(t *testing.T, server, client *tls.Config) (serverErr, clientErr error) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan error, 1)
+	go func() {
+		a, err := l.Accept()
+		if err != nil {
+			done <- err
+			return
+		}
+		s := tls.Server(a, server)
+		if err = s.Handshake(); err == nil {
+			_, err = s.Write([]byte("x"))
+		}
+		done <- errors.Join(err, a.Close())
+	}()
+	b, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client = client.Clone()
+	client.ServerName = "127.0.0.1"
+	c := tls.Client(b, client)
+	_, clientErr = c.Read(make([]byte, 1)) // a refusal comes with the first bytes
+	closeErr := b.Close()
+	return <-done, errors.Join(clientErr, closeErr)
+}
+
+func TestPeerTLS(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := writeCert(t, dir, "good")
+	otherCert, otherKey := writeCert(t, dir, "other")
+	node, err := (&PeerTLS{CertFile: cert, KeyFile: key, TrustedCAFile: cert, ClientCertAuth: true}).Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if serverErr, clientErr := shake(t, node, node); serverErr != nil || clientErr != nil {
+		t.Errorf("two nodes of a cluster: %v, %v", serverErr, clientErr)
+	}
+	stranger, err := (&PeerTLS{CertFile: otherCert, KeyFile: otherKey, TrustedCAFile: cert}).Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if serverErr, _ := shake(t, node, stranger); serverErr == nil {
+		t.Error("a node with a certificate that nobody trusts was let in")
+	}
+	if _, clientErr := shake(t, stranger, node); clientErr == nil {
+		t.Error("a server with a certificate that nobody trusts was believed")
+	}
+}
+
+func TestPeerTLSFiles(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := writeCert(t, dir, "good")
+	for _, tc := range []struct {
+		p          PeerTLS
+		flag, says string
+	}{
+		{PeerTLS{CertFile: filepath.Join(dir, "no"), KeyFile: key}, "peer-cert-file", "no such file"},
+		{PeerTLS{CertFile: cert, KeyFile: key, TrustedCAFile: filepath.Join(dir, "no")}, "peer-trusted-ca-file", "no such file"},
+		{PeerTLS{CertFile: cert, KeyFile: key, TrustedCAFile: key}, "peer-trusted-ca-file", "holds no certificate"},
+	} {
+		_, err := tc.p.Load()
+		var bad *Error
+		if !errors.As(err, &bad) || bad.Flag != tc.flag || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%v: %v", tc.p, err)
+		}
+	}
+	if c, err := (&PeerTLS{}).Load(); c != nil || err != nil {
+		t.Errorf("without files: %v, %v", c, err)
+	}
+	c, err := load(t, nil, "--peer-cert-file="+cert, "--peer-key-file="+key,
+		"--listen-peer-urls=https://127.0.0.1:1", "--initial-advertise-peer-urls=https://127.0.0.1:1")
+	if err != nil || !c.PeerTLS.Enabled() {
+		t.Errorf("https between nodes: %v, %v", c, err)
+	}
+}
