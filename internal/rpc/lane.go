@@ -1,0 +1,76 @@
+package rpc
+
+import "fmt"
+
+// Lane is a stream by purpose.
+type Lane uint8
+
+// The lanes. Their numbers are on the wire.
+const (
+	// Liveness has what must not wait for anything: its connection is its own.
+	Liveness Lane = iota
+	// Raft has the messages of the groups, in order.
+	Raft
+	// Requests has questions and answers; large ones are taken in turn.
+	Requests
+	// Snapshots has what is bulky and may take its time; its bytes a second are
+	// bounded and its connection is its own.
+	Snapshots
+	laneCount
+)
+
+// String is the lane's name in logs and metrics.
+func (l Lane) String() string {
+	switch l {
+	case Liveness:
+		return "liveness"
+	case Raft:
+		return "raft"
+	case Requests:
+		return "requests"
+	case Snapshots:
+		return "snapshots"
+	}
+	return fmt.Sprintf("lane(%d)", uint8(l))
+}
+
+// class is a connection by the lanes that share it. Raft and Requests do: under
+// load what both have to say leaves in one write.
+type class uint8
+
+const (
+	classLiveness class = iota
+	classMain
+	classSnapshots
+	classCount
+)
+
+func (l Lane) class() class {
+	switch l {
+	case Liveness:
+		return classLiveness
+	case Snapshots:
+		return classSnapshots
+	}
+	return classMain
+}
+
+func (c class) lanes() []Lane {
+	switch c {
+	case classLiveness:
+		return []Lane{Liveness}
+	case classSnapshots:
+		return []Lane{Snapshots}
+	}
+	return []Lane{Raft, Requests}
+}
+
+func (c class) String() string {
+	switch c {
+	case classLiveness:
+		return "liveness"
+	case classSnapshots:
+		return "snapshots"
+	}
+	return "main"
+}
