@@ -55,6 +55,9 @@ type Config struct {
 	// had: what Send took on the lane since then may be lost. Until the next stream
 	// Send says no. It must not wait.
 	Unreachable func(to metapb.StoreID, lane Lane)
+	// Reachable, if set, is told that Send takes frames again, before any is delivered,
+	// and with which start the store runs. It must not wait.
+	Reachable func(to metapb.StoreID, lane Lane, start uint64)
 	// Refused, if set, is told that a peer does not let this process in, or is not
 	// what it should be, at each attempt; errors.Is tells why. With ErrStoreTaken
 	// two processes run with one store id: this one should end.
@@ -129,6 +132,9 @@ func (c *Config) setDefaults() {
 	setDefault(&c.SilenceMax, 3*time.Second)
 	if c.Unreachable == nil {
 		c.Unreachable = func(metapb.StoreID, Lane) {}
+	}
+	if c.Reachable == nil {
+		c.Reachable = func(metapb.StoreID, Lane, uint64) {}
 	}
 	if c.Refused == nil {
 		c.Refused = func(metapb.StoreID, error) {}

@@ -186,6 +186,7 @@ func (l *link) keep(ctx context.Context, cancel context.CancelCauseFunc, streams
 	}
 	for _, s := range streams {
 		s.out.open(s.credit)
+		l.t.cfg.Reachable(l.to, s.out.lane, s.start)
 		run("rpc send", func() error { return s.out.send(ctx, s.stream) })
 		run("rpc answers", func() error { return s.out.answers(s.stream) })
 	}

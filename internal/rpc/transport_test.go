@@ -65,6 +65,7 @@ type store struct {
 	addr    string
 	got     chan got
 	lost    chan lost
+	up      chan lost // calls of Reachable
 	refused chan error
 }
 
@@ -80,7 +81,7 @@ func (n *network) start(t testing.TB, id metapb.StoreID, begin uint64, edit func
 	}
 	s := &store{
 		stopper: stop.New(context.Background()), addr: l.Addr().String(),
-		got: make(chan got, 1<<16), lost: make(chan lost, 1000), refused: make(chan error, 1000),
+		got: make(chan got, 1<<16), lost: make(chan lost, 1000), up: make(chan lost, 1000), refused: make(chan error, 1000),
 	}
 	cfg := Config{
 		Self:    Identity{ClusterID: 0xc1, Node: metapb.NodeID(id), Store: id, Start: begin},
@@ -91,6 +92,7 @@ func (n *network) start(t testing.TB, id metapb.StoreID, begin uint64, edit func
 			return false
 		},
 		Unreachable: func(to metapb.StoreID, lane Lane) { s.lost <- lost{to, lane} },
+		Reachable:   func(to metapb.StoreID, lane Lane, _ uint64) { s.up <- lost{to, lane} },
 		Refused: func(_ metapb.StoreID, err error) {
 			select {
 			case s.refused <- err:
@@ -148,11 +150,8 @@ func wait[T any](t testing.TB, what string, c <-chan T) T {
 // for a moment.
 func (s *store) sendUntil(t testing.TB, to metapb.StoreID, lane Lane, frame []byte) {
 	t.Helper()
-	for end := time.Now().Add(patience); !s.Send(to, lane, frame); {
-		if time.Now().After(end) {
-			t.Fatalf("store %d is not reached", to)
-		}
-		time.Sleep(time.Millisecond)
+	for !s.Send(to, lane, frame) {
+		wait(t, "connection", s.up)
 	}
 }
 
@@ -194,95 +193,80 @@ func TestOrder(t *testing.T) {
 
 // A large frame comes whole, and small ones sent after it need not wait for it.
 func TestLargeFrames(t *testing.T) {
-	_, a, b := pair(t, nil)
-	connect(t, a, b, 2, Requests)
+	seen := make(chan []byte, 10)
+	_, a, b := pair(t, func(c *Config) {
+		c.Lanes[Requests].CreditBytesMax = 1 << 20
+		c.Deliver = func(_ metapb.StoreID, _ Lane, frame []byte) bool {
+			seen <- frame
+			return frame[0] == 'p'
+		}
+	})
+	// While this one is held nothing begins, so that all others are there first.
+	a.Send(2, Requests, bytes.Repeat([]byte("p"), 1<<20))
+	plug := wait(t, "first frame", seen)
 	var large [][]byte
 	for i := range 5 {
-		f := bytes.Repeat([]byte{byte('a' + i)}, 3<<20+i)
-		large = append(large, f)
-		if !a.Send(2, Requests, f) {
+		large = append(large, bytes.Repeat([]byte{byte('a' + i)}, 3<<20+i))
+		if !a.Send(2, Requests, large[i]) {
 			t.Fatal("no room")
 		}
 	}
 	a.Send(2, Requests, []byte("small"))
-	seen, smallAt := 0, -1
-	for i := range 6 {
-		g := wait(t, "frame", b.got)
-		if string(g.frame) == "small" {
-			smallAt = i
-			continue
-		}
-		if want := large[g.frame[0]-'a']; !bytes.Equal(g.frame, want) {
-			t.Fatalf("frame of %d bytes is not what was sent", len(g.frame))
-		}
-		seen++
+	b.Credit(1, Requests, len(plug))
+	if f := wait(t, "small frame", seen); string(f) != "small" {
+		t.Fatalf("a frame of %d bytes came first", len(f))
 	}
-	if seen != 5 || smallAt != 0 {
-		t.Fatalf("%d large frames, the small one was number %d, want it first", seen, smallAt)
+	for i := range 5 {
+		f := wait(t, "large frame", seen)
+		if want := large[f[0]-'a']; want == nil || !bytes.Equal(f, want) {
+			t.Fatalf("frame %d of %d bytes is not what was sent, or came twice", i, len(f))
+		}
+		large[f[0]-'a'] = nil
 	}
 }
 
 // A receiver that does not come on with one lane does not hold up the others, and
 // what it holds and what waits for it is bounded.
 func TestSlowReceiver(t *testing.T) {
-	var mu sync.Mutex
-	heldBytes, heldFrames := 0, 0
-	heard := make(chan Lane, 1000)
+	const window, size = 1 << 20, 10_000
+	seen := make(chan int, 10_000) // bytes of Requests
+	others := make(chan Lane, 10)
 	_, a, b := pair(t, func(c *Config) {
-		c.Lanes[Requests] = LaneConfig{QueueBytesMax: 1 << 20, CreditBytesMax: 1 << 20}
+		c.Lanes[Requests] = LaneConfig{QueueBytesMax: window, CreditBytesMax: window}
 		c.Deliver = func(_ metapb.StoreID, lane Lane, frame []byte) bool {
-			if lane != Requests {
-				heard <- lane
-				return false
+			if lane == Requests {
+				seen <- len(frame)
+				return true
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			heldBytes += len(frame)
-			heldFrames++
-			return true
+			others <- lane
+			return false
 		}
 	})
-	held := func() (int, int) {
-		mu.Lock()
-		defer mu.Unlock()
-		return heldBytes, heldFrames
-	}
-	const size = 10_000
-	taken := 0
-	until := func(what string, f func() bool) {
-		t.Helper()
-		for end := time.Now().Add(patience); !f(); time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("not: %s", what)
-			}
-		}
-	}
-	// Send until there is no room although all credit is used up.
-	until("full", func() bool {
+	taken, held := 0, 0
+	fill := func() {
 		for a.Send(2, Requests, make([]byte, size)) {
 			taken++
 		}
-		bytes, _ := held()
-		return bytes >= 1<<20 && !a.Send(2, Requests, make([]byte, size))
-	})
-	if bytes, _ := held(); bytes >= 1<<20+size {
-		t.Fatalf("the receiver holds %d bytes, at most %d", bytes, 1<<20+size)
+	}
+	for fill(); held < window; fill() {
+		held += wait(t, "frame", seen)
 	}
 	for _, lane := range []Lane{Liveness, Raft, Snapshots} {
 		a.sendUntil(t, 2, lane, []byte("x"))
-		if l := wait(t, "frame of another lane", heard); l != lane {
+		if l := wait(t, "frame of another lane", others); l != lane {
 			t.Fatalf("got lane %s, want %s", l, lane)
 		}
 	}
+	if held >= window+size || len(seen) > 0 || a.Room(2, Requests) >= size {
+		t.Fatalf("the receiver holds %d bytes and %d frames more, and there is room for %d",
+			held, len(seen), a.Room(2, Requests))
+	}
 	// All the rest comes as soon as the receiver says that it is done.
-	until("all frames", func() bool {
-		bytes, frames := held()
-		mu.Lock()
-		heldBytes -= bytes
-		mu.Unlock()
-		b.Credit(1, Requests, bytes)
-		return frames == taken
-	})
+	for got := held; got < taken*size; {
+		b.Credit(1, Requests, held)
+		held = wait(t, "frame", seen)
+		got += held
+	}
 }
 
 // When the process at the other end ends, the lane says so once; when it is back,

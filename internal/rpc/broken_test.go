@@ -1,0 +1,274 @@
+package rpc
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// freezer stands between two stores. Frozen, it keeps all connections and passes
+// nothing on, as a network does that lost its way, or a process that is stopped.
+type freezer struct {
+	l      net.Listener
+	to     string
+	mu     sync.Mutex
+	cond   *sync.Cond
+	frozen bool
+	closed bool
+	conns  []net.Conn
+	done   sync.WaitGroup
+}
+
+func newFreezer(t *testing.T, to string) *freezer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &freezer{l: l, to: to}
+	f.cond = sync.NewCond(&f.mu)
+	f.done.Go(f.accept)
+	t.Cleanup(f.close)
+	return f
+}
+
+func (f *freezer) accept() {
+	for {
+		in, err := f.l.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp", f.to)
+		if err != nil {
+			in.Close()
+			continue
+		}
+		f.mu.Lock()
+		f.conns = append(f.conns, in, out)
+		f.mu.Unlock()
+		f.done.Go(func() { f.pass(in, out) })
+		f.done.Go(func() { f.pass(out, in) })
+	}
+}
+
+func (f *freezer) pass(from, to net.Conn) {
+	defer to.Close()
+	b := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(b)
+		f.mu.Lock()
+		for f.frozen && !f.closed {
+			f.cond.Wait()
+		}
+		f.mu.Unlock()
+		if err != nil {
+			return
+		}
+		if _, err := to.Write(b[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func (f *freezer) freeze(on bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.frozen = on
+	f.cond.Broadcast()
+}
+
+func (f *freezer) close() {
+	f.l.Close()
+	f.mu.Lock()
+	f.closed = true
+	for _, c := range f.conns {
+		c.Close()
+	}
+	f.mu.Unlock()
+	f.cond.Broadcast()
+	f.done.Wait()
+}
+
+// A connection over which nothing comes any more, though nobody closed it, is
+// given up at both ends; another is made when something comes again.
+func TestHalfOpen(t *testing.T) {
+	n := newNetwork()
+	a, b := n.start(t, 1, 1, nil), n.start(t, 2, 1, nil)
+	f := newFreezer(t, b.addr)
+	n.set(2, f.l.Addr().String())
+	connect(t, a, b, 2, Raft)
+	f.freeze(true)
+	for range 2 { // raft and requests share the connection
+		if l := wait(t, "word of the loss", a.lost); l.to != 2 {
+			t.Fatalf("lost %v", l)
+		}
+	}
+	b.alone(t, 1)
+	f.freeze(false)
+	connect(t, a, b, 2, Raft)
+}
+
+// alone waits until there is no stream from a store.
+func (s *store) alone(t *testing.T, from metapb.StoreID) {
+	t.Helper()
+	for {
+		s.remotes.mu.Lock()
+		r := s.remotes.mu.byStore[from]
+		n, changed := len(r.streams), r.changed
+		s.remotes.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		wait(t, "end of a silent stream", changed)
+	}
+}
+
+// A process that vanished without a word does not keep its successor out for long.
+func TestVanished(t *testing.T) {
+	n := newNetwork()
+	b := n.start(t, 2, 1, func(c *Config) { c.SilenceMax = time.Hour }) // does not give up by itself
+	f := newFreezer(t, b.addr)
+	n.set(2, f.l.Addr().String())
+	a := n.start(t, 1, 1, nil)
+	connect(t, a, b, 2, Raft)
+	f.freeze(true)
+	n.set(2, b.addr)
+	again := n.start(t, 1, 2, nil)
+	connect(t, again, b, 2, Raft)
+}
+
+// With TLS a node whose certificate another authority signed gets no connection,
+// in either direction; those of one authority talk.
+func TestTLS(t *testing.T) {
+	ours, theirs := newAuthority(t), newAuthority(t)
+	n := newNetwork()
+	a := n.start(t, 1, 1, func(c *Config) { c.TLS = ours.config(t) })
+	b := n.start(t, 2, 1, func(c *Config) { c.TLS = ours.config(t) })
+	stranger := n.start(t, 3, 1, func(c *Config) { c.TLS = theirs.config(t) })
+	plain := n.start(t, 4, 1, nil)
+	n.set(1, a.addr)
+	n.set(2, b.addr)
+	connect(t, a, b, 2, Raft)
+	connect(t, b, a, 1, Liveness)
+	for _, s := range []*store{stranger, plain} {
+		s.Send(1, Raft, []byte("let me in"))
+		wait(t, "word of the loss", s.lost)
+	}
+	if len(a.got) != 0 {
+		t.Fatal("a frame of a stranger was delivered")
+	}
+	a.kill()
+	b.kill()
+}
+
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{cert, key}
+}
+
+// config is what a node with a certificate of this authority has.
+func (a *authority) config(t *testing.T) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "node"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+		RootCAs:      pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+	}
+}
+
+// What does not keep to the protocol ends its stream and nothing else.
+func TestBadMessages(t *testing.T) {
+	n, a, b := pair(t, nil)
+	_ = n
+	connect(t, a, b, 2, Raft)
+	for name, msg := range map[string][]byte{
+		"unknown kind":    {99},
+		"empty":           {},
+		"a second hello":  {msgHello},
+		"frame too long":  {msgFrames, 200, 1, 'x'},
+		"chunk of nobody": {msgChunk, 1, 0},
+		"large beyond":    append(chunkHead{ID: 1, Total: 1 << 40}.append(nil), 'x'),
+	} {
+		conn, err := a.dialer.dial(b.addr, classMain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &link{t: n.nobody(t, 9), to: 2}
+		s, err := l.open(t.Context(), conn, &outLane{lane: Raft}, b.addr)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := sendOut(s.stream, msg); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var m message
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		stop := context.AfterFunc(ctx, func() { conn.Close() })
+		if err := s.stream.RecvMsg(&m); err == nil || errors.Is(err, io.EOF) || ctx.Err() != nil {
+			t.Errorf("%s: the stream goes on: %v", name, err)
+		}
+		stop()
+		cancel()
+		conn.Close()
+	}
+	a.sendUntil(t, 2, Raft, []byte("still here"))
+	if g := wait(t, "frame", b.got); string(g.frame) != "still here" {
+		t.Fatalf("got %q", g.frame)
+	}
+}
+
+// nobody is the transport of a store that only greets.
+func (n *network) nobody(t *testing.T, id uint64) *Transport {
+	t.Helper()
+	tr := &Transport{}
+	tr.self.Store(&self{Identity: Identity{ClusterID: 0xc1, Store: 9, Start: 1}, instance: id})
+	return tr
+}
