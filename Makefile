@@ -10,7 +10,7 @@ BENCH    ?=
 # What is tested with real processes and real etcd lies in modules of its own.
 NESTED := e2e
 
-.PHONY: build run test check race sim planted replay e2e difftest recipes bench bench-watch bench-tools proto rewrite clean
+.PHONY: build run cluster test check race sim planted replay e2e difftest recipes bench bench-watch bench-tools proto rewrite clean
 
 build:
 	$(GO) build -o bin/flotilla ./cmd/flotilla
@@ -18,6 +18,10 @@ build:
 # A node on etcd's usual port, with its data in ./data.
 run: build
 	bin/flotilla server --data-dir data --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379
+
+# Three nodes on this machine, with their data in ./cluster, until Ctrl-C.
+cluster: build
+	@bin/flotilla cluster
 
 test:
 	$(GO) test ./...

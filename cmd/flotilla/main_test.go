@@ -32,6 +32,8 @@ func TestUsage(t *testing.T) {
 		{"server extra", `unexpected argument "extra"`, "flotilla server"},
 		{"server --max-txn-ops=many", `invalid argument "many" for "--max-txn-ops"`, "flotilla server"},
 		{"server --cert-file=x", "--cert-file: TLS is not supported", "flotilla server"},
+		{"cluster --nodes 0", "--nodes: 0: want 1 to 9", "flotilla cluster"},
+		{"cluster --port 65500", "--port: 65500: want", "flotilla cluster"},
 		{"range", "which command?", "flotilla range"},
 		{"range lst", `unknown command "lst" for "flotilla range"`, "flotilla range"},
 		{"range list -o xml", `"xml": want table or json`, "flotilla range list"},

@@ -30,6 +30,10 @@ import (
 // cut off. Watches end at once; a stream of renewals lasts as long as its client.
 const stopTimeout = 5 * time.Second
 
+// errNoCluster refuses what the flags know and the node does not do yet: a node
+// that was told of others must not begin a cluster of its own.
+var errNoCluster = errors.New("this version of flotilla runs on one node; remove --join and the other nodes of --initial-cluster")
+
 func newServer(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "server",
@@ -43,6 +47,9 @@ func newServer(a *app) *cobra.Command {
 		cfg, err := flags.Load(a.environ)
 		if err != nil {
 			return &usageError{cmd, err}
+		}
+		if len(cfg.Members) > 1 || len(cfg.JoinAddrs()) > 0 {
+			return errNoCluster
 		}
 		logger, closeLog, err := newLogger(cfg, a.out, a.err)
 		if err != nil {

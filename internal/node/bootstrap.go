@@ -4,13 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/keys"
-	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
-	"github.com/flotilladb/flotilla/range"
 )
 
 // FormatVersion is the newest format of a data folder that this version reads
@@ -24,97 +21,59 @@ var ErrOtherCluster = errors.New("the data folder belongs to another cluster")
 // holds the leases and all keys of clients.
 const DataRange metapb.RangeID = 2
 
-// ClusterID makes a cluster's id from its token.
-func ClusterID(token string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte("flotilla cluster\x00" + token))
-	return h.Sum64()
-}
+// firstVersion is the cluster version that a fresh cluster begins with.
+const firstVersion = "3.7.0"
 
 // Identify returns who the store of an engine is. An empty engine becomes the
 // first store of a new cluster of one store.
 func Identify(eng engine.Engine, token string) (*metapb.StoreIdent, error) {
-	return IdentifyAs(eng, token, 1, 1)
+	return IdentifyStatic(eng, &Static{Token: token}, "")
 }
 
-// IdentifyAs is Identify of one of several stores that begin a cluster together:
-// an empty engine becomes the given one. Its node has the same id.
-func IdentifyAs(eng engine.Engine, token string, self metapb.StoreID, stores int) (*metapb.StoreIdent, error) {
-	raw, closer, err := eng.Get(keys.StoreIdent())
-	switch {
-	case errors.Is(err, engine.ErrNotFound):
-		return BootstrapAs(eng, token, self, stores)
+// IdentifyStatic returns who the store of an engine is. An empty engine becomes
+// the store of the named member of a static cluster. With data in it a folder
+// keeps what it is, as in etcd, whatever members are named now; but the token
+// must be its own.
+func IdentifyStatic(eng engine.Engine, s *Static, self string) (*metapb.StoreIdent, error) {
+	ident := &metapb.StoreIdent{}
+	switch found, err := readRow(eng, keys.StoreIdent(), ident.UnmarshalVT); {
 	case err != nil:
 		return nil, fmt.Errorf("store identity: %w", err)
-	}
-	defer closer.Close()
-	ident := &metapb.StoreIdent{}
-	if err := ident.UnmarshalVT(raw); err != nil {
-		return nil, fmt.Errorf("store identity: %w", err)
+	case !found:
+		return s.Bootstrap(eng, self)
 	}
 	if ident.FormatVersion > FormatVersion {
 		return nil, fmt.Errorf("%w: the folder has format %d, this version reads up to %d; start it with the version that wrote it",
 			engine.ErrNewerFormat, ident.FormatVersion, FormatVersion)
 	}
-	if want := ClusterID(token); ident.ClusterId != want {
+	begun := &Static{} // without the row: a cluster of one
+	if _, err := readRow(eng, keys.StoreRow(rowBegun), begun.decode); err != nil {
+		return nil, fmt.Errorf("how the cluster was begun: %w", err)
+	}
+	if want := (&Static{Token: s.Token, Members: begun.Members}).ClusterID(); ident.ClusterId != want {
 		return nil, fmt.Errorf("%w: its id is %x, that of --initial-cluster-token %q is %x; use its own token, or another --data-dir",
-			ErrOtherCluster, ident.ClusterId, token, want)
+			ErrOtherCluster, ident.ClusterId, s.Token, want)
 	}
 	return ident, nil
+}
+
+// readRow reads a row of the store, if it is there.
+func readRow(eng engine.Engine, key []byte, decode func([]byte) error) (found bool, err error) {
+	raw, closer, err := eng.Get(key)
+	switch {
+	case errors.Is(err, engine.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	defer closer.Close()
+	return true, decode(raw)
 }
 
 // Bootstrap makes an empty engine the first store of a cluster, with the system
 // range and one range for everything else, in one synced batch.
 func Bootstrap(eng engine.Engine, token string) (*metapb.StoreIdent, error) {
-	return BootstrapAs(eng, token, 1, 1)
-}
-
-// BootstrapAs makes an empty engine one of the stores, numbered from 1, with which
-// a cluster begins: all write the same, and so begin with the same replicas.
-func BootstrapAs(eng engine.Engine, token string, self metapb.StoreID, stores int) (*metapb.StoreIdent, error) {
-	ident := &metapb.StoreIdent{
-		ClusterId: ClusterID(token), NodeId: uint64(self), StoreId: uint64(self), FormatVersion: FormatVersion,
-	}
-	border := []byte{byte(keys.KindLease)}
-	descs := []*metapb.Descriptor{
-		{RangeId: uint64(metapb.SystemRange), End: border},
-		{RangeId: uint64(DataRange), Start: border},
-	}
-	b := eng.NewBatch()
-	defer b.Close()
-	for _, d := range descs {
-		d.Generation, d.NextReplicaId = 1, uint64(stores)+1
-		for id := uint64(1); id <= uint64(stores); id++ {
-			d.Replicas = append(d.Replicas, &metapb.Replica{ReplicaId: id, StoreId: id, NodeId: id})
-		}
-		if err := ranges.Bootstrap(b, d, 1); err != nil {
-			return nil, err
-		}
-	}
-	rows, err := placement.InitialRows(placement.InitialFacts{
-		ClusterID:   ident.ClusterId,
-		NextRange:   DataRange + 1,
-		NextNode:    metapb.NodeID(stores + 1),
-		NextStore:   metapb.StoreID(stores + 1),
-		ManyStores:  stores > 1,
-		Version:     "3.7.0",
-		Descriptors: descs,
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, row := range rows {
-		b.Set(keys.Row(row.Address), row.Value)
-	}
-	raw, err := ident.MarshalVT()
-	if err != nil {
-		return nil, err
-	}
-	b.Set(keys.StoreIdent(), raw)
-	if err := eng.Commit(b, true); err != nil {
-		return nil, fmt.Errorf("bootstrap: %w", err)
-	}
-	return ident, nil
+	return (&Static{Token: token}).Bootstrap(eng, "")
 }
 
 // NextStart counts a start of the store, durably, and returns its number.
