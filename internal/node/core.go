@@ -281,6 +281,7 @@ func (c *Core) Advance(rd *Ready) {
 	}
 	c.pump()
 	if c.many {
+		c.sawCurrent(c.store.Visible())
 		c.countClosings()
 		c.checkReads()
 		rd.Frames = c.outbox(rd)

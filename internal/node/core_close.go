@@ -252,7 +252,7 @@ func (c *Core) bornClosing(d *metapb.Descriptor) {
 		return
 	}
 	cl := c.closingOf(d.ID())
-	if left := c.store.Before(d.Start); left != nil {
+	if left := c.store.Left(d.Start); left != nil {
 		if from := c.closing[left.Descriptor().ID()]; from != nil {
 			// What counts for the left side alone does not show in closed before the
 			// split is applied here, and then it begins behind it.
