@@ -43,6 +43,8 @@ type Config struct {
 	// are not durable yet are kept regardless: UncommittedBytesMax bounds them.
 	// Default 4 MiB.
 	LogCacheBytesMax uint64
+	// Gate is asked before votes. Nil: they are free.
+	Gate VoteGate
 	// Logger is told about elections and oddities. Default: nobody is.
 	Logger Logger
 }

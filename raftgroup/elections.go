@@ -53,7 +53,9 @@ func (e *Elections) Again(rangeID metapb.RangeID, now clock.Time) {
 	e.set(rangeID, now.Add(e.timeout/4+e.upTo(e.timeout/2)))
 }
 
-func (e *Elections) upTo(d time.Duration) time.Duration { return time.Duration(e.rng.Int64N(int64(d) + 1)) }
+func (e *Elections) upTo(d time.Duration) time.Duration {
+	return time.Duration(e.rng.Int64N(int64(d) + 1))
+}
 
 func (e *Elections) set(rangeID metapb.RangeID, at clock.Time) {
 	e.Disarm(rangeID)

@@ -17,6 +17,9 @@ var (
 	// ErrCannotCampaign says that the replica may not stand for election now:
 	// it is no voter, or has to apply a change of configuration first.
 	ErrCannotCampaign = errors.New("raftgroup: cannot campaign")
+	// ErrPromised says that the replica may not stand for election yet: its store
+	// has promised not to, or may have before it started.
+	ErrPromised = errors.New("raftgroup: promised not to campaign")
 	// ErrNoGroup says that the engine holds no state of the range's group.
 	ErrNoGroup = errors.New("raftgroup: no group on this engine")
 	// ErrBadMessage says that a message is not for this replica or of a kind

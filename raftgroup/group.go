@@ -36,6 +36,12 @@ type Group struct {
 	// where that is certain: asking raft costs allocations.
 	maybeReady, surelyReady bool
 
+	// knows is up to where a replica knows what is committed, as it said to this
+	// leader in this term. Nil before the first heartbeat.
+	knows map[metapb.ReplicaID]uint64
+	// cutHint is up to where the leader lets its peers cut their logs.
+	cutHint uint64
+
 	reported softState
 	outbox   []*Message // released by Synced, for the next Ready
 	token    Token      // the last one given out
@@ -99,11 +105,15 @@ func (g *Group) guard(err *error) {
 }
 
 // Campaign stands for election. A group with a single voter elects itself as
-// soon as its own vote is durable; nobody has to be asked.
+// soon as its own vote is durable; nobody has to be asked. In another one it
+// fails with ErrPromised while a promise runs that it will not.
 func (g *Group) Campaign() (err error) {
 	defer g.guard(&err)
 	if g.log.failed != nil || g.isLeader {
 		return g.log.failed
+	}
+	if g.cfg.Gate != nil && !g.soleVoter() && !g.cfg.Gate.MayVote(g.cfg.ReplicaID, false) {
+		return ErrPromised
 	}
 	if err := g.rn.Campaign(); err != nil {
 		return err
@@ -147,6 +157,10 @@ func (g *Group) Step(m *Message) (err error) {
 	if err := g.checkMessage(m); err != nil {
 		return err
 	}
+	if !g.passes(m) {
+		return nil
+	}
+	m = g.takeContext(m)
 	// A peer that left the range may still talk; raft has nothing to tell it.
 	if err := g.rn.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) {
 		return err
@@ -253,6 +267,9 @@ func (g *Group) refresh() raft.StateType {
 		// was before it, the last Ready has seen: between the append of a
 		// follower and an election won lies the sending of a vote request.
 		g.lastIndex++
+	}
+	if g.term != st.GetTerm() {
+		g.knows = nil
 	}
 	g.term, g.leader, g.isLeader = st.GetTerm(), metapb.ReplicaID(st.Lead), isLeader
 	return st.RaftState

@@ -358,3 +358,9 @@ func (l *Liveness) HasEvents() bool {
 	ev := &l.events
 	return len(ev.Lapsed)+len(ev.Returned)+len(ev.Restarted)+len(ev.Released)+len(ev.Unknown) > 0
 }
+
+// ElectionTimeout is the length of a promise.
+func (l *Liveness) ElectionTimeout() time.Duration { return l.cfg.ElectionTimeout }
+
+// HeartbeatInterval is how often a store talks to another one.
+func (l *Liveness) HeartbeatInterval() time.Duration { return l.cfg.HeartbeatInterval }

@@ -1,7 +1,10 @@
 package raftgroup
 
 import (
+	"encoding/binary"
 	"slices"
+
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
@@ -12,7 +15,8 @@ func (g *Group) NeedsTick() bool { return g.isLeader && !g.alone() }
 
 // Quiesce reports whether a leader has nothing left to do: all its log is
 // committed and applied, nothing waits to be written or sent, and every live
-// replica confirmed all of it. Such a group is not ticked until a proposal, a
+// replica confirmed that it has all of it and knows that it is committed; the
+// latter it says in its answers to heartbeats. Such a group is not ticked until a proposal, a
 // message or the return of a replica in lagging wakes it.
 //
 // live says whether a replica's store is there. Replicas on dead stores do not
@@ -26,7 +30,8 @@ func (g *Group) Quiesce(live func(metapb.ReplicaID) bool) (lagging []metapb.Repl
 	ok = true
 	g.Progress(func(p PeerProgress) {
 		switch {
-		case p.ReplicaID == g.cfg.ReplicaID || p.Match == g.lastIndex && !p.Probing:
+		case p.ReplicaID == g.cfg.ReplicaID:
+		case p.Match == g.lastIndex && !p.Probing && g.knows[p.ReplicaID] >= g.lastIndex:
 		case live(p.ReplicaID):
 			ok = false
 		default:
@@ -40,3 +45,45 @@ func (g *Group) Quiesce(live func(metapb.ReplicaID) bool) (lagging []metapb.Repl
 	g.log.cache.dropTo(g.log.synced)
 	return lagging, true
 }
+
+// heartbeatContext is the length of what a heartbeat says beside what raft wants it
+// to: what is committed, and up to where the log may be cut.
+const heartbeatContext = 16
+
+// markHeartbeat puts into a heartbeat what it says is committed, and the answer
+// brings it back: that a replica has all entries does not tell a leader that the
+// message that said that the last ones are committed was not lost.
+func (g *Group) markHeartbeat(m *Message) {
+	if m.GetType() == raftpb.MsgHeartbeat && len(m.Context) == 0 {
+		m.Context = binary.BigEndian.AppendUint64(make([]byte, 0, heartbeatContext), m.GetCommit())
+		m.Context = binary.BigEndian.AppendUint64(m.Context, g.cutHint)
+	}
+}
+
+// takeContext takes what a heartbeat or its answer shows, and returns the rest:
+// raft would take it for a read index of its own.
+func (g *Group) takeContext(m *Message) *Message {
+	typ := m.GetType()
+	if typ != raftpb.MsgHeartbeat && typ != raftpb.MsgHeartbeatResp || len(m.Context) != heartbeatContext || m.GetTerm() < g.term {
+		return m
+	}
+	if typ == raftpb.MsgHeartbeat {
+		g.cutHint = binary.BigEndian.Uint64(m.Context[8:])
+		return m // its answer shows it again
+	}
+	if g.isLeader && m.GetTerm() == g.term {
+		if g.knows == nil {
+			g.knows = make(map[metapb.ReplicaID]uint64)
+		}
+		from := metapb.ReplicaID(m.GetFrom())
+		g.knows[from] = max(g.knows[from], binary.BigEndian.Uint64(m.Context))
+	}
+	return &Message{Type: m.Type, From: m.From, To: m.To, Term: m.Term}
+}
+
+// SetCutHint says up to where this leader's peers may cut their logs: nobody will
+// ask them for what is below. They hear it with the next heartbeat.
+func (g *Group) SetCutHint(index uint64) { g.cutHint = index }
+
+// CutHint returns what the leader said last.
+func (g *Group) CutHint() uint64 { return g.cutHint }

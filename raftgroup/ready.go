@@ -92,6 +92,7 @@ func (g *Group) Ready(b engine.Batch) (rd Ready, err error) {
 				return Ready{}, err
 			}
 		default:
+			g.markHeartbeat(m)
 			g.messages = append(g.messages, m)
 		}
 	}
@@ -229,11 +230,17 @@ func (g *Group) Applied(index uint64) (err error) {
 		// The next Ready may be far away. The caller's slice stays whole.
 		g.entries, g.entriesBytes = nil, 0
 	}
-	if g.alone() {
-		// Nobody will ask for it again.
+	if g.alone() || !g.isLeader {
+		// Nobody will ask for it again, or only if this replica comes to lead.
 		g.log.cache.dropTo(min(index, g.log.synced))
 	}
 	return nil
+}
+
+// soleVoter reports whether this replica alone elects.
+func (g *Group) soleVoter() bool {
+	cs := g.log.conf
+	return len(cs.Voters) == 1 && cs.Voters[0] == uint64(g.cfg.ReplicaID) && len(cs.VotersOutgoing) == 0
 }
 
 // alone reports whether this replica is the only one.

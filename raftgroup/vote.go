@@ -3,6 +3,8 @@ package raftgroup
 import (
 	"slices"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
@@ -76,3 +78,55 @@ func (l *Liveness) Bear(rangeID metapb.RangeID, leader metapb.StoreID, term uint
 
 // VotesFrom is when this start of the store may vote.
 func (l *Liveness) VotesFrom() clock.Time { return l.votesFrom }
+
+// transferContext is what raft puts into the vote requests of a replica that its
+// leader told to take over.
+const transferContext = "CampaignTransfer"
+
+// passes reports whether a message may go to raft. Raft has a check of its own for
+// votes under a running leadership, but not while it knows no leader, and its clock
+// is not ours.
+func (g *Group) passes(m *Message) bool {
+	switch m.GetType() {
+	case raftpb.MsgTimeoutNow:
+		if g.cfg.Gate != nil && m.GetTerm() >= g.term {
+			g.cfg.Gate.Transferred()
+		}
+	case raftpb.MsgVote, raftpb.MsgPreVote:
+		if g.cfg.Gate == nil || m.GetTerm() < g.term {
+			return true
+		}
+		if string(m.GetContext()) == transferContext {
+			g.cfg.Gate.Transferred()
+			return true
+		}
+		return g.cfg.Gate.MayVote(metapb.ReplicaID(m.GetFrom()), m.GetType() == raftpb.MsgPreVote)
+	}
+	return true
+}
+
+// Members are the replicas of a range by their part in its applied configuration.
+type Members struct {
+	Voters, VotersOutgoing, Learners []metapb.ReplicaID
+}
+
+// Members returns the replicas that count now.
+func (g *Group) Members() Members {
+	cs := g.log.conf
+	learners := replicaIDs(cs.Learners)
+	return Members{
+		Voters:         replicaIDs(cs.Voters),
+		VotersOutgoing: replicaIDs(cs.VotersOutgoing),
+		Learners:       append(learners, replicaIDs(cs.LearnersNext)...),
+	}
+}
+
+// Transferee returns to whom leadership is being handed over; 0: nobody.
+func (g *Group) Transferee() metapb.ReplicaID {
+	return metapb.ReplicaID(g.rn.BasicStatus().LeadTransferee)
+}
+
+// AsksForVote reports whether a message is of a replica that stands for election.
+func AsksForVote(m *Message) bool {
+	return m.GetType() == raftpb.MsgVote || m.GetType() == raftpb.MsgPreVote
+}

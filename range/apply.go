@@ -146,24 +146,6 @@ func (r *Replica) applyRows(b engine.Batch, c *cmdpb.RowsCommand) error {
 	return r.applyLeaseRows(c.Rows)
 }
 
-// cutLog cuts the log when it has grown too long. Alone in its group a replica
-// needs nothing that it has applied: the effects come before the cut in the
-// same engine log.
-func (r *Replica) cutLog(b engine.Batch) error {
-	if r.group.LogBytes() < r.store.cfg.LogBytesMax {
-		return nil
-	}
-	keep := r.store.cfg.LogBytesMax / 4
-	index, err := r.group.CutIndex(keep)
-	if err != nil {
-		return err
-	}
-	if index = r.neededBelow(index); index < r.group.FirstIndex() {
-		return nil
-	}
-	return r.group.Truncate(b, index)
-}
-
 // advance is called when everything applied can be read in the engine.
 func (r *Replica) advance() {
 	r.advancing = false

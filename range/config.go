@@ -63,6 +63,19 @@ type Config struct {
 	// LogBytesMax is the size of a range's log, in bytes, at which what every
 	// replica has is cut off. Default 4 MiB.
 	LogBytesMax uint64
+	// LogBehindBytesMax is how far, in bytes of its log, a range's leader lets a
+	// replica fall behind before it cuts off what that replica lacks. Default 1 GiB:
+	// as long as nothing else can bring a replica up, one that is cut off stays
+	// behind for ever.
+	LogBehindBytesMax uint64
+	// Liveness tunes the promises between stores; Store, Start and Replicas are
+	// filled in. Seed is for the times of elections, which must differ from store
+	// to store.
+	Liveness raftgroup.LivenessConfig
+	Seed     uint64
+	// EarlyVotesMax bounds the vote requests that are kept for replicas which a
+	// split is still to make here. Default 4,096.
+	EarlyVotesMax int
 	// LockAgeMax is how long a lock without an intent lives. Default 2 s.
 	LockAgeMax time.Duration
 	// IntentAgeMax is how old an intent of a living coordinator may grow before
@@ -98,6 +111,8 @@ func (c *Config) setDefaults() {
 	def(&c.EntryKeysMax, 2048)
 	def(&c.EntryBytesMax, 4<<20)
 	def(&c.LogBytesMax, 4<<20)
+	def(&c.LogBehindBytesMax, 1<<30)
+	def(&c.EarlyVotesMax, 4096)
 	def(&c.LockAgeMax, 2*time.Second)
 	def(&c.IntentAgeMax, time.Second)
 	def(&c.MarksMax, 1<<16)

@@ -28,7 +28,7 @@ const (
 // take locks go on, since they need no disk.
 func (r *Replica) evaluate(free bool, base *mvcc.EngineState) {
 	r.again = false
-	if len(r.queue.items) == 0 || r.asked != nil || r.frozen {
+	if len(r.queue.items) == 0 || r.asked != nil || r.frozen || r.leaving.stops() {
 		return
 	}
 	if r.leading == 0 {
@@ -422,6 +422,7 @@ func (r *Replica) propose(b *batch) bool {
 	r.proposed += b.size
 	r.inflight = append(r.inflight, b)
 	r.stats.wrote(r.store.now, len(b.entry.Updates), len(data))
+	r.wake()
 	r.store.mark(r)
 	return true
 }

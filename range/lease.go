@@ -86,8 +86,10 @@ func (r *Replica) beginLeases() error {
 	for _, id := range r.locks.endingRecords() { // locked again from intents
 		r.expirer.Ending(leaseID(id))
 	}
-	if len(r.desc.Replicas) == 1 { // nobody else can have been elected
+	if r.single() {
 		r.expirer.Renewals().SetLease(lease.Forever)
+	} else {
+		r.store.peers.homes = append(r.store.peers.homes, r)
 	}
 	r.watchLeases()
 	return nil

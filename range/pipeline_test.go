@@ -98,6 +98,7 @@ func TestParkedRequestsCountAgainstTheQueue(t *testing.T) {
 func three(t *testing.T) *storeScript {
 	s := &storeScript{t: t}
 	s.bootstrap(3)
+	s.store.SetNow(s.store.peers.live.VotesFrom())
 	for id := metapb.RangeID(1); id <= 2; id++ {
 		s.store.campaign(s.store.Replica(id))
 	}

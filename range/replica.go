@@ -23,6 +23,16 @@ type Replica struct {
 	// leading is the term in which this replica leads and has applied an entry
 	// of it; 0 while it may not evaluate.
 	leading uint64
+	// lead is what says whether this leader of others holds its lease. Nil while it
+	// does not lead, and where there are no others.
+	lead *raftgroup.Leadership
+	// awake: this leader of others is ticked. ledAt is when it began to lead.
+	awake bool
+	ledAt clock.Time
+	// leaving is a transfer of the leadership that was asked for.
+	leaving *transfer
+	// cutAt is the size of the log at which to look whether it can be cut.
+	cutAt uint64
 
 	queue  workQueue
 	parked map[uint64]*work // wait for locks, by ticket
@@ -90,7 +100,17 @@ func newReplica(s *Store, d *metapb.Descriptor, born *leases) (*Replica, error) 
 	if err != nil {
 		return nil, err
 	}
-	group, err := raftgroup.New(raftgroup.Config{
+	r := &Replica{
+		store:   s,
+		id:      metapb.ReplicaID(self.ReplicaId),
+		desc:    d,
+		state:   state,
+		cutAt:   s.cfg.LogBytesMax,
+		locks:   newLockTable(0, s.lockLimits()),
+		overlay: mvcc.NewOverlay(),
+	}
+	r.group, err = raftgroup.New(raftgroup.Config{
+		Gate:         voteGate{r},
 		RangeID:      d.ID(),
 		ReplicaID:    metapb.ReplicaID(self.ReplicaId),
 		AppliedIndex: state.index,
@@ -101,15 +121,6 @@ func newReplica(s *Store, d *metapb.Descriptor, born *leases) (*Replica, error) 
 	}, s.cfg.Reader)
 	if err != nil {
 		return nil, err
-	}
-	r := &Replica{
-		store:   s,
-		id:      metapb.ReplicaID(self.ReplicaId),
-		desc:    d,
-		group:   group,
-		state:   state,
-		locks:   newLockTable(0, s.lockLimits()),
-		overlay: mvcc.NewOverlay(),
 	}
 	r.lessor = r.leaseOf
 	if err := r.loadIntents(); err != nil {
@@ -124,27 +135,18 @@ func (r *Replica) Descriptor() *metapb.Descriptor { return r.desc }
 // Leads reports whether the replica leads its range and may evaluate.
 func (r *Replica) Leads() bool { return r.leading != 0 }
 
-// Leader returns the store of the leader of a term; 0: it is not known.
-func (r *Replica) Leader() (metapb.StoreID, uint64) {
-	if id := r.group.Leader(); id != 0 {
-		for _, repl := range r.desc.Replicas {
-			if metapb.ReplicaID(repl.ReplicaId) == id {
-				return metapb.StoreID(repl.StoreId), r.group.Term()
-			}
-		}
-	}
-	return 0, r.group.Term()
+// holdsLease reports whether this leader may answer from memory at this moment. It
+// is asked after what is answered was read. Alone in its group a leader may always:
+// nobody else can have been elected.
+func (r *Replica) holdsLease() bool {
+	return r.leading != 0 && (r.single() || r.lead != nil && r.lead.Holds(r.store.now))
 }
 
-// notLeader says who leads instead.
-func (r *Replica) notLeader() error {
-	store, term := r.Leader()
-	return &peerpb.NotLeaderError{Range: r.desc.ID(), Leader: store, Term: term}
-}
+// HoldsLease is holdsLease for those who answer from what they know of the range.
+func (r *Replica) HoldsLease() bool { return r.holdsLease() }
 
-// Applied returns the index of the last entry that is applied. After the driver
-// called Advance its effects can be read.
-func (r *Replica) Applied() uint64 { return r.state.index }
+// single reports whether the range has no other replicas.
+func (r *Replica) single() bool { return len(r.desc.Replicas) == 1 }
 
 // Revision returns the highest revision of which the replica applied an effect.
 func (r *Replica) Revision() Revision { return r.state.revision }
@@ -155,8 +157,8 @@ func (r *Replica) request(req *peerpb.Request) {
 		r.store.reply(req.ID, nil, r.moved(req))
 		return
 	}
-	if r.leading == 0 && !r.group.IsLeader() {
-		r.store.reply(req.ID, nil, r.notLeader())
+	if r.leading == 0 && !r.group.IsLeader() || r.deserted() {
+		r.store.reply(req.ID, nil, peerpb.ErrNotLeader)
 		return
 	}
 	if r.answerLeases(req) {
@@ -203,6 +205,7 @@ func (r *Replica) tick() {
 	r.tickTxns(r.store.now)
 	r.tickLeases(r.store.now)
 	r.releaseHeld()
+	r.advanceTransfer()
 	if len(r.closes) > 0 || len(r.parked) > 0 {
 		r.store.mark(r)
 		r.store.watchClock(r)
@@ -224,23 +227,27 @@ func (r *Replica) collect() error {
 			s.tokens = append(s.tokens, groupToken{r, rd.Token})
 		}
 		for _, m := range rd.Messages {
-			s.messages = append(s.messages, Message{r.desc.ID(), m})
+			if to := r.storeOf(metapb.ReplicaID(m.GetTo())); to != 0 {
+				s.messages = append(s.messages, Message{r.desc.ID(), to, m})
+			}
 		}
-		if rd.Changed && rd.Leader != r.id {
-			r.stepDown()
+		if rd.Changed {
+			r.leaderChanged(rd.Leader)
 		}
 		if err := r.applyEntries(rd.Committed); err != nil {
 			return err
 		}
 	}
 	r.checkCloses()
+	r.advanceTransfer()
 	return nil
 }
 
 // begin is called when the first entry of the replica's own term is applied:
 // everything before it is, so it may evaluate.
 func (r *Replica) begin(term uint64) {
-	r.leading, r.called = term, 0
+	r.leading = term
+	r.beginLead(term)
 	r.overlay = mvcc.NewOverlay()
 	r.beginTxns()
 	if err := r.beginLeases(); err != nil {
@@ -275,6 +282,7 @@ func (r *Replica) stepDown() {
 	r.locks = newLockTable(r.locks.nextToken, r.store.lockLimits())
 	r.overlay = mvcc.NewOverlay()
 	r.splits, r.frozen, r.dropped = 0, false, false
+	r.leaving = nil
 	if r.desc.ID() == metapb.SystemRange {
 		r.store.cfg.System.Reset()
 	}

@@ -122,9 +122,7 @@ func (r *Replica) finishSplit() {
 			s.fail(err)
 			return
 		}
-		if leads || len(right.Replicas) == 1 {
-			s.campaign(s.replicas[right.ID()])
-		}
+		s.born(r, s.replicas[right.ID()], leads)
 		s.out.Descriptors = append(s.out.Descriptors, right)
 	}
 	items := append(r.queue.items, r.held...)

@@ -1,7 +1,7 @@
 package ranges
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -59,6 +59,8 @@ type Ready struct {
 	Append   engine.Batch
 	Token    uint64
 	Messages []Message
+	// Liveness are messages to other stores that go before all others.
+	Liveness []raftgroup.LivenessOutput
 	// Applied has the changes in Apply.
 	Applied []Applied
 }
@@ -66,6 +68,7 @@ type Ready struct {
 // Message is a Raft message to a replica on another store.
 type Message struct {
 	Range metapb.RangeID
+	To    metapb.StoreID
 	Raft  *raftgroup.Message
 }
 
@@ -137,13 +140,12 @@ type Store struct {
 	// visible is the highest revision of a change, or of a transaction decided
 	// here, that can be read; deciding the same with what Advance will make so.
 	visible, deciding Revision
-	// many: the cluster has several stores, and what is current the sequencer knows.
-	many      bool
-	epoch     uint64
-	compacted Revision
-	full      bool              // the disk takes no more
-	pushes    map[uint64]pushOf // unanswered Sends, by number
-	failed    error
+	epoch             uint64
+	compacted         Revision
+	full              bool              // the disk takes no more
+	pushes            map[uint64]pushOf // unanswered Sends, by number
+	failed            error
+	peers             peers
 	// more says that what was applied lets others go on that will log something
 	// at once: the log rows wait for them, so that both share a sync.
 	more bool
@@ -160,6 +162,7 @@ type groupToken struct {
 type syncRound struct {
 	token  uint64
 	groups []groupToken
+	began  clock.Time
 }
 
 // NewStore loads the replicas that the engine holds.
@@ -174,6 +177,9 @@ func NewStore(cfg Config) (*Store, error) {
 		byStart:   btree.NewG(16, replicaLess),
 		compacted: -1,
 		pushes:    make(map[uint64]pushOf),
+	}
+	if err := s.peers.init(s); err != nil {
+		return nil, err
 	}
 	descs, err := LoadDescriptors(cfg.Reader)
 	if err != nil {
@@ -261,16 +267,20 @@ func (s *Store) load(d *metapb.Descriptor, born *leases) error {
 	}
 	s.replicas[d.ID()] = r
 	s.byStart.ReplaceOrInsert(r)
+	s.addPeers(d)
 	s.mark(r)
 	return nil
 }
 
-// Campaign lets every replica that is alone in its group lead it. Others wait
-// for the promises of section 6 of the design to run out.
+// Campaign is called once after NewStore. Every replica that is alone in its group
+// leads it at once. The others stand for election, one after the other, when what
+// an earlier start of the store may have promised has run out.
 func (s *Store) Campaign() error {
 	for _, id := range s.IDs() {
-		if r := s.replicas[id]; len(r.desc.Replicas) == 1 || s.firstVoter(r) {
+		if r := s.replicas[id]; r.single() {
 			s.campaign(r)
+		} else {
+			s.arm(r)
 		}
 	}
 	return s.failed
@@ -281,7 +291,10 @@ func (s *Store) campaign(r *Replica) {
 	if r.group.IsLeader() {
 		return
 	}
-	if err := r.group.Campaign(); err != nil {
+	switch err := r.group.Campaign(); {
+	case err == nil:
+	case !r.single() && (errors.Is(err, raftgroup.ErrPromised) || errors.Is(err, raftgroup.ErrCannotCampaign)):
+	default:
 		s.fail(fmt.Errorf("range %d: campaign: %w", r.desc.RangeId, err))
 	}
 	s.mark(r)
@@ -406,19 +419,28 @@ func (s *Store) reply(id uint64, body any, err error) {
 func (s *Store) Step(id metapb.RangeID, m *raftgroup.Message) error {
 	r := s.replicas[id]
 	if r == nil {
+		if s.keepVote(id, m) {
+			return nil
+		}
 		return peerpb.ErrRangeNotFound
 	}
 	s.mark(r)
-	r.heardFrom(m)
+	r.wake()
 	return r.group.Step(m)
 }
 
-// SetNow tells the time and nothing else: what comes next is not before it.
-func (s *Store) SetNow(now clock.Time) { s.now = max(s.now, now) }
+// SetNow tells the time and nothing else: what comes next is not before it. The
+// clock was read after what is stepped in afterwards had arrived: leaderLeases are
+// checked against this time, and an answer from memory is true of this moment.
+func (s *Store) SetNow(now clock.Time) {
+	s.now = max(s.now, now)
+	s.peers.live.SetNow(s.now)
+}
 
-// Tick tells the time.
+// Tick tells the time, several times in a heartbeat interval.
 func (s *Store) Tick(now clock.Time) {
 	s.SetNow(now)
+	s.tickPeers()
 	timed := s.timed
 	s.timed = nil
 	for _, r := range timed {
@@ -486,7 +508,7 @@ func (s *Store) HasOutput() bool {
 
 // HasWork reports whether Evaluate or Collect has something to do now.
 func (s *Store) HasWork() bool {
-	return len(s.dirty) > 0 || (len(s.tokens) > 0 && s.syncFree())
+	return len(s.dirty) > 0 || ((len(s.tokens) > 0 || s.peers.live.WantsSync()) && s.syncFree()) || s.peers.live.HasReady()
 }
 
 func (s *Store) syncFree() bool { return len(s.syncing) < s.cfg.SyncsMax }
@@ -555,12 +577,18 @@ func (s *Store) Collect() (Ready, error) {
 	s.messages, s.applied, s.apply = nil, nil, nil
 	more := s.more
 	s.more = false
-	if s.append != nil && (len(s.tokens) > 0 || !s.append.Empty()) && s.syncFree() && !more {
+	wanted := s.peers.live.WantsSync()
+	if wanted && s.append == nil {
+		s.append = s.cfg.NewBatch()
+	}
+	if s.append != nil && (len(s.tokens) > 0 || !s.append.Empty() || wanted) && s.syncFree() && !more {
 		s.token++
 		rd.Append, rd.Token = s.append, s.token
-		s.syncing = append(s.syncing, syncRound{s.token, s.tokens})
+		s.syncing = append(s.syncing, syncRound{s.token, s.tokens, s.now})
 		s.append, s.tokens = nil, nil
+		s.peers.live.SyncBegins()
 	}
+	rd.Liveness = s.peers.live.Ready()
 	return rd, nil
 }
 
@@ -600,6 +628,7 @@ func (s *Store) Synced(token uint64) error {
 	invariant.Must(len(s.syncing) > 0 && s.syncing[0].token == token, "sync %d is not the oldest", token)
 	round := s.syncing[0]
 	s.syncing = s.syncing[1:]
+	s.peers.live.Synced(round.began, s.now)
 	for _, g := range round.groups {
 		if err := g.repl.group.Synced(g.token); err != nil {
 			return fmt.Errorf("range %d: %w", g.repl.desc.RangeId, err)

@@ -1,0 +1,149 @@
+package ranges
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/raftgroup"
+)
+
+// leaderChanged is called when the group has another leader, or term.
+func (r *Replica) leaderChanged(leader metapb.ReplicaID) {
+	s := r.store
+	if leader == r.id {
+		s.peers.elections.Disarm(r.desc.ID())
+		r.ledAt = s.now
+		r.wake()
+		return
+	}
+	if r.lead != nil {
+		s.peers.live.EndLead(r.lead)
+		r.lead = nil
+	}
+	r.stepDown()
+	if !r.single() && !s.peers.live.Promised(r.storeOf(leader)) {
+		s.arm(r)
+	}
+}
+
+// beginLead asks the other replicas whether they follow, which the lease needs.
+func (r *Replica) beginLead(term uint64) {
+	if r.single() {
+		return
+	}
+	m := r.group.Members()
+	r.lead = r.store.peers.live.Lead(r.desc.ID(), term, raftgroup.StoreSet{
+		Voters: r.storesOf(m.Voters), VotersOutgoing: r.storesOf(m.VotersOutgoing), Learners: r.storesOf(m.Learners),
+	})
+	r.wake()
+}
+
+func (r *Replica) storesOf(ids []metapb.ReplicaID) []metapb.StoreID {
+	var out []metapb.StoreID
+	for _, id := range ids {
+		out = append(out, r.storeOf(id))
+	}
+	return out
+}
+
+// deserted reports whether this leader of others has held no lease for so long that
+// it is better to look for another one.
+func (r *Replica) deserted() bool {
+	if r.lead == nil || r.lead.Holds(r.store.now) {
+		return false
+	}
+	timeout := r.store.peers.live.ElectionTimeout()
+	return r.store.now.After(r.ledAt.Add(timeout)) && r.store.now.After(r.lead.Until().Add(timeout))
+}
+
+// wake has the leader ticked, until it has nothing left to do: its heartbeats repeat
+// what was lost.
+func (r *Replica) wake() {
+	if !r.awake && r.group.NeedsTick() {
+		r.awake = true
+		r.store.peers.awake = append(r.store.peers.awake, r)
+	}
+}
+
+// tickLeaders ticks the leaders that are awake, and lets those rest that can.
+func (s *Store) tickLeaders() {
+	p := &s.peers
+	if len(p.awake) == 0 || s.now.Before(p.tickAt) {
+		return
+	}
+	p.tickAt = s.now.Add(p.live.HeartbeatInterval())
+	p.awake = slices.DeleteFunc(p.awake, func(r *Replica) bool {
+		stays, err := r.tickLeader()
+		if err != nil {
+			s.fail(fmt.Errorf("range %d: %w", r.desc.RangeId, err))
+		}
+		r.awake = stays
+		return !stays
+	})
+}
+
+// tickLeader ticks a leader, or lets it rest: then it says nothing, whatever its
+// replicas on dead stores lack, until one of them returns.
+func (r *Replica) tickLeader() (awake bool, err error) {
+	if !r.group.NeedsTick() {
+		return false, nil
+	}
+	if r.leaving == nil && !r.advancing && len(r.inflight) == 0 {
+		lagging, quiet := r.group.Quiesce(func(id metapb.ReplicaID) bool { return r.store.Live(r.storeOf(id)) })
+		if quiet {
+			for _, id := range lagging {
+				store := r.storeOf(id)
+				r.store.peers.lagging[store] = append(r.store.peers.lagging[store], r.desc.ID())
+			}
+			return false, nil
+		}
+	}
+	r.group.SetCutHint(r.needed())
+	r.store.mark(r)
+	return true, r.group.Tick()
+}
+
+// needed returns up to where every replica has the log. One on a dead store counts:
+// as long as no snapshot can bring it up, it has to find its entries.
+func (r *Replica) needed() uint64 {
+	lowest := r.state.index
+	r.group.Progress(func(p raftgroup.PeerProgress) {
+		if p.ReplicaID != r.id {
+			lowest = min(lowest, p.Match)
+		}
+	})
+	return lowest
+}
+
+// cutLog cuts the log when it has grown too long. Alone in its group a replica
+// needs nothing that it has applied: the effects come before the cut in the same
+// engine log. With others it keeps what one of them may lack, up to a point.
+func (r *Replica) cutLog(b engine.Batch) error {
+	size := r.group.LogBytes()
+	if size < r.cutAt {
+		return nil
+	}
+	cfg := &r.store.cfg
+	index, err := r.group.CutIndex(cfg.LogBytesMax / 4)
+	if err != nil {
+		return err
+	}
+	if !r.single() {
+		needed := r.group.CutHint()
+		if r.group.IsLeader() {
+			needed = r.needed()
+		}
+		behind, err := r.group.CutIndex(cfg.LogBehindBytesMax)
+		if err != nil {
+			return err
+		}
+		index = min(index, max(needed, behind))
+	}
+	if err := r.group.Truncate(b, index); err != nil {
+		return err
+	}
+	r.cutAt = max(cfg.LogBytesMax, r.group.LogBytes()+cfg.LogBytesMax/4)
+	return nil
+}
