@@ -1,0 +1,284 @@
+package ranges
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+
+	"github.com/flotilladb/flotilla/engine"
+)
+
+// fault breaks something, or mends it.
+func (c *storeCluster) fault() error {
+	n := c.nodes[c.rng.IntN(len(c.nodes))]
+	switch x := c.rng.IntN(8000); {
+	case n.store == nil:
+		if x < 200 {
+			return n.open()
+		}
+	case x < 12:
+		n.crash()
+	case x < 24:
+		n.paused = c.now + time.Duration(c.rng.Int64N(int64(2*time.Second)))
+	case x < 44:
+		c.cut[[2]metapb.StoreID{n.id, metapb.StoreID(c.rng.IntN(3) + 1)}] = true
+	case x < 64:
+		clear(c.cut)
+	case x < 90:
+		return c.transfer(n)
+	}
+	return nil
+}
+
+func (c *storeCluster) transfer(n *clusterStore) error {
+	if n.busy() {
+		return nil
+	}
+	ids := n.store.IDs()
+	err := n.store.Transfer(ids[c.rng.IntN(len(ids))], metapb.StoreID(c.rng.IntN(3)+1))
+	switch {
+	case err == nil:
+		c.handover++
+	case !errors.Is(err, peerpb.ErrNotLeader) && !errors.Is(err, peerpb.ErrRefused):
+		return err
+	}
+	return nil
+}
+
+// traffic sends a request to a store, which may not be the right one.
+func (c *storeCluster) traffic() {
+	n := c.nodes[c.rng.IntN(len(c.nodes))]
+	if n.busy() || c.rng.IntN(3) > 0 {
+		return
+	}
+	key := fmt.Sprintf("k%02d", c.rng.IntN(40))
+	req := &clusterRequest{key: key, at: c.issued}
+	addr := keys.User([]byte(key))
+	if revs := c.keyRevs[key]; len(revs) > 0 {
+		for _, rev := range revs {
+			req.seen = max(req.seen, rev)
+		}
+	}
+	switch x := c.rng.IntN(100); {
+	case x < 60:
+		req.value = fmt.Sprintf("v%d", c.ids+1)
+		req.body = &peerpb.Write{Req: &pb.PutRequest{Key: []byte(key), Value: []byte(req.value)}}
+	case x < 80:
+		get := &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte(key)}}}
+		req.body = &peerpb.Write{Req: &pb.TxnRequest{Success: []*pb.RequestOp{get}}}
+	case x < 90:
+		req.body = &peerpb.Close{S: c.issued}
+	case x < 99 || c.lastID > 12:
+		addr = keys.System("")
+		req.body = &peerpb.System{Op: "next"}
+	default:
+		c.lastID++
+		req.body = &peerpb.Split{At: addr, RightID: c.lastID}
+	}
+	c.request(n, addr, req)
+}
+
+// request hands a request to the store's own replica.
+func (c *storeCluster) request(n *clusterStore, addr []byte, req *clusterRequest) {
+	for _, id := range n.store.IDs() {
+		r := n.store.Replica(id)
+		if !r.desc.Contains(addr) {
+			continue
+		}
+		c.ids++
+		req.rangeID = id
+		rid := uint64(n.id)<<32 + c.ids
+		c.asked[rid] = req
+		n.store.SetNow(n.clock())
+		n.store.Request(&peerpb.Request{ID: rid, Range: id, Generation: r.desc.Generation, Body: req.body})
+		return
+	}
+}
+
+// play lets the cluster live through faults, and then looks whether it mends.
+func (c *storeCluster) play(steps int) error {
+	for i := range steps {
+		if err := c.step(); err != nil {
+			return fmt.Errorf("step %d: %w", i, err)
+		}
+	}
+	c.calm = true
+	clear(c.cut)
+	for _, n := range c.nodes {
+		n.paused = 0
+		if n.store == nil {
+			if err := n.open(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := c.run(8 * time.Second); err != nil {
+		return err
+	}
+	if err := c.checkServing(); err != nil {
+		return err
+	}
+	if err := c.run(2 * time.Second); err != nil {
+		return err
+	}
+	before := c.raftMessages
+	if err := c.run(2 * time.Second); err != nil {
+		return err
+	}
+	if n := c.raftMessages - before; n > 0 {
+		return fmt.Errorf("idle ranges sent %d messages", n)
+	}
+	return c.checkEqual()
+}
+
+func (c *storeCluster) run(d time.Duration) error {
+	for end := c.now + d; c.now < end; {
+		if err := c.step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkServing writes to every range, at its leader, and waits for the answers.
+func (c *storeCluster) checkServing() error {
+	before := c.acked
+	want := 0
+	for _, id := range c.nodes[0].store.IDs() {
+		leader := (*clusterStore)(nil)
+		for _, n := range c.nodes {
+			if r := n.store.Replica(id); r != nil && r.holdsLease() {
+				leader = n
+			}
+		}
+		if leader == nil {
+			return fmt.Errorf("range %d has no leader with a lease: %s", id, c.describe(id))
+		}
+		d := leader.store.Replica(id).desc
+		if id == metapb.SystemRange {
+			continue
+		}
+		key := "k"
+		if len(d.Start) > 1 {
+			key = string(d.Start[1:])
+		}
+		value := fmt.Sprintf("last%d", id)
+		c.request(leader, keys.User([]byte(key)), &clusterRequest{key: key, value: value, at: c.issued,
+			body: &peerpb.Write{Req: &pb.PutRequest{Key: []byte(key), Value: []byte(value)}}})
+		want++
+	}
+	if err := c.run(time.Second); err != nil {
+		return err
+	}
+	if c.acked-before < want {
+		return fmt.Errorf("%d of %d writes were acknowledged", c.acked-before, want)
+	}
+	return nil
+}
+
+func (c *storeCluster) describe(id metapb.RangeID) (text string) {
+	for _, n := range c.nodes {
+		r := n.store.Replica(id)
+		if r == nil {
+			text += fmt.Sprintf("\n%d: none", n.id)
+			continue
+		}
+		text += fmt.Sprintf("\n%d: term %d leader %d leading %d last %d applied %d awake %v leaving %v lead %v armed %d", n.id,
+			r.group.Term(), r.group.Leader(), r.leading, r.group.LastIndex(), r.state.index, r.awake, r.leaving, r.lead != nil, n.store.peers.elections.Len())
+		if r.lead != nil {
+			text += fmt.Sprintf(" holds %v", r.lead.Holds(r.store.now))
+		}
+	}
+	return text
+}
+
+// checkEqual compares what the stores hold, and looks for what was acknowledged.
+func (c *storeCluster) checkEqual() error {
+	var first map[string]string
+	for _, n := range c.nodes {
+		rows := make(map[string]string)
+		local := keys.LocalTable()
+		it, err := n.eng.NewIter(engine.IterOptions{})
+		if err != nil {
+			return err
+		}
+		for ok := it.First(); ok; ok = it.Next() {
+			k := string(it.Key())
+			if k >= string(local.Start) && k < string(local.End) {
+				continue
+			}
+			v, err := it.Value()
+			if err != nil {
+				return err
+			}
+			rows[k] = string(v)
+		}
+		it.Close()
+		for _, id := range c.nodes[0].store.IDs() {
+			a, b := c.nodes[0].store.Replica(id), n.store.Replica(id)
+			if b == nil || a.state != b.state {
+				return fmt.Errorf("range %d: stores 1 and %d differ: %s", id, n.id, c.describe(id))
+			}
+		}
+		if first == nil {
+			first = rows
+			continue
+		}
+		if len(rows) != len(first) {
+			return fmt.Errorf("store %d has %d rows, store 1 %d", n.id, len(rows), len(first))
+		}
+		for k, v := range first { // any order
+			if rows[k] != v {
+				return fmt.Errorf("stores 1 and %d differ at %s", n.id, keys.Format([]byte(k)))
+			}
+		}
+	}
+	for key, revs := range c.keyRevs { // any order
+		for _, rev := range revs {
+			if _, ok := first[string(keys.Version([]byte(key), rev, 0))]; !ok {
+				return fmt.Errorf("%s was acknowledged at %d and is gone", key, rev)
+			}
+		}
+	}
+	return nil
+}
+
+func flags() (seeds *int, from *uint64) {
+	return flag.Int("seeds", 12, "how many clusters to run"), flag.Uint64("from", 0, "the first seed")
+}
+
+var clusterSeeds, clusterFrom = flags()
+
+// TestClusters lets three stores live through what happens.
+func TestClusters(t *testing.T) {
+	var sum storeCluster
+	seeds := *clusterSeeds
+	for seed := *clusterFrom; seed < *clusterFrom+uint64(seeds); seed++ {
+		c, err := newStoreCluster(seed)
+		if err == nil {
+			err = c.play(12000)
+		}
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		sum.acked += c.acked
+		sum.reads += c.reads
+		sum.crashes += c.crashes
+		sum.splits += c.splits
+		sum.handover += c.handover
+		sum.unknown += c.unknown
+	}
+	t.Logf("%d acknowledged, %d unknown, %d reads, %d crashes, %d splits, %d transfers",
+		sum.acked, sum.unknown, sum.reads, sum.crashes, sum.splits, sum.handover)
+	if sum.acked < seeds*200 || sum.reads < seeds*50 || sum.crashes < seeds || sum.splits < seeds || sum.handover < seeds {
+		t.Fatal("too little happened")
+	}
+}
