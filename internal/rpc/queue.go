@@ -36,7 +36,7 @@ type sendQueue struct {
 	next  int // index in turns. Invariant: < len(turns), or both 0.
 
 	bytes     int64 // of all that waits, with overhead. Invariant: <= bytesMax.
-	credit    int64 // may be sent; below zero by less than a frame for each turn
+	credit    int64 // may be sent; below zero by less than one frame
 	ids       uint64
 	batchTurn bool // a batch comes before the next chunk
 }
