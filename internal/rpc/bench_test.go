@@ -2,6 +2,9 @@ package rpc
 
 import (
 	"fmt"
+	"io"
+	"net"
+	"sync"
 	"testing"
 
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -48,4 +51,44 @@ func benchFrames(b *testing.B, flight, size int) {
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "frames/s")
 	b.ReportMetric(float64(b.N)/float64(s.counts.sentMessages[Raft].Load()-before), "frames/message")
+}
+
+// BenchmarkSocket is what the least costs that could be done: one frame at a time
+// written to a TCP connection and read from it, without any of the above.
+func BenchmarkSocket(b *testing.B) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	out, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	in, err := l.Accept()
+	if err != nil {
+		b.Fatal(err)
+	}
+	arrived := make(chan struct{}, 1)
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		frame := make([]byte, 100)
+		for {
+			if _, err := io.ReadFull(in, frame); err != nil {
+				return
+			}
+			arrived <- struct{}{}
+		}
+	})
+	frame := make([]byte, 100)
+	b.ReportAllocs()
+	for range b.N {
+		if _, err := out.Write(frame); err != nil {
+			b.Fatal(err)
+		}
+		<-arrived
+	}
+	out.Close()
+	in.Close()
+	reader.Wait()
 }
