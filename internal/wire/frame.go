@@ -100,7 +100,7 @@ func open(b []byte) (coder, error) {
 
 func (c *coder) head(f *frame.Frame) {
 	lane := uint32(f.Lane)
-	if num(c, &lane); lane > uint32(frame.Requests) {
+	if num(c, &lane); lane > uint32(frame.Liveness) {
 		c.unknown("lane", uint64(lane))
 	}
 	if !c.enc {
@@ -116,6 +116,7 @@ func (c *coder) head(f *frame.Frame) {
 	num(c, &f.Ack)
 	num(c, &f.AskedUpTo)
 	maybe(c, &f.Refused, (*coder).notSequencer)
+	maybe(c, &f.Liveness, (*coder).liveness)
 }
 
 // items returns how many items a section of a frame has.

@@ -1,41 +1,6 @@
 package wire
 
-import (
-	"github.com/flotilladb/flotilla/proto/metapb"
-	"github.com/flotilladb/flotilla/raftgroup"
-)
-
-// Messages of liveness have a lane of their own and frames of their own, one
-// message in each: version, from, to, fields, checksum. They are a few dozen
-// bytes, or as many ties as a message may have.
-
-// AppendLiveness appends the bytes of a message about promises.
-func AppendLiveness(dst []byte, from, to metapb.StoreID, m *raftgroup.LivenessMessage) ([]byte, error) {
-	c := coder{enc: true, buf: append(dst, Version)}
-	num(&c, &from)
-	num(&c, &to)
-	c.liveness(m)
-	return c.seal(dst)
-}
-
-// DecodeLiveness takes a message about promises apart.
-func DecodeLiveness(b []byte) (from, to metapb.StoreID, m *raftgroup.LivenessMessage, err error) {
-	c, err := open(b)
-	if err != nil {
-		return 0, 0, nil, err
-	}
-	m = &raftgroup.LivenessMessage{}
-	num(&c, &from)
-	num(&c, &to)
-	c.liveness(m)
-	if len(c.buf) > 0 {
-		c.fail(badFrame("bytes behind the end"))
-	}
-	if c.err != nil {
-		return 0, 0, nil, c.err
-	}
-	return from, to, m, nil
-}
+import "github.com/flotilladb/flotilla/raftgroup"
 
 func (c *coder) liveness(m *raftgroup.LivenessMessage) {
 	num(c, &m.FromStart)

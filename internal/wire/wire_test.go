@@ -280,7 +280,7 @@ func seal(body []byte) []byte {
 }
 
 func TestUnknownKindsAreNamed(t *testing.T) {
-	head := []byte{Version, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0}
+	head := []byte{Version, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0}
 	for _, tc := range []struct {
 		bytes []byte
 		what  string
@@ -435,6 +435,7 @@ func exampleFrame() *frame.Frame {
 		Asks:    []placement.Ask{{Name: name, N: 40, Seq: 12, Epoch: 3}},
 		Answers: []placement.Answer{{Name: name, Seq: 12, First: 101, N: 40, Epoch: 3, Compacted: -1}, {Name: name, Err: placement.ErrStopped}},
 		Refused: &frame.NotSequencer{Leader: 3, Term: 4}, AskedUpTo: 11,
+		Liveness: &raftgroup.LivenessMessage{FromStart: 5, ToStart: 6, Beat: true, Sent: 1 << 40, Promise: 1e9, Epoch: 2, Follows: []raftgroup.Tie{{Range: 7, Term: 3}}},
 		Closings: []frame.Closing{{Range: 7, S: 100, Epoch: 3}},
 		Closed:   []frame.Closed{{Range: 8, S: 99, Index: 1000}, {Range: 9, Err: &peerpb.NotLeaderError{Range: 9, Leader: 3, Term: 8}}},
 	}
