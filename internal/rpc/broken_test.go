@@ -138,16 +138,31 @@ func (s *store) alone(t *testing.T, from metapb.StoreID) {
 
 // A process that vanished without a word does not keep its successor out for long.
 func TestVanished(t *testing.T) {
-	n := newNetwork()
+	n, before := newNetwork(), newNetwork()
 	b := n.start(t, 2, 1, func(c *Config) { c.SilenceMax = time.Hour }) // does not give up by itself
 	f := newFreezer(t, b.addr)
-	n.set(2, f.l.Addr().String())
-	a := n.start(t, 1, 1, nil)
+	n.set(2, b.addr)
+	before.set(2, f.l.Addr().String()) // all that the first process has
+	a := before.start(t, 1, 1, nil)
 	connect(t, a, b, 2, Raft)
 	f.freeze(true)
-	n.set(2, b.addr)
 	again := n.start(t, 1, 2, nil)
-	connect(t, again, b, 2, Raft)
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for again.Send(2, Raft, []byte("again")); ; {
+		select {
+		case g := <-b.got:
+			if string(g.frame) != "again" {
+				t.Fatalf("got %q", g.frame)
+			}
+			return
+		case <-again.up:
+			// It may have been refused first, and the frame lost.
+			again.Send(2, Raft, []byte("again"))
+		case <-timer.C:
+			t.Fatal("its successor is kept out")
+		}
+	}
 }
 
 // With TLS a node whose certificate another authority signed gets no connection,

@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds a wait that should end at once.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // network is where the stores of a test find each other.
 type network struct {
