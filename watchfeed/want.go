@@ -40,7 +40,8 @@ func (c *Core) wantHeld(g *group) {
 func (c *Core) wantProgress() {
 	for _, s := range c.asking {
 		for g := range s.groups {
-			c.want(g, s.asked)
+			// What is told of all must not be below what one of them was told.
+			c.want(g, max(s.latest, s.said))
 		}
 	}
 }
