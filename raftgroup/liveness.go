@@ -3,7 +3,9 @@ package raftgroup
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/clock"
@@ -364,3 +366,20 @@ func (l *Liveness) ElectionTimeout() time.Duration { return l.cfg.ElectionTimeou
 
 // HeartbeatInterval is how often a store talks to another one.
 func (l *Liveness) HeartbeatInterval() time.Duration { return l.cfg.HeartbeatInterval }
+
+// String shows the promises, for tests.
+func (l *Liveness) String() string {
+	var out strings.Builder
+	for _, p := range l.peers {
+		fmt.Fprintf(&out, "store %d: start %d", p.store, p.start)
+		if left := p.until.Sub(l.now); left > 0 {
+			fmt.Fprintf(&out, ", promised for %v", left)
+		}
+		fmt.Fprintf(&out, ", epoch %d, bound %d", p.epoch, len(p.bound))
+		if left := p.theirUntil.Sub(l.now); left > 0 {
+			fmt.Fprintf(&out, ", promises for %v", left)
+		}
+		fmt.Fprintf(&out, ", epoch %d\n", p.theirEpoch)
+	}
+	return out.String()
+}

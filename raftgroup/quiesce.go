@@ -81,6 +81,10 @@ func (g *Group) takeContext(m *Message) *Message {
 	return &Message{Type: m.Type, From: m.From, To: m.To, Term: m.Term}
 }
 
+// Doubt says that replicas may not know any more what they said they know, not even
+// who leads: this leader does not rest before they have said so again.
+func (g *Group) Doubt() { g.knows = nil }
+
 // SetCutHint says up to where this leader's peers may cut their logs: nobody will
 // ask them for what is below. They hear it with the next heartbeat.
 func (g *Group) SetCutHint(index uint64) { g.cutHint = index }

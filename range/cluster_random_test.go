@@ -134,7 +134,7 @@ func (c *storeCluster) play(steps int) error {
 		return err
 	}
 	if n := c.raftMessages - before; n > 0 {
-		return fmt.Errorf("idle ranges sent %d messages", n)
+		return fmt.Errorf("idle ranges sent %d messages, the last of range %d: %s", n, c.last.Range, c.describe(c.last.Range))
 	}
 	return c.checkEqual()
 }

@@ -44,6 +44,7 @@ type storeCluster struct {
 	closed  map[metapb.RangeID]Revision
 
 	raftMessages                                     int
+	last                                             Message
 	acked, unknown, reads, crashes, splits, handover int
 }
 
@@ -267,6 +268,7 @@ func (n *clusterStore) round() error {
 	}
 	for i := range rd.Messages {
 		c.raftMessages++
+		c.last = rd.Messages[i]
 		c.send(clusterPacket{from: n.id, to: rd.Messages[i].To, raft: &rd.Messages[i]})
 	}
 	if rd.Apply != nil {

@@ -67,6 +67,12 @@ func (r *Replica) wake() {
 	}
 }
 
+// rouse wakes the leader so that its replicas hear of it at least once.
+func (r *Replica) rouse() {
+	r.group.Doubt()
+	r.wake()
+}
+
 // tickLeaders ticks the leaders that are awake, and lets those rest that can.
 func (s *Store) tickLeaders() {
 	p := &s.peers

@@ -183,7 +183,7 @@ func (s *Store) livenessEvents() {
 		delete(s.peers.lagging, store)
 		for _, id := range ids {
 			if r := s.replicas[id]; r != nil {
-				r.wake()
+				r.rouse()
 			}
 		}
 	}
@@ -194,7 +194,7 @@ func (s *Store) livenessEvents() {
 	}
 	for _, id := range ev.Unknown {
 		if r := s.replicas[id]; r != nil {
-			r.wake()
+			r.rouse()
 		}
 	}
 }
@@ -207,7 +207,7 @@ func (s *Store) restarted(store metapb.StoreID) {
 		switch {
 		case r.desc.ReplicaOn(store) == nil:
 		case r.group.IsLeader():
-			r.wake()
+			r.rouse()
 		default:
 			s.forget(r, store)
 		}
