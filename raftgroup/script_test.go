@@ -13,7 +13,7 @@ import (
 // TestScripts runs scenes of a range with several replicas; the commands are
 // those of scene.run.
 func TestScripts(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/group", func(t *testing.T, path string) {
 		s := &scene{}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			out, err := s.run(t, d)

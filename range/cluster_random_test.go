@@ -186,7 +186,10 @@ func (c *storeCluster) checkServing() error {
 
 func (c *storeCluster) describe(id metapb.RangeID) (text string) {
 	for _, n := range c.nodes {
-		r := n.store.Replica(id)
+		var r *Replica
+		if n.store != nil {
+			r = n.store.Replica(id)
+		}
 		if r == nil {
 			text += fmt.Sprintf("\n%d: none", n.id)
 			continue
@@ -262,7 +265,7 @@ func TestClusters(t *testing.T) {
 	var sum storeCluster
 	seeds := *clusterSeeds
 	for seed := *clusterFrom; seed < *clusterFrom+uint64(seeds); seed++ {
-		c, err := newStoreCluster(seed)
+		c, err := newStoreCluster(seed, soundCluster)
 		if err == nil {
 			err = c.play(12000)
 		}
@@ -281,4 +284,130 @@ func TestClusters(t *testing.T) {
 	if sum.acked < seeds*200 || sum.reads < seeds*50 || sum.crashes < seeds || sum.splits < seeds || sum.handover < seeds {
 		t.Fatal("too little happened")
 	}
+}
+
+// TestClustersFindBugs plants what the stores cannot cope with.
+func TestClustersFindBugs(t *testing.T) {
+	for plant := diskLies; plant <= clocksDrift; plant++ {
+		found := false
+		for seed := uint64(0); seed < 60 && !found; seed++ {
+			c, err := newStoreCluster(seed, plant)
+			if err == nil {
+				err = c.playGuarded(8000)
+			}
+			if found = err != nil; found {
+				t.Logf("plant %d, seed %d: %v", plant, seed, err)
+			}
+		}
+		if !found {
+			t.Errorf("plant %d was not found", plant)
+		}
+	}
+}
+
+// playGuarded is play for a run in which raft itself may find the damage.
+func (c *storeCluster) playGuarded(steps int) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return c.play(steps)
+}
+
+// calmCluster is a cluster without faults that has had time to find its leaders.
+func calmCluster(t *testing.T, seed uint64) *storeCluster {
+	c, err := newStoreCluster(seed, soundCluster)
+	if err == nil {
+		c.calm = true
+		err = c.run(3 * time.Second)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// holder returns the store that holds the lease of a range, or nil.
+func (c *storeCluster) holder(id metapb.RangeID) *clusterStore {
+	for _, n := range c.nodes {
+		if n.store != nil {
+			if r := n.store.Replica(id); r != nil && r.holdsLease() {
+				return n
+			}
+		}
+	}
+	return nil
+}
+
+// A planned transfer is done in a few messages, in the middle of requests, and
+// leaves none of them without an outcome.
+func TestTransfer(t *testing.T) {
+	c := calmCluster(t, 1)
+	for round := range 40 {
+		id := metapb.RangeID(1 + round%2)
+		from := c.holder(id)
+		if from == nil {
+			t.Fatalf("round %d: range %d has no leader: %s", round, id, c.describe(id))
+		}
+		to := metapb.StoreID(uint64(from.id)%3 + 1)
+		for range 30 {
+			c.traffic()
+		}
+		if err := from.store.Transfer(id, to); err != nil {
+			t.Fatal(err)
+		}
+		began := c.now
+		for {
+			c.traffic()
+			if err := c.step(); err != nil {
+				t.Fatal(err)
+			}
+			if n := c.holder(id); n != nil && n.id == to {
+				break
+			}
+			if c.now > began+100*time.Millisecond {
+				t.Fatalf("round %d: not done in 100 ms: %s", round, c.describe(id))
+			}
+		}
+		if err := c.run(50 * time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c.unknown > 0 || c.acked < 100 {
+		t.Fatalf("%d outcomes are unknown, %d requests acknowledged", c.unknown, c.acked)
+	}
+}
+
+// When a store dies, its ranges have another leader soon after the promise to it
+// has run out.
+func TestFailover(t *testing.T) {
+	worst := time.Duration(0)
+	for seed := range uint64(10) {
+		c := calmCluster(t, seed)
+		dead := c.holder(2)
+		dead.crash()
+		began := c.now
+		for c.holder(2) == nil {
+			if err := c.step(); err != nil {
+				t.Fatal(err)
+			}
+			if c.now > began+1600*time.Millisecond {
+				t.Fatalf("seed %d: no leader after %v", seed, c.now-began)
+			}
+		}
+		worst = max(worst, c.now-began)
+		// It comes back before its own promises are over, and disturbs nobody.
+		leader := c.holder(2)
+		if err := dead.open(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.run(3 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if c.holder(2) != leader {
+			t.Fatalf("seed %d: the return of a store took the leader away: %s", seed, c.describe(2))
+		}
+	}
+	t.Logf("at worst after %v", worst)
 }

@@ -28,6 +28,7 @@ type storeCluster struct {
 	rng   *rand.Rand
 	now   time.Duration // real time, which no store sees
 	calm  bool          // no faults any more
+	plant plantedBug
 	nodes []*clusterStore
 	net   []clusterPacket
 	cut   map[[2]metapb.StoreID]bool
@@ -78,9 +79,18 @@ type clusterStore struct {
 	err    error
 }
 
-func newStoreCluster(seed uint64) (*storeCluster, error) {
+// plantedBug is what a run must find.
+type plantedBug int
+
+const (
+	soundCluster plantedBug = iota
+	diskLies                // a sync is over before it began
+	clocksDrift             // more than the stores are told
+)
+
+func newStoreCluster(seed uint64, plant plantedBug) (*storeCluster, error) {
 	c := &storeCluster{
-		rng: rand.New(rand.NewPCG(seed, 3)), issued: 1, lastID: 2,
+		rng: rand.New(rand.NewPCG(seed, 3)), plant: plant, issued: 1, lastID: 2,
 		cut:     make(map[[2]metapb.StoreID]bool),
 		asked:   make(map[uint64]*clusterRequest),
 		truth:   make(map[Revision]string),
@@ -91,6 +101,9 @@ func newStoreCluster(seed uint64) (*storeCluster, error) {
 	}
 	for id := metapb.StoreID(1); id <= 3; id++ {
 		n := &clusterStore{c: c, id: id, eng: engine.NewMem(), rate: 1 + 0.04*c.rng.Float64()}
+		if plant == clocksDrift {
+			n.rate = 1 + 0.8*c.rng.Float64()
+		}
 		n.offset = time.Duration(c.rng.Int64N(int64(time.Hour)))
 		n.eng.DriveSyncs()
 		border := []byte{byte(keys.KindLease)}
@@ -286,12 +299,17 @@ func (n *clusterStore) round() error {
 		}
 		token := rd.Token
 		err := n.eng.CommitAsync(rd.Append, func(error) {
-			if n.store == s {
+			if n.store == s && c.plant != diskLies {
 				n.err = s.Synced(token)
 			}
 		})
 		if err != nil {
 			return err
+		}
+		if c.plant == diskLies {
+			if err := s.Synced(token); err != nil {
+				return err
+			}
 		}
 	}
 	s.Touched(func(*Replica) {})
