@@ -39,6 +39,7 @@ race:
 # Seeds 1 to SEEDS of the simulator, and some of the bugs that it must find.
 sim:
 	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds -args -seeds=$(SEEDS)
+	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds$$ -args -seeds=$(SEEDS) -nodes=3 -calm
 	$(GO) test ./internal/sim -count=1 -timeout 0 -run TestPlanted -args -planted='reply-before-sync|overlay-loses|writes-pass-locks'
 
 # All of them: each is a build of its own.

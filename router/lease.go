@@ -123,9 +123,12 @@ type ttlOp struct {
 	opBase
 	req  *pb.LeaseTimeToLiveRequest
 	resp *pb.LeaseTimeToLiveResponse // nil: the home was not heard
-	// pieces are where keys may be. Each is closed at what was current when the
-	// lease was found, and then asked: it may hold intents that others know as
-	// committed.
+	// s is what was current when the request came. The home is closed there before it
+	// is asked: somebody may have seen a revision whose put registers the lease, and
+	// is not applied yet.
+	s metapb.Revision
+	// pieces are where keys may be. Each is closed at s, and then asked: it may hold
+	// intents that others know as committed.
 	pieces []piece
 	open   int
 	err    error
@@ -133,8 +136,14 @@ type ttlOp struct {
 
 func (o *ttlOp) start(r *Router) {
 	o.resp, o.err = nil, nil
-	r.sendHome(o, o.req.ID, &peerpb.LookupLease{ID: o.req.ID})
+	if o.req.Keys {
+		r.ask(o, 0)
+		return
+	}
+	o.lookUp(r)
 }
+
+func (o *ttlOp) lookUp(r *Router) { r.sendHome(o, o.req.ID, &peerpb.LookupLease{ID: o.req.ID}) }
 
 func (o *ttlOp) reply(r *Router, tag int, body any, err error) {
 	if o.open > 0 {
@@ -145,6 +154,10 @@ func (o *ttlOp) reply(r *Router, tag int, body any, err error) {
 			}
 		}
 		o.keysOf(r, body, err)
+		return
+	}
+	if _, closed := body.(*peerpb.Closed); closed && err == nil {
+		o.lookUp(r)
 		return
 	}
 	info, _ := body.(*peerpb.LeaseInfo)
@@ -186,7 +199,10 @@ func (o *ttlOp) askKeys(r *Router, spans []metapb.Span) {
 		r.finish(o, o.resp, nil)
 		return
 	}
-	r.ask(o, 0)
+	o.open = len(o.pieces)
+	for i, p := range o.pieces {
+		r.send(o, i, p.desc.ID(), p.desc.Generation, &peerpb.Close{S: o.s, Spans: []metapb.Span{p.span}})
+	}
 }
 
 // granted takes what is current.
@@ -195,10 +211,8 @@ func (o *ttlOp) granted(r *Router, a placement.Answer) {
 		o.failed(r, peerpb.ErrRefused)
 		return
 	}
-	o.open = len(o.pieces)
-	for i, p := range o.pieces {
-		r.send(o, i, p.desc.ID(), p.desc.Generation, &peerpb.Close{S: a.First, Spans: []metapb.Span{p.span}})
-	}
+	o.s = a.First
+	r.sendHome(o, o.req.ID, &peerpb.Close{S: o.s})
 }
 
 func (o *ttlOp) keysOf(r *Router, body any, err error) {

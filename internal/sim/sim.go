@@ -167,11 +167,6 @@ func (s *Sim) settle() {
 			return
 		}
 		if s.now > end {
-			if s.trace != nil {
-				for _, n := range s.nodes {
-					s.tracef("node %d\n%s", n.id, n.core.DebugClosings()+n.hub.core.Debug())
-				}
-			}
 			s.fail(fmt.Errorf("not quiet after %v: %s", settleMax, why))
 		}
 	}

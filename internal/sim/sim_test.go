@@ -34,8 +34,7 @@ func draw(seed uint64) Config {
 	}
 	cfg := DrawCluster(seed, *flagNodes)
 	if *flagCalm {
-		cfg.CrashEvery, cfg.StopEvery, cfg.StallEvery, cfg.FullEvery = 0, 0, 0, 0
-		cfg.Network.LossPerMille, cfg.Network.DoublePerMille, cfg.Network.CutEvery = 0, 0, 0
+		return calm(cfg)
 	}
 	return cfg
 }
@@ -70,6 +69,22 @@ func TestSeeds(t *testing.T) {
 	if total.Writes == 0 || total.Crashes == 0 || total.Splits == 0 || total.Stops == 0 || total.Compactions == 0 || total.WatchEvents == 0 || total.WatchScans == 0 {
 		t.Errorf("the seeds did not meet everything: %+v", total)
 	}
+}
+
+// TestCluster runs some seeds with three nodes and nothing that fails.
+func TestCluster(t *testing.T) {
+	for seed := uint64(1); seed <= 8; seed++ {
+		if _, err := Run(calm(DrawCluster(seed, 3)), nil); err != nil {
+			t.Error(failure(seed, err))
+		}
+	}
+}
+
+// calm leaves the faults out.
+func calm(cfg Config) Config {
+	cfg.CrashEvery, cfg.StopEvery, cfg.StallEvery, cfg.FullEvery = 0, 0, 0, 0
+	cfg.Network.LossPerMille, cfg.Network.DoublePerMille, cfg.Network.CutEvery = 0, 0, 0
+	return cfg
 }
 
 // runSeeds runs seeds side by side, each in one thread.

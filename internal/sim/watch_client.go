@@ -182,7 +182,11 @@ func (w *watchClient) current(do func(now metapb.Revision)) {
 		switch {
 		case w.conn != conn:
 		case call.Err != nil:
-			w.current(do)
+			w.s.after(10*time.Millisecond, func() {
+				if w.conn == conn {
+					w.current(do)
+				}
+			})
 		default:
 			do(call.Resp.(*router.ReadReply).S)
 		}
