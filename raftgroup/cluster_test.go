@@ -24,6 +24,8 @@ type cluster struct {
 	lying    bool           // plant a bug: report writes as durable that are not
 
 	truth   map[uint64]Entry            // by index: what any replica applied
+	confs   map[uint64]Conf             // by index: what any replica made of a change
+	wants   []wantedSnapshot
 	leaders map[uint64]metapb.ReplicaID // by term
 }
 
@@ -32,10 +34,25 @@ type testReplica struct {
 	eng   *engine.Mem
 	g     *Group // nil while crashed
 	token Token  // the newest that waits for a sync
+	empty bool   // it has no group yet: it waits for a snapshot
 }
 
+// wantedSnapshot is one that a leader said is needed; once taken, what is in it.
+type wantedSnapshot struct {
+	leader *testReplica
+	group  *Group
+	to     metapb.ReplicaID
+	taken  bool
+	start  Start
+}
+
+// refuses says which changes of configuration the test's state machine refuses.
+func refuses(index uint64) bool { return index%5 == 4 }
+
 func newCluster(n int) (*cluster, error) {
-	c := &cluster{truth: make(map[uint64]Entry), leaders: make(map[uint64]metapb.ReplicaID)}
+	c := &cluster{
+		truth: make(map[uint64]Entry), confs: make(map[uint64]Conf), leaders: make(map[uint64]metapb.ReplicaID),
+	}
 	var ids []metapb.ReplicaID
 	for i := range n {
 		ids = append(ids, metapb.ReplicaID(i+1))
@@ -56,6 +73,74 @@ func newCluster(n int) (*cluster, error) {
 		}
 	}
 	return c, nil
+}
+
+// add makes room for a replica that is yet to come.
+func (c *cluster) add() *testReplica {
+	r := &testReplica{id: metapb.ReplicaID(len(c.replicas) + 1), eng: engine.NewMem(), empty: true}
+	c.replicas = append(c.replicas, r)
+	return r
+}
+
+// take takes the leader's state for a snapshot, as its engine has it.
+func (c *cluster) take(w *wantedSnapshot) (err error) {
+	index, err := getApplied(w.leader.eng)
+	if err != nil {
+		return err
+	}
+	if err := w.group.BeginSnapshot(w.to, index); err != nil {
+		return err
+	}
+	w.taken = true
+	w.start.Index = index
+	if w.start.Term, err = w.group.log.Term(index); err != nil {
+		return err
+	}
+	w.start.Conf, err = ReadConf(w.leader.eng, testRange)
+	return err
+}
+
+// install brings a replica to a snapshot, unless it is there.
+func (c *cluster) install(w *wantedSnapshot) error {
+	r := c.at(w.to)
+	switch {
+	case !w.start.Conf.Has(w.to):
+		return nil
+	case r.g == nil && !r.empty:
+		return errors.New("the receiver is down")
+	case r.g != nil && r.g.AppliedIndex() >= w.start.Index:
+		return nil
+	case r.g != nil:
+		st, err := ReadState(r.eng, testRange)
+		if err != nil {
+			return err
+		}
+		w.start.HardTerm, w.start.Vote = st.Term, st.Vote
+	}
+	rows, err := StartRows(testRange, w.start)
+	if err != nil {
+		return err
+	}
+	b := r.eng.NewBatch()
+	span := keys.LocalSpan(testRange)
+	b.DeleteRange(span.Start, span.End)
+	for _, row := range rows {
+		b.Set(row.Key, row.Value)
+	}
+	putApplied(b, w.start.Index)
+	if err := r.eng.Commit(b, true); err != nil {
+		return err
+	}
+	r.empty, r.token = false, 0
+	return c.start(r)
+}
+
+// end tells a leader, if it is still there, how it went.
+func (w *wantedSnapshot) end(ok bool) error {
+	if w.leader.g != w.group {
+		return nil
+	}
+	return w.group.EndSnapshot(w.to, ok)
 }
 
 // Send implements Transport: frames are taken apart, since every message may
@@ -82,6 +167,9 @@ func getApplied(r engine.Reader) (uint64, error) {
 }
 
 func (c *cluster) start(r *testReplica) (err error) {
+	if r.empty {
+		return nil
+	}
 	cfg := Config{RangeID: testRange, ReplicaID: r.id, MessageBytesMax: 300, LogCacheBytesMax: 200, InflightMessagesMax: 4}
 	if cfg.AppliedIndex, err = getApplied(r.eng); err != nil {
 		return err
@@ -122,6 +210,10 @@ func (c *cluster) ready(r *testReplica) (string, error) {
 	if err := r.eng.Commit(b, false); err != nil {
 		return "", err
 	}
+	for _, to := range rd.Snapshots {
+		fmt.Fprintf(&out, "snapshot wanted by %d\n", to)
+		c.wants = append(c.wants, wantedSnapshot{leader: r, group: r.g, to: to})
+	}
 	box := NewOutbox(metapb.StoreID(r.id))
 	for _, m := range rd.Messages {
 		fmt.Fprintf(&out, "send %s\n", describe(m))
@@ -143,7 +235,11 @@ func (c *cluster) apply(r *testReplica, committed []Entry, out *strings.Builder)
 		if e.Index != r.g.AppliedIndex()+1 {
 			return fmt.Errorf("replica %d applies %d after %d", r.id, e.Index, r.g.AppliedIndex())
 		}
-		fmt.Fprintf(out, "apply %d/%d %q\n", e.Term, e.Index, e.Data)
+		what := "apply"
+		if e.Type == EntryConfChange {
+			what = "apply conf"
+		}
+		fmt.Fprintf(out, "%s %d/%d %q\n", what, e.Term, e.Index, e.Data)
 		if was, ok := c.truth[e.Index]; ok && (was.Term != e.Term || string(was.Data) != string(e.Data)) {
 			return fmt.Errorf("replica %d applies %d/%d %q, another applied %d %q",
 				r.id, e.Term, e.Index, e.Data, was.Term, was.Data)
@@ -151,6 +247,17 @@ func (c *cluster) apply(r *testReplica, committed []Entry, out *strings.Builder)
 		c.truth[e.Index] = e
 		b := r.eng.NewBatch()
 		putApplied(b, e.Index)
+		if e.Type == EntryConfChange && !refuses(e.Index) {
+			conf, err := r.g.ApplyConf(b, e)
+			if err != nil {
+				return err
+			}
+			if was, ok := c.confs[e.Index]; ok && !was.Equal(conf) {
+				return fmt.Errorf("replica %d is at %v after %d, another at %v", r.id, conf, e.Index, was)
+			}
+			c.confs[e.Index] = conf
+			fmt.Fprintf(out, "conf %v\n", conf)
+		}
 		if err := r.eng.Commit(b, false); err != nil {
 			return err
 		}
@@ -179,6 +286,12 @@ func (c *cluster) deliver(i int) error {
 	m := c.net[i]
 	c.net = append(c.net[:i:i], c.net[i+1:]...)
 	to := c.at(metapb.ReplicaID(m.GetTo()))
+	if to.empty {
+		if answer := EmptyAnswer(m); answer != nil {
+			c.net = append(c.net, answer)
+		}
+		return nil
+	}
 	if to.g == nil {
 		return nil
 	}

@@ -38,6 +38,7 @@ type Entry struct {
 	Index, Term uint64
 	Type        EntryType
 	Data        []byte
+	conf        *raftpb.ConfChangeV2 // of an EntryConfChange: for ApplyConf
 }
 
 // LogRow is one row of a log as ReadLog finds it.
@@ -55,17 +56,24 @@ func ReadLog(r engine.Reader, rangeID metapb.RangeID, from uint64, fn func(LogRo
 	return scanRows(r, rangeID, from, 0, func(key, row []byte) (bool, error) {
 		out := LogRow{RowBytes: len(row)}
 		e, _, err := decodeEntryRow(key, row)
+		if err == nil {
+			out.Entry, err = exportEntry(e)
+		}
 		if err != nil {
 			_, _, out.Index, _ = keys.DecodeLocal(key)
 			out.Err = err
-		} else {
-			out.Entry = exportEntry(e)
 		}
 		err = fn(out)
 		return err == nil, err
 	})
 }
 
-func exportEntry(e *raftpb.Entry) Entry {
-	return Entry{Index: e.GetIndex(), Term: e.GetTerm(), Type: EntryType(e.GetType()), Data: e.GetData()}
+func exportEntry(e *raftpb.Entry) (Entry, error) {
+	switch e.GetType() {
+	case raftpb.EntryNormal:
+		return Entry{Index: e.GetIndex(), Term: e.GetTerm(), Data: e.GetData()}, nil
+	case raftpb.EntryConfChangeV2:
+		return decodeConf(e)
+	}
+	return Entry{}, fmt.Errorf("unknown type, %s", e.GetType())
 }

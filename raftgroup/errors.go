@@ -27,6 +27,8 @@ var (
 	ErrBadMessage = errors.New("raftgroup: bad message")
 	// ErrNotApplied says that a log was to be cut above what is applied.
 	ErrNotApplied = errors.New("raftgroup: not applied yet")
+	// ErrBadConf says that a configuration cannot follow the one that applies.
+	ErrBadConf = errors.New("raftgroup: bad change of configuration")
 	// ErrCorrupt says that rows of the log are not what was written. It is
 	// wrapped by a *CorruptionError.
 	ErrCorrupt = errors.New("raftgroup: corrupt log")

@@ -36,11 +36,12 @@ type Group struct {
 	// where that is certain: asking raft costs allocations.
 	maybeReady, surelyReady bool
 
-	// knows is up to where a replica knows what is committed, as it said to this
-	// leader in this term. Nil before the first heartbeat.
-	knows map[metapb.ReplicaID]uint64
-	// cutHint is up to where the leader lets its peers cut their logs.
-	cutHint uint64
+	// confIndex is the highest index at which there may be a change of
+	// configuration that does not apply yet. Exact while isLeader.
+	confIndex uint64
+	// holds are, by replica, where a snapshot for it ends that is under way: the
+	// log is not cut behind it.
+	holds map[metapb.ReplicaID]uint64
 
 	reported softState
 	outbox   []*Message // released by Synced, for the next Ready
@@ -173,7 +174,7 @@ func (g *Group) Step(m *Message) (err error) {
 }
 
 // checkMessage refuses what no replica sends to another one. Snapshots are
-// refused too: this version moves no data with raft's messages.
+// refused too: a range's data does not move with raft's messages.
 func (g *Group) checkMessage(m *Message) error {
 	if m.GetTo() != uint64(g.cfg.ReplicaID) || m.GetFrom() == 0 || m.GetFrom() == m.GetTo() {
 		return fmt.Errorf("%w: %s from replica %d to %d, this is %d",
@@ -266,6 +267,7 @@ func (g *Group) refresh() raft.StateType {
 		// raft has just appended the mark that begins the leader's term. What
 		// was before it, the last Ready has seen: between the append of a
 		// follower and an election won lies the sending of a vote request.
+		g.confIndex = g.lastIndex
 		g.lastIndex++
 	}
 	if g.term != st.GetTerm() {
@@ -278,7 +280,8 @@ func (g *Group) refresh() raft.StateType {
 // Truncate writes into b the removal of the log up to and including index, and
 // cuts the log at once. What was applied up to index must come earlier in the
 // same engine, or in b: what a crash takes then is never the one without the
-// other. To cut below what is cut already does nothing.
+// other. To cut below what is cut already does nothing; what follows a snapshot
+// that is under way stays.
 func (g *Group) Truncate(b engine.Batch, index uint64) (err error) {
 	defer g.guard(&err)
 	if g.log.failed != nil {
@@ -287,7 +290,7 @@ func (g *Group) Truncate(b engine.Batch, index uint64) (err error) {
 	if index > g.applied {
 		return fmt.Errorf("%w: range %d is at %d, cut at %d", ErrNotApplied, g.cfg.RangeID, g.applied, index)
 	}
-	return g.log.truncate(b, index)
+	return g.log.truncate(b, g.cutMax(index))
 }
 
 // CutIndex returns where to cut the log so that at most keep bytes stay, but
@@ -298,7 +301,7 @@ func (g *Group) CutIndex(keep uint64) (index uint64, err error) {
 		return 0, g.log.failed
 	}
 	index, err = g.log.cutIndex(keep)
-	return min(index, g.applied), err
+	return g.cutMax(min(index, g.applied)), err
 }
 
 // RangeID returns the range's id.
@@ -344,6 +347,7 @@ type PeerProgress struct {
 	Next      uint64 // the next entry to send
 	Learner   bool
 	Probing   bool // the leader does not know where the logs meet, or sends nothing
+	Snapshot  bool // it needs, or gets, a snapshot: see Ready.Snapshots
 }
 
 // Progress calls fn for every replica of the range, this one too, by id. On a
@@ -356,6 +360,7 @@ func (g *Group) Progress(fn func(PeerProgress)) {
 			Next:      p.Next,
 			Learner:   typ == raft.ProgressTypeLearner,
 			Probing:   p.State != tracker.StateReplicate,
+			Snapshot:  p.State == tracker.StateSnapshot,
 		})
 	})
 }

@@ -144,21 +144,21 @@ func TestLearnerCannotCampaign(t *testing.T) {
 	}
 }
 
-// TestUnknownEntryTypeStopsTheGroup has a configuration change in the log, as a
-// newer version may leave one.
+// TestUnknownEntryTypeStopsTheGroup has an entry in the log that is not of this
+// version.
 func TestUnknownEntryTypeStopsTheGroup(t *testing.T) {
 	s := newSolo(t, Config{})
 	b := s.eng.NewBatch()
 	k := keys.RaftLog(7, InitialIndex+1)
 	n, end := entryRowLen(len(k), InitialTerm, 0, nil)
 	row := make([]byte, n)
-	putEntryRow(k, row, raftpb.EntryConfChangeV2, InitialTerm, end, nil)
+	putEntryRow(k, row, raftpb.EntryConfChange, InitialTerm, end, nil)
 	b.Set(k, row)
 	b.Set(encodeHardState(7, hardState{term: InitialTerm, commit: InitialIndex + 1}))
 	s.commit(b)
 	s.open(Config{RangeID: 7, ReplicaID: 1, AppliedIndex: InitialIndex})
 	_, err := s.g.Ready(s.eng.NewBatch())
-	if err == nil || !strings.Contains(err.Error(), "entry 11 is of an unknown type") {
+	if err == nil || !strings.Contains(err.Error(), "entry 11: unknown type") {
 		t.Fatalf("got %v", err)
 	}
 	if again := s.g.Campaign(); again != err {

@@ -24,6 +24,7 @@ type log struct {
 	conf      *raftpb.ConfState
 	truncated position // the log begins behind it. Invariant: truncated.index <= last.index
 	last      position // of the last entry written into a batch
+	applied   uint64   // as the group was told. Invariant: truncated.index <= applied
 	synced    uint64   // entries up to it can be read from reader. Invariant: <= last.index
 	cache     entryCache
 	// failed is the first error of a read. Raft panics over errors of its
@@ -50,6 +51,7 @@ func loadLog(reader engine.Reader, rangeID metapb.RangeID, applied, cacheMax uin
 		conf:      st.conf,
 		truncated: st.truncated,
 		last:      st.last,
+		applied:   applied,
 		synced:    st.last.index,
 	}
 	// The commit index is written only now and then (DESIGN.md): what was
@@ -263,10 +265,14 @@ func (l *log) Entries(lo, hi, bytesMax uint64) ([]*raftpb.Entry, error) {
 // cacheFirst is the index from which on all entries are in the cache.
 func (l *log) cacheFirst() uint64 { return l.last.index + 1 - uint64(l.cache.len()) }
 
-// Snapshot implements raft.Storage. The data of a range moves beside the log,
-// and no such move is under way.
+// Snapshot implements raft.Storage. The data of a range moves beside the log: what
+// raft gets is only a sign, which Ready turns into a wish for its owner.
 func (l *log) Snapshot() (*raftpb.Snapshot, error) {
-	return nil, raft.ErrSnapshotTemporarilyUnavailable
+	p, err := l.at(l.applied)
+	if err != nil {
+		return nil, err
+	}
+	return &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: &p.index, Term: &p.term, ConfState: l.conf}}, nil
 }
 
 // scan reads the entries in [lo, hi) from the engine until take says no.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,18 +17,20 @@ import (
 // that no two replicas apply different entries at one index; a run checks in
 // the end that logs match and that nothing acknowledged is gone.
 func TestRandomRuns(t *testing.T) {
-	applied, crashes := 0, 0
+	applied, crashes, confs, snapshots := 0, 0, 0, 0
 	for seed := range uint64(60) {
 		run := newRandomRun(seed)
-		if err := run.play(3000); err != nil {
+		if err := run.play(4000); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 		applied += len(run.c.truth)
 		crashes += run.crashes
+		confs += len(run.c.confs)
+		snapshots += run.snapshots
 	}
 	// A run that gets nowhere checks nothing.
-	if applied < 60*40 || crashes < 60*8 {
-		t.Fatalf("only %d entries and %d crashes", applied, crashes)
+	if applied < 60*40 || crashes < 60*8 || confs < 60*3 || snapshots < 60 {
+		t.Fatalf("only %d entries, %d crashes, %d configurations, %d snapshots", applied, crashes, confs, snapshots)
 	}
 }
 
@@ -51,6 +54,8 @@ type randomRun struct {
 	waiting map[uint64]Entry
 	crashes int
 	number  int
+	// snapshots counts those installed.
+	snapshots int
 }
 
 func newRandomRun(seed uint64) *randomRun {
@@ -94,26 +99,30 @@ func (x *randomRun) step() error {
 		return x.c.start(r)
 	}
 	switch n := x.rng.IntN(1000); {
-	case n < 420:
+	case n < 400:
 		return x.message()
-	case n < 680:
+	case n < 640:
 		return x.ready(r)
-	case n < 840:
+	case n < 800:
 		return x.c.sync(r)
-	case n < 930:
+	case n < 880:
 		return x.propose(r)
-	case n < 970:
+	case n < 930:
 		return r.g.Tick()
-	case n < 976:
+	case n < 938:
 		if err := r.g.Campaign(); !errors.Is(err, ErrCannotCampaign) {
 			return err
 		}
-	case n < 979:
-		if err := r.g.TransferLeader(metapb.ReplicaID(1 + x.rng.IntN(3))); !errors.Is(err, ErrNotLeader) {
+	case n < 941:
+		if err := r.g.TransferLeader(metapb.ReplicaID(1 + x.rng.IntN(len(x.c.replicas)))); !errors.Is(err, ErrNotLeader) {
 			return err
 		}
-	case n < 992:
+	case n < 946:
 		return x.truncate(r)
+	case n < 966:
+		return x.snapshot()
+	case n < 992:
+		return x.change(r)
 	case n < 996:
 		x.crashes++
 		x.c.crash(r, func(unsynced int) int { return x.rng.IntN(unsynced + 1) })
@@ -174,24 +183,73 @@ func (x *randomRun) ready(r *testReplica) error {
 	return nil
 }
 
-// truncate cuts the log where every replica has applied, durably or not: as
-// long as there are no snapshots, nobody may be left behind.
+// truncate cuts the log anywhere that is applied. Who is left behind gets a
+// snapshot.
 func (x *randomRun) truncate(r *testReplica) error {
-	upTo := r.g.AppliedIndex()
-	for _, other := range x.c.replicas {
-		if other.g == nil || other.token != 0 {
-			return nil
-		}
-		if err := x.c.sync(other); err != nil {
-			return err
-		}
-		upTo = min(upTo, other.g.AppliedIndex())
-	}
 	b := r.eng.NewBatch()
-	if err := r.g.Truncate(b, upTo); err != nil {
+	if err := r.g.Truncate(b, r.g.AppliedIndex()-uint64(x.rng.IntN(8))); err != nil {
 		return err
 	}
 	return r.eng.Commit(b, false)
+}
+
+// snapshot does the next thing to one of the snapshots that are wanted.
+func (x *randomRun) snapshot() error {
+	if len(x.c.wants) == 0 {
+		return nil
+	}
+	i := x.rng.IntN(len(x.c.wants))
+	w := &x.c.wants[i]
+	switch {
+	case w.leader.g != w.group:
+	case !w.taken:
+		return x.c.take(w)
+	case x.rng.IntN(4) == 0:
+		if err := w.end(false); err != nil {
+			return err
+		}
+	default:
+		err := x.c.install(w)
+		if err == nil {
+			x.snapshots++
+		}
+		if err := w.end(err == nil); err != nil {
+			return err
+		}
+	}
+	x.c.wants = append(x.c.wants[:i:i], x.c.wants[i+1:]...)
+	return nil
+}
+
+// change proposes some next configuration.
+func (x *randomRun) change(r *testReplica) error {
+	conf := r.g.Conf()
+	to := Conf{Voters: conf.Voters, Learners: conf.Learners}
+	switch n := x.rng.IntN(4); {
+	case !r.g.IsLeader():
+		return nil
+	case conf.Joint():
+	case len(conf.Learners) == 0 || n == 0 && len(conf.Voters)+len(conf.Learners) < 6:
+		to.Learners = append(slices.Clone(to.Learners), metapb.ReplicaID(len(x.c.replicas)+1))
+	case n == 1:
+		to.Learners = to.Learners[1:]
+	default:
+		to.VotersOutgoing = to.Voters
+		to.Voters = append(slices.Clone(to.Voters), to.Learners[0])
+		to.Learners = to.Learners[1:]
+		if i := x.rng.IntN(len(to.Voters)); len(to.Voters) > 3 && to.Voters[i] != r.id {
+			to.Voters = slices.Delete(to.Voters, i, i+1)
+		}
+	}
+	x.number++
+	_, _, err := r.g.ProposeConf(to, []byte(fmt.Sprint("conf", x.number)))
+	if errors.Is(err, ErrDropped) {
+		return nil
+	}
+	if n := len(to.Learners); err == nil && n > 0 && int(to.Learners[n-1]) > len(x.c.replicas) {
+		x.c.add()
+	}
+	return err
 }
 
 // finish brings all replicas up, elects a leader, and looks whether everybody
@@ -208,25 +266,31 @@ func (x *randomRun) finish() error {
 		return err
 	}
 	for round := 0; ; round++ {
-		if round == 50 {
+		if round == 200 {
 			return errors.New("the replicas do not come together")
 		}
-		r := x.c.replicas[round%3]
+		r := x.c.replicas[round%len(x.c.replicas)]
+		if r.g == nil {
+			continue
+		}
 		if err := r.g.Campaign(); err != nil && !errors.Is(err, ErrCannotCampaign) {
 			return err
 		}
 		if err := x.c.settle(); err != nil {
 			return err
 		}
-		for range 3 {
+		for range 6 {
 			if err := r.g.Tick(); err != nil {
 				return err
 			}
 			if err := x.c.settle(); err != nil {
 				return err
 			}
+			if err := x.allSnapshots(); err != nil {
+				return err
+			}
 		}
-		if r.g.IsLeader() && x.level() {
+		if r.g.IsLeader() && x.level(r.g) {
 			break
 		}
 	}
@@ -238,10 +302,29 @@ func (x *randomRun) finish() error {
 	return x.c.checkLogs()
 }
 
-func (x *randomRun) level() bool {
-	first := x.c.replicas[0].g
+// allSnapshots brings up everybody that a leader wants to.
+func (x *randomRun) allSnapshots() error {
+	for len(x.c.wants) > 0 {
+		w := &x.c.wants[0]
+		if w.leader.g == w.group {
+			if !w.taken {
+				if err := x.c.take(w); err != nil {
+					return err
+				}
+			}
+			if err := w.end(x.c.install(w) == nil); err != nil {
+				return err
+			}
+		}
+		x.c.wants = x.c.wants[1:]
+	}
+	return x.c.settle()
+}
+
+// level reports whether all that count for a leader have what it has.
+func (x *randomRun) level(leader *Group) bool {
 	for _, r := range x.c.replicas {
-		if r.g.AppliedIndex() != first.LastIndex() || r.g.LastIndex() != first.LastIndex() {
+		if leader.Conf().Has(r.id) && (r.g == nil || r.g.AppliedIndex() != leader.LastIndex()) {
 			return false
 		}
 	}

@@ -30,6 +30,9 @@ type Ready struct {
 	// Token is not zero if rows were written into the batch: Synced(Token) is
 	// due when the batch is durable.
 	Token Token
+	// Snapshots are the replicas that cannot be brought up from the log any more.
+	// Nothing is sent to them until EndSnapshot: see BeginSnapshot.
+	Snapshots []metapb.ReplicaID
 	// Changed says that term or leader are not those of the last Ready.
 	Changed bool
 	Term    uint64
@@ -91,6 +94,8 @@ func (g *Group) Ready(b engine.Batch) (rd Ready, err error) {
 			if err := g.acceptApply(m); err != nil {
 				return Ready{}, err
 			}
+		case raftpb.MsgSnap:
+			rd.Snapshots = append(rd.Snapshots, metapb.ReplicaID(m.GetTo()))
 		default:
 			g.markHeartbeat(m)
 			g.messages = append(g.messages, m)
@@ -149,11 +154,11 @@ func (g *Group) acceptAppend(b engine.Batch, m *Message) (Token, error) {
 // acceptApply hands out committed entries.
 func (g *Group) acceptApply(m *Message) error {
 	for _, e := range m.Entries {
-		if e.GetType() != raftpb.EntryNormal {
-			return g.log.fail(fmt.Errorf("raftgroup: range %d: entry %d is of an unknown type, %s",
-				g.cfg.RangeID, e.GetIndex(), e.GetType()))
+		out, err := exportEntry(e)
+		if err != nil {
+			return g.log.fail(fmt.Errorf("raftgroup: range %d: entry %d: %w", g.cfg.RangeID, e.GetIndex(), err))
 		}
-		g.entries = append(g.entries, exportEntry(e))
+		g.entries = append(g.entries, out)
 		g.entriesBytes += len(e.GetData())
 	}
 	g.handedOut = m.Entries[len(m.Entries)-1].GetIndex()
@@ -213,7 +218,7 @@ func (g *Group) Applied(index uint64) (err error) {
 	if index < g.applied || index > g.handedOut {
 		invariant.Must(false, "range %d: applied %d after %d, handed out %d", g.cfg.RangeID, index, g.applied, g.handedOut)
 	}
-	g.applied = index
+	g.applied, g.log.applied = index, index
 	n := 0
 	for n < len(g.applies) && g.applies[n].last <= index {
 		if err := g.rn.Step(g.applies[n].response); err != nil {

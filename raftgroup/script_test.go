@@ -28,7 +28,10 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-type scene struct{ c *cluster }
+type scene struct {
+	c        *cluster
+	showConf bool
+}
 
 func (s *scene) run(t *testing.T, d *datadriven.TestData) (out string, err error) {
 	id := 1
@@ -49,6 +52,14 @@ func (s *scene) run(t *testing.T, d *datadriven.TestData) (out string, err error
 			return "", err
 		}
 		return fmt.Sprintf("at %d/%d\n", term, index), nil
+	case "add":
+		return fmt.Sprintf("replica %d has nothing\n", s.c.add().id), nil
+	case "conf": // voters=(ids) outgoing=(ids) learners=(ids)
+		return s.conf(t, d, r)
+	case "snapshot": // fail: take, and install or lose, the oldest that is wanted
+		return "", s.snapshot(d.HasArg("fail"))
+	case "take": // of the oldest snapshot that is wanted
+		return "", s.c.take(&s.c.wants[0])
 	case "ready": // all that is to do, without a sync
 		for err == nil && r.g.HasReady() {
 			var more string
@@ -86,6 +97,10 @@ func (s *scene) run(t *testing.T, d *datadriven.TestData) (out string, err error
 			return "", err
 		}
 		return "", r.eng.Commit(b, true)
+	case "confs":
+		s.showConf = true
+		defer func() { s.showConf = false }()
+		return s.status(), nil
 	case "status":
 		return s.status(), nil
 	case "log":
@@ -130,11 +145,46 @@ func (s *scene) deliver(t *testing.T, d *datadriven.TestData) (out string, err e
 	return out, nil
 }
 
+func (s *scene) conf(t *testing.T, d *datadriven.TestData, r *testReplica) (string, error) {
+	var to Conf
+	for name, list := range map[string]*[]metapb.ReplicaID{
+		"voters": &to.Voters, "outgoing": &to.VotersOutgoing, "learners": &to.Learners,
+	} {
+		var ids []uint64
+		d.MaybeScanArgs(t, name, &ids)
+		*list = replicaIDs(ids)
+	}
+	index, term, err := r.g.ProposeConf(to, []byte("new"))
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("at %d/%d\n", term, index), nil
+}
+
+func (s *scene) snapshot(fail bool) (err error) {
+	w := &s.c.wants[0]
+	if !w.taken {
+		err = s.c.take(w)
+	}
+	if err == nil && !fail {
+		err = s.c.install(w)
+	}
+	if err == nil {
+		err = w.end(!fail)
+	}
+	s.c.wants = s.c.wants[1:]
+	return err
+}
+
 func (s *scene) status() string {
 	var out strings.Builder
 	for _, r := range s.c.replicas {
 		if r.g == nil {
 			fmt.Fprintf(&out, "%d: down\n", r.id)
+			continue
+		}
+		if c := r.g.Conf(); s.showConf {
+			fmt.Fprintf(&out, "%d: voters=%v outgoing=%v learners=%v\n", r.id, c.Voters, c.VotersOutgoing, c.Learners)
 			continue
 		}
 		fmt.Fprintf(&out, "%d: term=%d leader=%d log=[%d, %d] committed=%d applied=%d\n", r.id,

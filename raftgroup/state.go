@@ -2,7 +2,6 @@ package raftgroup
 
 import (
 	"errors"
-	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -23,19 +22,16 @@ const (
 // Bootstrap writes the first state of a group into b: every voter of a new
 // group starts from the same. The owner's applied index is then InitialIndex.
 func Bootstrap(b engine.Batch, rangeID metapb.RangeID, voters []metapb.ReplicaID) error {
-	ids := make([]uint64, len(voters))
-	for i, v := range voters {
-		ids[i] = uint64(v)
+	return BootstrapConf(b, rangeID, Conf{Voters: voters})
+}
+
+// BootstrapConf is Bootstrap for a group that begins with learners too.
+func BootstrapConf(b engine.Batch, rangeID metapb.RangeID, conf Conf) error {
+	rows, err := StartRows(rangeID, Start{Index: InitialIndex, Term: InitialTerm, Conf: conf})
+	for _, r := range rows {
+		b.Set(r.Key, r.Value)
 	}
-	slices.Sort(ids)
-	key, row, err := encodeConfState(rangeID, raftpb.EnsureConfState(&raftpb.ConfState{Voters: ids}))
-	if err != nil {
-		return err
-	}
-	b.Set(key, row)
-	b.Set(encodeTruncated(rangeID, position{index: InitialIndex, term: InitialTerm}))
-	b.Set(encodeHardState(rangeID, hardState{term: InitialTerm, commit: InitialIndex}))
-	return nil
+	return err
 }
 
 // State is what an engine holds of a group, beside the entries themselves.

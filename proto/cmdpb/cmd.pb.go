@@ -163,6 +163,7 @@ type Command struct {
 	//	*Command_Forget
 	//	*Command_Split
 	//	*Command_Rows
+	//	*Command_Replicas
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -259,6 +260,15 @@ func (x *Command) GetRows() *RowsCommand {
 	return nil
 }
 
+func (x *Command) GetReplicas() *ReplicasCommand {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Replicas); ok {
+			return x.Replicas
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -293,6 +303,12 @@ type Command_Rows struct {
 	Rows *RowsCommand `protobuf:"bytes,6,opt,name=rows,proto3,oneof"`
 }
 
+type Command_Replicas struct {
+	// replicas changes who holds the range. Its entry is of raft's type for a
+	// change of configuration and has no other command.
+	Replicas *ReplicasCommand `protobuf:"bytes,7,opt,name=replicas,proto3,oneof"`
+}
+
 func (*Command_Intent) isCommand_Kind() {}
 
 func (*Command_Record) isCommand_Kind() {}
@@ -304,6 +320,8 @@ func (*Command_Forget) isCommand_Kind() {}
 func (*Command_Split) isCommand_Kind() {}
 
 func (*Command_Rows) isCommand_Kind() {}
+
+func (*Command_Replicas) isCommand_Kind() {}
 
 type IntentCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -579,6 +597,51 @@ func (x *SplitCommand) GetRight() *metapb.Descriptor {
 	return nil
 }
 
+type ReplicasCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// descriptor is the range's from then on: raft's configuration is what it says.
+	Descriptor_   *metapb.Descriptor `protobuf:"bytes,1,opt,name=descriptor,proto3" json:"descriptor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicasCommand) Reset() {
+	*x = ReplicasCommand{}
+	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicasCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicasCommand) ProtoMessage() {}
+
+func (x *ReplicasCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicasCommand.ProtoReflect.Descriptor instead.
+func (*ReplicasCommand) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_cmdpb_cmd_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReplicasCommand) GetDescriptor_() *metapb.Descriptor {
+	if x != nil {
+		return x.Descriptor_
+	}
+	return nil
+}
+
 type RowsCommand struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rows          []*Row                 `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
@@ -588,7 +651,7 @@ type RowsCommand struct {
 
 func (x *RowsCommand) Reset() {
 	*x = RowsCommand{}
-	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[8]
+	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -600,7 +663,7 @@ func (x *RowsCommand) String() string {
 func (*RowsCommand) ProtoMessage() {}
 
 func (x *RowsCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[8]
+	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -613,7 +676,7 @@ func (x *RowsCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowsCommand.ProtoReflect.Descriptor instead.
 func (*RowsCommand) Descriptor() ([]byte, []int) {
-	return file_flotilla_proto_cmdpb_cmd_proto_rawDescGZIP(), []int{8}
+	return file_flotilla_proto_cmdpb_cmd_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RowsCommand) GetRows() []*Row {
@@ -635,7 +698,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[9]
+	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +710,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[9]
+	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +723,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_flotilla_proto_cmdpb_cmd_proto_rawDescGZIP(), []int{9}
+	return file_flotilla_proto_cmdpb_cmd_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Row) GetAddress() []byte {
@@ -698,14 +761,15 @@ const file_flotilla_proto_cmdpb_cmd_proto_rawDesc = "" +
 	"\bcommands\x18\x04 \x03(\v2\x17.flotilla.cmdpb.CommandR\bcommands\"\\\n" +
 	"\x06Update\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x126\n" +
-	"\tmutations\x18\x02 \x03(\v2\x18.flotilla.txnpb.MutationR\tmutations\"\xda\x02\n" +
+	"\tmutations\x18\x02 \x03(\v2\x18.flotilla.txnpb.MutationR\tmutations\"\x99\x03\n" +
 	"\aCommand\x127\n" +
 	"\x06intent\x18\x01 \x01(\v2\x1d.flotilla.cmdpb.IntentCommandH\x00R\x06intent\x120\n" +
 	"\x06record\x18\x02 \x01(\v2\x16.flotilla.txnpb.RecordH\x00R\x06record\x12:\n" +
 	"\aresolve\x18\x03 \x01(\v2\x1e.flotilla.cmdpb.ResolveCommandH\x00R\aresolve\x127\n" +
 	"\x06forget\x18\x04 \x01(\v2\x1d.flotilla.cmdpb.ForgetCommandH\x00R\x06forget\x124\n" +
 	"\x05split\x18\x05 \x01(\v2\x1c.flotilla.cmdpb.SplitCommandH\x00R\x05split\x121\n" +
-	"\x04rows\x18\x06 \x01(\v2\x1b.flotilla.cmdpb.RowsCommandH\x00R\x04rowsB\x06\n" +
+	"\x04rows\x18\x06 \x01(\v2\x1b.flotilla.cmdpb.RowsCommandH\x00R\x04rows\x12=\n" +
+	"\breplicas\x18\a \x01(\v2\x1f.flotilla.cmdpb.ReplicasCommandH\x00R\breplicasB\x06\n" +
 	"\x04kind\"J\n" +
 	"\rIntentCommand\x129\n" +
 	"\aintents\x18\x01 \x03(\v2\x1f.flotilla.cmdpb.AddressedIntentR\aintents\"[\n" +
@@ -724,7 +788,11 @@ const file_flotilla_proto_cmdpb_cmd_proto_rawDesc = "" +
 	"\x06anchor\x18\x02 \x01(\fR\x06anchor\"r\n" +
 	"\fSplitCommand\x12/\n" +
 	"\x04left\x18\x01 \x01(\v2\x1b.flotilla.metapb.DescriptorR\x04left\x121\n" +
-	"\x05right\x18\x02 \x01(\v2\x1b.flotilla.metapb.DescriptorR\x05right\"6\n" +
+	"\x05right\x18\x02 \x01(\v2\x1b.flotilla.metapb.DescriptorR\x05right\"N\n" +
+	"\x0fReplicasCommand\x12;\n" +
+	"\n" +
+	"descriptor\x18\x01 \x01(\v2\x1b.flotilla.metapb.DescriptorR\n" +
+	"descriptor\"6\n" +
 	"\vRowsCommand\x12'\n" +
 	"\x04rows\x18\x01 \x03(\v2\x13.flotilla.cmdpb.RowR\x04rows\"O\n" +
 	"\x03Row\x12\x18\n" +
@@ -744,7 +812,7 @@ func file_flotilla_proto_cmdpb_cmd_proto_rawDescGZIP() []byte {
 	return file_flotilla_proto_cmdpb_cmd_proto_rawDescData
 }
 
-var file_flotilla_proto_cmdpb_cmd_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_flotilla_proto_cmdpb_cmd_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_flotilla_proto_cmdpb_cmd_proto_goTypes = []any{
 	(*Entry)(nil),             // 0: flotilla.cmdpb.Entry
 	(*Update)(nil),            // 1: flotilla.cmdpb.Update
@@ -754,37 +822,40 @@ var file_flotilla_proto_cmdpb_cmd_proto_goTypes = []any{
 	(*ResolveCommand)(nil),    // 5: flotilla.cmdpb.ResolveCommand
 	(*ForgetCommand)(nil),     // 6: flotilla.cmdpb.ForgetCommand
 	(*SplitCommand)(nil),      // 7: flotilla.cmdpb.SplitCommand
-	(*RowsCommand)(nil),       // 8: flotilla.cmdpb.RowsCommand
-	(*Row)(nil),               // 9: flotilla.cmdpb.Row
-	(*txnpb.Mutation)(nil),    // 10: flotilla.txnpb.Mutation
-	(*txnpb.Record)(nil),      // 11: flotilla.txnpb.Record
-	(*txnpb.Intent)(nil),      // 12: flotilla.txnpb.Intent
-	(*txnpb.TxnID)(nil),       // 13: flotilla.txnpb.TxnID
-	(*metapb.Descriptor)(nil), // 14: flotilla.metapb.Descriptor
+	(*ReplicasCommand)(nil),   // 8: flotilla.cmdpb.ReplicasCommand
+	(*RowsCommand)(nil),       // 9: flotilla.cmdpb.RowsCommand
+	(*Row)(nil),               // 10: flotilla.cmdpb.Row
+	(*txnpb.Mutation)(nil),    // 11: flotilla.txnpb.Mutation
+	(*txnpb.Record)(nil),      // 12: flotilla.txnpb.Record
+	(*txnpb.Intent)(nil),      // 13: flotilla.txnpb.Intent
+	(*txnpb.TxnID)(nil),       // 14: flotilla.txnpb.TxnID
+	(*metapb.Descriptor)(nil), // 15: flotilla.metapb.Descriptor
 }
 var file_flotilla_proto_cmdpb_cmd_proto_depIdxs = []int32{
 	1,  // 0: flotilla.cmdpb.Entry.updates:type_name -> flotilla.cmdpb.Update
 	2,  // 1: flotilla.cmdpb.Entry.commands:type_name -> flotilla.cmdpb.Command
-	10, // 2: flotilla.cmdpb.Update.mutations:type_name -> flotilla.txnpb.Mutation
+	11, // 2: flotilla.cmdpb.Update.mutations:type_name -> flotilla.txnpb.Mutation
 	3,  // 3: flotilla.cmdpb.Command.intent:type_name -> flotilla.cmdpb.IntentCommand
-	11, // 4: flotilla.cmdpb.Command.record:type_name -> flotilla.txnpb.Record
+	12, // 4: flotilla.cmdpb.Command.record:type_name -> flotilla.txnpb.Record
 	5,  // 5: flotilla.cmdpb.Command.resolve:type_name -> flotilla.cmdpb.ResolveCommand
 	6,  // 6: flotilla.cmdpb.Command.forget:type_name -> flotilla.cmdpb.ForgetCommand
 	7,  // 7: flotilla.cmdpb.Command.split:type_name -> flotilla.cmdpb.SplitCommand
-	8,  // 8: flotilla.cmdpb.Command.rows:type_name -> flotilla.cmdpb.RowsCommand
-	4,  // 9: flotilla.cmdpb.IntentCommand.intents:type_name -> flotilla.cmdpb.AddressedIntent
-	12, // 10: flotilla.cmdpb.AddressedIntent.intent:type_name -> flotilla.txnpb.Intent
-	13, // 11: flotilla.cmdpb.ResolveCommand.id:type_name -> flotilla.txnpb.TxnID
-	10, // 12: flotilla.cmdpb.ResolveCommand.tombstones:type_name -> flotilla.txnpb.Mutation
-	13, // 13: flotilla.cmdpb.ForgetCommand.id:type_name -> flotilla.txnpb.TxnID
-	14, // 14: flotilla.cmdpb.SplitCommand.left:type_name -> flotilla.metapb.Descriptor
-	14, // 15: flotilla.cmdpb.SplitCommand.right:type_name -> flotilla.metapb.Descriptor
-	9,  // 16: flotilla.cmdpb.RowsCommand.rows:type_name -> flotilla.cmdpb.Row
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	9,  // 8: flotilla.cmdpb.Command.rows:type_name -> flotilla.cmdpb.RowsCommand
+	8,  // 9: flotilla.cmdpb.Command.replicas:type_name -> flotilla.cmdpb.ReplicasCommand
+	4,  // 10: flotilla.cmdpb.IntentCommand.intents:type_name -> flotilla.cmdpb.AddressedIntent
+	13, // 11: flotilla.cmdpb.AddressedIntent.intent:type_name -> flotilla.txnpb.Intent
+	14, // 12: flotilla.cmdpb.ResolveCommand.id:type_name -> flotilla.txnpb.TxnID
+	11, // 13: flotilla.cmdpb.ResolveCommand.tombstones:type_name -> flotilla.txnpb.Mutation
+	14, // 14: flotilla.cmdpb.ForgetCommand.id:type_name -> flotilla.txnpb.TxnID
+	15, // 15: flotilla.cmdpb.SplitCommand.left:type_name -> flotilla.metapb.Descriptor
+	15, // 16: flotilla.cmdpb.SplitCommand.right:type_name -> flotilla.metapb.Descriptor
+	15, // 17: flotilla.cmdpb.ReplicasCommand.descriptor:type_name -> flotilla.metapb.Descriptor
+	10, // 18: flotilla.cmdpb.RowsCommand.rows:type_name -> flotilla.cmdpb.Row
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_flotilla_proto_cmdpb_cmd_proto_init() }
@@ -799,6 +870,7 @@ func file_flotilla_proto_cmdpb_cmd_proto_init() {
 		(*Command_Forget)(nil),
 		(*Command_Split)(nil),
 		(*Command_Rows)(nil),
+		(*Command_Replicas)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -806,7 +878,7 @@ func file_flotilla_proto_cmdpb_cmd_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flotilla_proto_cmdpb_cmd_proto_rawDesc), len(file_flotilla_proto_cmdpb_cmd_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -30,6 +30,12 @@ type ReplicaKind int32
 const (
 	ReplicaKind_VOTER   ReplicaKind = 0
 	ReplicaKind_LEARNER ReplicaKind = 1
+	// INCOMING and OUTGOING are voters of a joint configuration: with the voters,
+	// the former make up the majority that comes, the latter the one that goes. A
+	// descriptor with one of them is left for one without before anything else
+	// about its replicas changes.
+	ReplicaKind_INCOMING ReplicaKind = 2
+	ReplicaKind_OUTGOING ReplicaKind = 3
 )
 
 // Enum value maps for ReplicaKind.
@@ -37,10 +43,14 @@ var (
 	ReplicaKind_name = map[int32]string{
 		0: "VOTER",
 		1: "LEARNER",
+		2: "INCOMING",
+		3: "OUTGOING",
 	}
 	ReplicaKind_value = map[string]int32{
-		"VOTER":   0,
-		"LEARNER": 1,
+		"VOTER":    0,
+		"LEARNER":  1,
+		"INCOMING": 2,
+		"OUTGOING": 3,
 	}
 )
 
@@ -327,10 +337,12 @@ const file_flotilla_proto_metapb_meta_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\x04R\tclusterId\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\x04R\x06nodeId\x12\x19\n" +
 	"\bstore_id\x18\x03 \x01(\x04R\astoreId\x12%\n" +
-	"\x0eformat_version\x18\x04 \x01(\x04R\rformatVersion*%\n" +
+	"\x0eformat_version\x18\x04 \x01(\x04R\rformatVersion*A\n" +
 	"\vReplicaKind\x12\t\n" +
 	"\x05VOTER\x10\x00\x12\v\n" +
-	"\aLEARNER\x10\x01B-Z+github.com/flotilladb/flotilla/proto/metapbb\x06proto3"
+	"\aLEARNER\x10\x01\x12\f\n" +
+	"\bINCOMING\x10\x02\x12\f\n" +
+	"\bOUTGOING\x10\x03B-Z+github.com/flotilladb/flotilla/proto/metapbb\x06proto3"
 
 var (
 	file_flotilla_proto_metapb_meta_proto_rawDescOnce sync.Once
