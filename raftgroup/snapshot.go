@@ -122,3 +122,8 @@ func emptyAnswerType(m *Message) (raftpb.MessageType, bool) {
 	}
 	return 0, false
 }
+
+// HardState returns the replica's term and its vote in it, as last handed out.
+func (g *Group) HardState() (term uint64, vote metapb.ReplicaID) {
+	return g.log.hard.term, metapb.ReplicaID(g.log.hard.vote)
+}

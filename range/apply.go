@@ -72,7 +72,7 @@ func (r *Replica) applyEntry(b engine.Batch, e *raftgroup.Entry) error {
 		r.applyUpdates(b, ent.Updates)
 	}
 	for _, c := range ent.Commands {
-		if err := r.applyCommand(b, c); err != nil {
+		if err := r.applyCommand(b, e, c); err != nil {
 			return err
 		}
 	}
@@ -112,12 +112,14 @@ func (r *Replica) applyUpdates(b engine.Batch, updates []*cmdpb.Update) {
 
 func (r *Replica) sawRevision(rev Revision) { r.state.revision = max(r.state.revision, rev) }
 
-func (r *Replica) applyCommand(b engine.Batch, c *cmdpb.Command) error {
+func (r *Replica) applyCommand(b engine.Batch, e *raftgroup.Entry, c *cmdpb.Command) error {
 	switch k := c.Kind.(type) {
 	case *cmdpb.Command_Rows:
 		return r.applyRows(b, k.Rows)
 	case *cmdpb.Command_Split:
 		return r.applySplit(b, k.Split)
+	case *cmdpb.Command_Replicas:
+		return r.applyReplicas(b, e, k.Replicas)
 	case *cmdpb.Command_Intent:
 		return r.applyIntents(b, k.Intent)
 	case *cmdpb.Command_Record:
@@ -175,7 +177,7 @@ func (r *Replica) advance() {
 	if r.splits == 0 {
 		r.releaseHeld()
 	}
-	if len(r.rights) > 0 {
+	if len(r.rights) > 0 || r.before != nil {
 		r.finishSplit()
 	}
 	r.checkCloses()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/cmdpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/proto/txnpb"
 )
@@ -171,6 +172,10 @@ type batch struct {
 	goOn   []*work
 	splits int  // commands that cut the range: at most one, and then alone
 	asks   bool // wants a revision, or the last one issued
+
+	// replicas is the descriptor that a change of replicas leads to; nil: there is
+	// none.
+	replicas *metapb.Descriptor
 
 	// once proposed
 	index, term uint64

@@ -29,11 +29,13 @@ func (c *storeCluster) fault() error {
 	case x < 24:
 		n.paused = c.now + time.Duration(c.rng.Int64N(int64(2*time.Second)))
 	case x < 44:
-		c.cut[[2]metapb.StoreID{n.id, metapb.StoreID(c.rng.IntN(3) + 1)}] = true
+		c.cut[[2]metapb.StoreID{n.id, metapb.StoreID(c.rng.IntN(len(c.nodes)) + 1)}] = true
 	case x < 64:
 		clear(c.cut)
 	case x < 90:
 		return c.transfer(n)
+	case x < 200 && c.moves && !n.busy():
+		c.change(n)
 	}
 	return nil
 }
@@ -43,7 +45,10 @@ func (c *storeCluster) transfer(n *clusterStore) error {
 		return nil
 	}
 	ids := n.store.IDs()
-	err := n.store.Transfer(ids[c.rng.IntN(len(ids))], metapb.StoreID(c.rng.IntN(3)+1))
+	if len(ids) == 0 {
+		return nil
+	}
+	err := n.store.Transfer(ids[c.rng.IntN(len(ids))], metapb.StoreID(c.rng.IntN(len(c.nodes))+1))
 	switch {
 	case err == nil:
 		c.handover++
@@ -136,6 +141,9 @@ func (c *storeCluster) play(steps int) error {
 	if n := c.raftMessages - before; n > 0 {
 		return fmt.Errorf("idle ranges sent %d messages, the last of range %d: %s", n, c.last.Range, c.describe(c.last.Range))
 	}
+	if c.moves {
+		return c.checkMoved()
+	}
 	return c.checkEqual()
 }
 
@@ -152,7 +160,7 @@ func (c *storeCluster) run(d time.Duration) error {
 func (c *storeCluster) checkServing() error {
 	before := c.acked
 	want := 0
-	for _, id := range c.nodes[0].store.IDs() {
+	for _, id := range c.ranges() {
 		leader := (*clusterStore)(nil)
 		for _, n := range c.nodes {
 			if r := n.store.Replica(id); r != nil && r.holdsLease() {

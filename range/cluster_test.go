@@ -47,6 +47,8 @@ type storeCluster struct {
 	raftMessages                                     int
 	last                                             Message
 	acked, unknown, reads, crashes, splits, handover int
+	changes, snapshots                               int
+	moves                                            bool // replicas are moved
 }
 
 type clusterPacket struct {
@@ -54,6 +56,10 @@ type clusterPacket struct {
 	from, to metapb.StoreID
 	live     *raftgroup.LivenessMessage
 	raft     *Message
+	chunk    *SnapshotChunk
+	answer   *SnapshotAnswer
+	gone     *Gone
+	present  *Gone
 }
 
 type clusterRequest struct {
@@ -77,18 +83,13 @@ type clusterStore struct {
 	tickAt time.Duration
 	syncAt time.Duration // the oldest sync under way ends then
 	err    error
+	snapshotTraffic
 }
 
-// plantedBug is what a run must find.
-type plantedBug int
+func newStoreCluster(seed uint64) (*storeCluster, error) { return newStoreClusterOf(seed, 3) }
 
-const (
-	soundCluster plantedBug = iota
-	diskLies                // a sync is over before it began
-	clocksDrift             // more than the stores are told
-)
-
-func newStoreCluster(seed uint64, plant plantedBug) (*storeCluster, error) {
+// newStoreClusterOf makes a cluster of more stores; the first three have the ranges.
+func newStoreClusterOf(seed uint64, stores metapb.StoreID) (*storeCluster, error) {
 	c := &storeCluster{
 		rng: rand.New(rand.NewPCG(seed, 3)), plant: plant, issued: 1, lastID: 2,
 		cut:     make(map[[2]metapb.StoreID]bool),
@@ -99,7 +100,7 @@ func newStoreCluster(seed uint64, plant plantedBug) (*storeCluster, error) {
 		refused: make(map[string]bool),
 		closed:  make(map[metapb.RangeID]Revision),
 	}
-	for id := metapb.StoreID(1); id <= 3; id++ {
+	for id := metapb.StoreID(1); id <= stores; id++ {
 		n := &clusterStore{c: c, id: id, eng: engine.NewMem(), rate: 1 + 0.04*c.rng.Float64()}
 		if plant == clocksDrift {
 			n.rate = 1 + 0.8*c.rng.Float64()
@@ -112,6 +113,9 @@ func newStoreCluster(seed uint64, plant plantedBug) (*storeCluster, error) {
 			d.Generation, d.NextReplicaId = 1, 4
 			for i := uint64(1); i <= 3; i++ {
 				d.Replicas = append(d.Replicas, &metapb.Replica{ReplicaId: i, StoreId: i, NodeId: i})
+			}
+			if id > 3 {
+				break
 			}
 			if err := Bootstrap(b, d, 1); err != nil {
 				return nil, err
@@ -139,7 +143,12 @@ func (n *clusterStore) open() error {
 		n.system.applied, _ = strconv.Atoi(string(row))
 		closer.Close()
 	}
+	behind := uint64(0)
+	if n.c.moves {
+		behind = 8192
+	}
 	store, err := NewStore(Config{
+		NewView: n.eng.NewView, LogBehindBytesMax: behind,
 		NodeID: metapb.NodeID(n.id), StoreID: n.id, StoreStart: n.start,
 		Reader: n.eng, NewBatch: n.eng.NewBatch, System: n.system,
 		LogBytesMax: 4096, SyncsMax: 1 + n.c.rng.IntN(2),
@@ -148,6 +157,7 @@ func (n *clusterStore) open() error {
 		return err
 	}
 	n.store, n.paused, n.syncAt = store, 0, 0
+	n.snapshotTraffic = newSnapshotTraffic()
 	store.Tick(n.clock())
 	return store.Campaign()
 }
@@ -209,9 +219,7 @@ func (c *storeCluster) step() error {
 			continue
 		}
 		to.store.SetNow(to.clock())
-		if p.live != nil {
-			to.store.StepLiveness(p.from, p.live)
-		} else if err := to.store.Step(p.raft.Range, p.raft.Raft); err != nil && !errors.Is(err, peerpb.ErrRangeNotFound) {
+		if err := to.deliver(p); err != nil {
 			return fmt.Errorf("store %d: %w", to.id, err)
 		}
 	}
@@ -222,6 +230,9 @@ func (c *storeCluster) step() error {
 		if err := n.turn(); err != nil {
 			return fmt.Errorf("store %d: %w", n.id, err)
 		}
+	}
+	if err := c.checkOverlap(); err != nil {
+		return err
 	}
 	return c.checkLeases()
 }
@@ -241,11 +252,12 @@ func (n *clusterStore) turn() error {
 		n.tickAt = n.c.now + 20*time.Millisecond
 		s.Tick(n.clock())
 	}
+	n.sendChunks()
 	for range 50 {
 		if !s.HasWork() && !s.HasOutput() {
 			return nil
 		}
-		if err := n.round(); err != nil {
+		if err := n.round(); err != nil || n.store != s {
 			return err
 		}
 	}
@@ -312,6 +324,9 @@ func (n *clusterStore) round() error {
 			}
 		}
 	}
+	if err := n.ingest(rd.Ingests); err != nil || n.store != s {
+		return err
+	}
 	s.Touched(func(*Replica) {})
 	return c.replies(n)
 }
@@ -372,7 +387,11 @@ func (c *storeCluster) checkLeases() error {
 
 // replies takes a store's answers.
 func (c *storeCluster) replies(n *clusterStore) error {
-	for _, rep := range n.store.Output().Replies {
+	out := n.store.Output()
+	if err := n.output(&out); err != nil {
+		return err
+	}
+	for _, rep := range out.Replies {
 		req := c.asked[rep.ID]
 		if req == nil {
 			if rep.ID == 0 {
@@ -423,6 +442,8 @@ func (c *storeCluster) replied(req *clusterRequest, rep peerpb.Reply) error {
 		}
 	case *peerpb.Closed:
 		c.closed[req.rangeID] = max(c.closed[req.rangeID], body.S)
+	case *peerpb.ReplicasChanged:
+		c.changes++
 	case *peerpb.SplitDone:
 		c.splits++
 	case int:

@@ -33,6 +33,9 @@ type Config struct {
 	// Reader is the store's engine, NewBatch its batches.
 	Reader   engine.Reader
 	NewBatch func() engine.Batch
+	// NewView shows spans of the engine as they are at the moment. Only who leads
+	// ranges with other replicas needs it.
+	NewView func([]engine.Span) engine.View
 	// System decides the system range's operations.
 	System SystemState
 	// Logger is given to raft. May be nil.
@@ -64,9 +67,8 @@ type Config struct {
 	// replica has is cut off. Default 4 MiB.
 	LogBytesMax uint64
 	// LogBehindBytesMax is how far, in bytes of its log, a range's leader lets a
-	// replica fall behind before it cuts off what that replica lacks. Default 1 GiB:
-	// as long as nothing else can bring a replica up, one that is cut off stays
-	// behind for ever.
+	// replica fall behind before it cuts off what that replica lacks. It needs
+	// a snapshot then. Default 16 MiB.
 	LogBehindBytesMax uint64
 	// Liveness tunes the promises between stores; Store, Start and Replicas are
 	// filled in. Seed is for the times of elections, which must differ from store
@@ -111,7 +113,7 @@ func (c *Config) setDefaults() {
 	def(&c.EntryKeysMax, 2048)
 	def(&c.EntryBytesMax, 4<<20)
 	def(&c.LogBytesMax, 4<<20)
-	def(&c.LogBehindBytesMax, 1<<30)
+	def(&c.LogBehindBytesMax, 16<<20)
 	def(&c.EarlyVotesMax, 4096)
 	def(&c.LockAgeMax, 2*time.Second)
 	def(&c.IntentAgeMax, time.Second)

@@ -28,7 +28,7 @@ const (
 // take locks go on, since they need no disk.
 func (r *Replica) evaluate(free bool, base *mvcc.EngineState) {
 	r.again = false
-	if len(r.queue.items) == 0 || r.asked != nil || r.frozen || r.leaving.stops() {
+	if r.gone || len(r.queue.items) == 0 || r.asked != nil || r.frozen || r.leaving.stops() {
 		return
 	}
 	if r.leading == 0 {
@@ -142,6 +142,8 @@ func (r *Replica) evaluateOne(b *batch, st mvcc.State, w *work) (verdict, error)
 		return taken, nil
 	case *peerpb.Split:
 		return r.evaluateSplit(b, w, body), nil
+	case *peerpb.ChangeReplicas:
+		return r.evaluateChange(b, w, body), nil
 	case *peerpb.System:
 		return r.evaluateSystem(b, w, body), nil
 	case *peerpb.Prepare:
@@ -407,7 +409,11 @@ func (r *Replica) propose(b *batch) bool {
 	b.entry.Term, b.entry.Generation = r.leading, r.desc.Generation
 	data, err := b.entry.MarshalVT()
 	if err == nil {
-		b.index, b.term, err = r.group.Propose(data)
+		if b.replicas == nil {
+			b.index, b.term, err = r.group.Propose(data)
+		} else {
+			b.index, b.term, err = r.group.ProposeConf(confOf(b.replicas), data)
+		}
 	}
 	if err != nil {
 		r.dropEffects(b.number)

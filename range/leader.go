@@ -93,7 +93,7 @@ func (s *Store) tickLeaders() {
 // tickLeader ticks a leader, or lets it rest: then it says nothing, whatever its
 // replicas on dead stores lack, until one of them returns.
 func (r *Replica) tickLeader() (awake bool, err error) {
-	if !r.group.NeedsTick() {
+	if r.gone || !r.group.NeedsTick() {
 		return false, nil
 	}
 	if r.leaving == nil && !r.advancing && len(r.inflight) == 0 {

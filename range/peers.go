@@ -142,6 +142,7 @@ func (s *Store) tickPeers() {
 	s.livenessEvents()
 	s.tickLeaders()
 	s.stand()
+	s.askPresent()
 	s.peers.homes = slices.DeleteFunc(s.peers.homes, func(r *Replica) bool { return !r.extendRenewals() })
 	if len(s.peers.early) > 0 {
 		for id, v := range s.peers.early { // any order: each is looked at alone
@@ -241,7 +242,7 @@ func (r *Replica) rank() (rank int, ok bool) {
 	own, n := -1, 0
 	for _, repl := range r.desc.Replicas {
 		switch id := metapb.ReplicaID(repl.ReplicaId); {
-		case repl.Kind != metapb.ReplicaKind_VOTER, id == r.group.Leader() && id != r.id:
+		case repl.Kind == metapb.ReplicaKind_LEARNER, id == r.group.Leader() && id != r.id:
 			continue
 		case id == r.id:
 			own = n

@@ -33,6 +33,10 @@ type Replica struct {
 	leaving *transfer
 	// cutAt is the size of the log at which to look whether it can be cut.
 	cutAt uint64
+	// before is the descriptor before the changes of replicas that are applied and
+	// not advanced; nil: there are none. gone: the replica was stopped for good.
+	before *metapb.Descriptor
+	gone   bool
 
 	queue  workQueue
 	parked map[uint64]*work // wait for locks, by ticket
@@ -123,6 +127,9 @@ func newReplica(s *Store, d *metapb.Descriptor, born *leases) (*Replica, error) 
 		return nil, err
 	}
 	r.lessor = r.leaseOf
+	if err := r.checkConf(); err != nil {
+		return nil, err
+	}
 	if err := r.loadIntents(); err != nil {
 		return nil, err
 	}
@@ -202,6 +209,10 @@ func (r *Replica) moved(*peerpb.Request) error {
 
 // tick tells the replica the time, if it asked for that.
 func (r *Replica) tick() {
+	if r.gone {
+		return
+	}
+	r.leaveJoint()
 	r.tickTxns(r.store.now)
 	r.tickLeases(r.store.now)
 	r.releaseHeld()
@@ -215,7 +226,7 @@ func (r *Replica) tick() {
 // collect takes what the group has to do: rows for the log, entries to apply.
 func (r *Replica) collect() error {
 	s := r.store
-	for r.group.HasReady() {
+	for !r.gone && r.group.HasReady() {
 		if s.append == nil {
 			s.append = s.cfg.NewBatch()
 		}
@@ -225,6 +236,9 @@ func (r *Replica) collect() error {
 		}
 		if rd.Token != 0 {
 			s.tokens = append(s.tokens, groupToken{r, rd.Token})
+		}
+		for _, to := range rd.Snapshots {
+			s.out.Snapshots = append(s.out.Snapshots, WantedSnapshot{r.desc.ID(), r.storeOf(to), to})
 		}
 		for _, m := range rd.Messages {
 			if to := r.storeOf(metapb.ReplicaID(m.GetTo())); to != 0 {
@@ -248,6 +262,7 @@ func (r *Replica) collect() error {
 func (r *Replica) begin(term uint64) {
 	r.leading = term
 	r.beginLead(term)
+	r.leaveJoint()
 	r.overlay = mvcc.NewOverlay()
 	r.beginTxns()
 	if err := r.beginLeases(); err != nil {

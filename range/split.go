@@ -40,6 +40,10 @@ func (r *Replica) evaluateSplit(b *batch, w *work, body *peerpb.Split) verdict {
 		r.splits--
 		r.store.reply(w.req.ID, &peerpb.SplitDone{Left: r.desc}, nil)
 		return taken
+	case isJoint(r.desc):
+		r.splits--
+		r.store.reply(w.req.ID, nil, peerpb.ErrRefused)
+		return taken
 	case !r.locks.idle():
 		r.hold(w) // so that the work passes that ends the locks
 		return parks
@@ -84,6 +88,14 @@ func (r *Replica) applySplit(b engine.Batch, c *cmdpb.SplitCommand) error {
 	if err := c.Left.Validate(); err != nil {
 		return err
 	}
+	r.desc = c.Left // the span's start stays, so its place in the store does
+	r.txns.dropOutside(c.Left)
+	r.advanceLater()
+	if self := c.Right.ReplicaOn(r.store.cfg.StoreID); self == nil || metapb.ReplicaID(self.ReplicaId) < r.store.lowest(c.Right.ID()) ||
+		metapb.ReplicaID(self.ReplicaId) < r.store.absent[c.Right.ID()].replica {
+		r.splitOff(b, c.Right)
+		return writeDescriptor(b, c.Left)
+	}
 	if err := Bootstrap(b, c.Right, r.state.revision); err != nil {
 		return err
 	}
@@ -94,11 +106,21 @@ func (r *Replica) applySplit(b engine.Batch, c *cmdpb.SplitCommand) error {
 	if mark >= 0 {
 		WriteRemovalMark(b, c.Right.ID(), mark)
 	}
-	r.desc = c.Left // the span's start stays, so its place in the store does
 	r.rights = append(r.rights, bornRange{c.Right, r.splitLeases(c.Right)})
-	r.txns.dropOutside(c.Left)
-	r.advanceLater()
 	return writeDescriptor(b, c.Left)
+}
+
+// splitOff gives up the right side's span: its replica here was removed, or another
+// one is to come, before this replica had applied the split.
+func (r *Replica) splitOff(b engine.Batch, right *metapb.Descriptor) {
+	r.splitLeases(right)
+	for _, sp := range keys.Tables(right.Span()) {
+		b.DeleteRange(sp.Start, sp.End)
+	}
+	if r.before == nil {
+		r.before = r.desc
+	}
+	r.store.installs = true
 }
 
 // bornRange is the right side of a split that is not loaded yet.
@@ -138,6 +160,13 @@ func (r *Replica) finishSplit() {
 		}
 	}
 	r.splits = 0
+	if r.leaving != nil {
+		r.splits = 1 // it keeps transactions from taking locks
+	}
+	if r.before != nil {
+		r.finishChange()
+	}
+	s.installs = s.installs || len(s.incoming) > 0
 }
 
 // hold keeps a request out of the queue until locks go or a split is done.

@@ -24,12 +24,15 @@ type appliedState struct {
 const appliedFormat = 1
 
 func writeApplied(b engine.Batch, id metapb.RangeID, st appliedState) {
+	b.Set(keys.AppliedState(id), appliedRow(st))
+}
+
+func appliedRow(st appliedState) []byte {
 	row := make([]byte, 0, 25)
 	row = append(row, appliedFormat)
 	row = binary.BigEndian.AppendUint64(row, st.index)
 	row = binary.BigEndian.AppendUint64(row, st.term)
-	row = binary.BigEndian.AppendUint64(row, uint64(st.revision))
-	b.Set(keys.AppliedState(id), row)
+	return binary.BigEndian.AppendUint64(row, uint64(st.revision))
 }
 
 func readApplied(r engine.Reader, id metapb.RangeID) (appliedState, error) {

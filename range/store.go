@@ -61,6 +61,9 @@ type Ready struct {
 	Messages []Message
 	// Liveness are messages to other stores that go before all others.
 	Liveness []raftgroup.LivenessOutput
+	// Ingests are snapshots to put into the engine when Apply and Append are
+	// committed; each is then reported to Ingested.
+	Ingests []*Ingest
 	// Applied has the changes in Apply.
 	Applied []Applied
 }
@@ -82,6 +85,14 @@ type Output struct {
 	Descriptors []*metapb.Descriptor
 	// Expired are leases to be revoked; see Store.Revoked.
 	Expired []Expired
+	// Gone is to be told to other stores, and there to Store.Gone.
+	Gone []Gone
+	// Present are questions to other stores, for Store.Present there.
+	Present []Gone
+	// Snapshots are to be sent; see BeginSnapshot. For each SnapshotEnded is due.
+	Snapshots []WantedSnapshot
+	// Installed says what became of snapshots given to Install.
+	Installed []Installed
 }
 
 // Send asks whichever range holds an address. It does no harm if it is asked
@@ -146,6 +157,18 @@ type Store struct {
 	pushes            map[uint64]pushOf // unanswered Sends, by number
 	failed            error
 	peers             peers
+	// incoming are snapshots that wait for their place, ingesting those that are
+	// handed out. installs: it may be time for one.
+	incoming  []*Incoming
+	ingesting map[metapb.RangeID]*Ingest
+	installs  bool
+	// tombstones are those that are not in the engine yet; absent the replicas that
+	// this store gets messages for and does not have.
+	tombstones map[metapb.RangeID]metapb.ReplicaID
+	absent     map[metapb.RangeID]absent
+	// At presentAt the replicas from presentNext on are asked about.
+	presentAt   clock.Time
+	presentNext metapb.RangeID
 	// more says that what was applied lets others go on that will log something
 	// at once: the log rows wait for them, so that both share a sync.
 	more bool
@@ -187,6 +210,8 @@ func NewStore(cfg Config) (*Store, error) {
 	}
 	for _, d := range descs {
 		if d.ReplicaOn(cfg.StoreID) == nil {
+			// It was taken out, and its removal did not become durable.
+			s.wipe(d, metapb.ReplicaID(d.NextReplicaId))
 			continue
 		}
 		if err := s.load(d, nil); err != nil {
@@ -240,21 +265,11 @@ func Bootstrap(b engine.Batch, d *metapb.Descriptor, rev Revision) error {
 	if err := writeDescriptor(b, d); err != nil {
 		return err
 	}
-	if err := raftgroup.Bootstrap(b, d.ID(), votersOf(d)); err != nil {
+	if err := raftgroup.BootstrapConf(b, d.ID(), confOf(d)); err != nil {
 		return err
 	}
 	writeApplied(b, d.ID(), appliedState{index: raftgroup.InitialIndex, term: raftgroup.InitialTerm, revision: rev})
 	return nil
-}
-
-func votersOf(d *metapb.Descriptor) []metapb.ReplicaID {
-	var ids []metapb.ReplicaID
-	for _, r := range d.Replicas {
-		if r.Kind == metapb.ReplicaKind_VOTER {
-			ids = append(ids, metapb.ReplicaID(r.ReplicaId))
-		}
-	}
-	return ids
 }
 
 func replicaLess(a, b *Replica) bool { return string(a.desc.Start) < string(b.desc.Start) }
@@ -415,19 +430,8 @@ func (s *Store) reply(id uint64, body any, err error) {
 	s.out.Replies = append(s.out.Replies, peerpb.Reply{ID: id, Body: body, Err: err})
 }
 
-// Step takes a Raft message for a replica.
-func (s *Store) Step(id metapb.RangeID, m *raftgroup.Message) error {
-	r := s.replicas[id]
-	if r == nil {
-		if s.keepVote(id, m) {
-			return nil
-		}
-		return peerpb.ErrRangeNotFound
-	}
-	s.mark(r)
-	r.wake()
-	return r.group.Step(m)
-}
+// Step takes a Raft message for a replica, from a store that is not known.
+func (s *Store) Step(id metapb.RangeID, m *raftgroup.Message) error { return s.StepFrom(0, id, m) }
 
 // SetNow tells the time and nothing else: what comes next is not before it. The
 // clock was read after what is stepped in afterwards had arrived: leaderLeases are
@@ -503,12 +507,13 @@ func (s *Store) Output() Output {
 
 // HasOutput reports whether Output has something.
 func (s *Store) HasOutput() bool {
-	return len(s.out.Replies)+len(s.out.Sends)+len(s.out.Descriptors)+len(s.out.Expired) > 0
+	return len(s.out.Replies)+len(s.out.Sends)+len(s.out.Descriptors)+len(s.out.Expired)+
+		len(s.out.Gone)+len(s.out.Present)+len(s.out.Snapshots)+len(s.out.Installed) > 0
 }
 
 // HasWork reports whether Evaluate or Collect has something to do now.
 func (s *Store) HasWork() bool {
-	return len(s.dirty) > 0 || ((len(s.tokens) > 0 || s.peers.live.WantsSync()) && s.syncFree()) || s.peers.live.HasReady()
+	return len(s.dirty) > 0 || len(s.messages) > 0 || s.syncFree() && (s.installs || len(s.tombstones) > 0 && s.append != nil) || ((len(s.tokens) > 0 || s.peers.live.WantsSync()) && s.syncFree()) || s.peers.live.HasReady()
 }
 
 func (s *Store) syncFree() bool { return len(s.syncing) < s.cfg.SyncsMax }
@@ -586,9 +591,14 @@ func (s *Store) Collect() (Ready, error) {
 		rd.Append, rd.Token = s.append, s.token
 		s.syncing = append(s.syncing, syncRound{s.token, s.tokens, s.now})
 		s.append, s.tokens = nil, nil
+		clear(s.tombstones) // whoever asks next finds them in the engine
 		s.peers.live.SyncBegins()
 	}
 	rd.Liveness = s.peers.live.Ready()
+	if s.installs && (s.append == nil || s.append.Empty() && len(s.tokens) == 0) && !s.borders() {
+		s.installs = false
+		rd.Ingests = s.startInstalls()
+	}
 	return rd, nil
 }
 

@@ -22,6 +22,7 @@ func shellFiles() map[string]string {
 	return map[string]string{
 		"lease/renewals.go":         "deadlines that the expirer shares with the goroutines of clients' streams",
 		"raftgroup/logger.go":       "hands raft's lines to slog, which asks for a context",
+		"range/ingest.go":           "what a driver does to the engine, under its context",
 		"router/client.go":          "blocks its caller until the answer is there",
 		"router/client_lease.go":    "blocks its caller, as client.go does",
 		"router/local.go":           "what that blocking caller waits on",

@@ -44,6 +44,12 @@ var (
 	// ErrTooLarge: the request changes too much for one entry of the log. It is
 	// to be run as a transaction, also inside one range.
 	ErrTooLarge = errors.New("range: the request changes too much for one entry")
+	// ErrBadChange: the change of replicas does not fit the range's descriptor.
+	ErrBadChange = errors.New("range: the change does not fit the replicas that there are")
+	// ErrNotCaughtUp (retry, later): the learner lacks too much to become a voter.
+	ErrNotCaughtUp = errors.New("range: the learner is not caught up")
+	// ErrLeaderLeaves (retry after a transfer): the leader does not take itself out.
+	ErrLeaderLeaves = errors.New("range: the leader's own replica is to go; transfer first")
 	// ErrStopping (retry elsewhere): the store stops.
 	ErrStopping = errors.New("range: the store stops")
 )

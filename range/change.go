@@ -1,0 +1,256 @@
+package ranges
+
+import (
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/invariant"
+	"github.com/flotilladb/flotilla/lease"
+	"github.com/flotilladb/flotilla/proto/cmdpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/raftgroup"
+)
+
+// A change of replicas is one entry that carries the next descriptor, and raft's
+// configuration is what that says: the entry makes both apply, or neither. Like a
+// split it takes its turn in the pipeline when nothing is locked, alone in its
+// batch, and nothing is evaluated until it is applied: what is evaluated before has
+// the old generation.
+//
+// What a move has done is in the descriptor alone: a learner that is there, a joint
+// configuration. Whoever leads next goes on from that. A joint configuration is left
+// by its leader without being asked; a learner that nobody wants any more is taken
+// out by whoever wants that.
+
+// caughtUpMax is how many entries a learner may lack when it becomes a voter.
+const caughtUpMax = 256
+
+// confOf returns the configuration that a descriptor describes.
+func confOf(d *metapb.Descriptor) raftgroup.Conf {
+	var c raftgroup.Conf
+	joint := isJoint(d)
+	for _, repl := range d.Replicas {
+		id := metapb.ReplicaID(repl.ReplicaId)
+		switch repl.Kind {
+		case metapb.ReplicaKind_LEARNER:
+			c.Learners = append(c.Learners, id)
+		case metapb.ReplicaKind_VOTER:
+			c.Voters = append(c.Voters, id)
+			if joint {
+				c.VotersOutgoing = append(c.VotersOutgoing, id)
+			}
+		case metapb.ReplicaKind_INCOMING:
+			c.Voters = append(c.Voters, id)
+		case metapb.ReplicaKind_OUTGOING:
+			c.VotersOutgoing = append(c.VotersOutgoing, id)
+		}
+	}
+	return c
+}
+
+// isJoint reports whether a range is between two sets of voters.
+func isJoint(d *metapb.Descriptor) bool {
+	return slices.ContainsFunc(d.Replicas, func(r *metapb.Replica) bool {
+		return r.Kind == metapb.ReplicaKind_INCOMING || r.Kind == metapb.ReplicaKind_OUTGOING
+	})
+}
+
+// hasReplica reports whether a replica id is in a descriptor.
+func hasReplica(d *metapb.Descriptor, id metapb.ReplicaID) bool {
+	return slices.ContainsFunc(d.Replicas, func(r *metapb.Replica) bool { return r.ReplicaId == uint64(id) })
+}
+
+// evaluateChange takes a change of replicas into the batch if it is alone there and
+// nothing is locked.
+func (r *Replica) evaluateChange(b *batch, w *work, body *peerpb.ChangeReplicas) verdict {
+	if !w.split {
+		w.split = true
+		r.splits++
+	}
+	next, err := r.nextReplicas(body)
+	switch {
+	case err != nil:
+		r.splits--
+		r.store.reply(w.req.ID, nil, err)
+		return taken
+	case !r.locks.idle():
+		r.hold(w)
+		return parks
+	case !b.empty() || r.asked != nil:
+		return cuts
+	}
+	b.command(&cmdpb.Command{Kind: &cmdpb.Command_Replicas{Replicas: &cmdpb.ReplicasCommand{Descriptor_: next}}})
+	b.done(w.req.ID, &peerpb.ReplicasChanged{Descriptor: next})
+	b.replicas = next
+	b.splits = 1
+	r.frozen = true
+	return taken
+}
+
+// nextReplicas returns the descriptor that a change leads to.
+func (r *Replica) nextReplicas(body *peerpb.ChangeReplicas) (*metapb.Descriptor, error) {
+	next := proto.Clone(r.desc).(*metapb.Descriptor)
+	next.Generation++
+	joint := isJoint(next)
+	if joint != body.Leave {
+		return nil, peerpb.ErrBadChange
+	}
+	if body.Leave {
+		next.Replicas = slices.DeleteFunc(next.Replicas, func(p *metapb.Replica) bool {
+			return p.Kind == metapb.ReplicaKind_OUTGOING
+		})
+		for _, p := range next.Replicas {
+			if p.Kind == metapb.ReplicaKind_INCOMING {
+				p.Kind = metapb.ReplicaKind_VOTER
+			}
+		}
+		return next, nil
+	}
+	if body.Learner != 0 {
+		if len(body.Promote)+len(body.Remove) > 0 || next.ReplicaOn(body.Learner) != nil {
+			return nil, peerpb.ErrBadChange
+		}
+		next.Replicas = append(next.Replicas, &metapb.Replica{
+			ReplicaId: next.NextReplicaId, StoreId: uint64(body.Learner), NodeId: uint64(body.Node),
+			Kind: metapb.ReplicaKind_LEARNER,
+		})
+		next.NextReplicaId++
+		return next, nil
+	}
+	return next, r.swap(next, body)
+}
+
+// swap turns learners into voters that come, and has replicas go.
+func (r *Replica) swap(next *metapb.Descriptor, body *peerpb.ChangeReplicas) error {
+	voters := len(body.Promote) > 0
+	for _, store := range body.Promote {
+		p := next.ReplicaOn(store)
+		if p == nil || p.Kind != metapb.ReplicaKind_LEARNER {
+			return peerpb.ErrBadChange
+		}
+		if !r.caughtUp(metapb.ReplicaID(p.ReplicaId)) {
+			return peerpb.ErrNotCaughtUp
+		}
+		p.Kind = metapb.ReplicaKind_INCOMING
+	}
+	for _, store := range body.Remove {
+		p := next.ReplicaOn(store)
+		switch {
+		case p == nil || p.Kind == metapb.ReplicaKind_INCOMING || p.Kind == metapb.ReplicaKind_OUTGOING:
+			return peerpb.ErrBadChange
+		case store == r.store.cfg.StoreID:
+			return peerpb.ErrLeaderLeaves
+		case p.Kind == metapb.ReplicaKind_LEARNER:
+			next.Replicas = slices.DeleteFunc(next.Replicas, func(q *metapb.Replica) bool { return q == p })
+		default:
+			p.Kind, voters = metapb.ReplicaKind_OUTGOING, true
+		}
+	}
+	if n := len(body.Promote) + len(body.Remove); n == 0 || n > 1 && !voters {
+		return peerpb.ErrBadChange
+	}
+	return nil
+}
+
+// caughtUp reports whether a learner has about all of the log.
+func (r *Replica) caughtUp(id metapb.ReplicaID) (ok bool) {
+	r.group.Progress(func(p raftgroup.PeerProgress) {
+		ok = ok || p.ReplicaID == id && !p.Probing && p.Match+caughtUpMax >= r.group.LastIndex()
+	})
+	return ok
+}
+
+// applyReplicas makes a descriptor and raft's configuration apply.
+func (r *Replica) applyReplicas(b engine.Batch, e *raftgroup.Entry, c *cmdpb.ReplicasCommand) error {
+	if err := c.Descriptor_.Validate(); err != nil {
+		return err
+	}
+	if e.Type != raftgroup.EntryConfChange {
+		return errBadChange
+	}
+	conf, err := r.group.ApplyConf(b, *e)
+	if err != nil {
+		return err
+	}
+	invariant.Must(conf.Equal(confOf(c.Descriptor_)), "range %d: configuration %v is not that of %v", r.desc.RangeId, conf, c.Descriptor_)
+	if r.before == nil {
+		r.before = r.desc
+	}
+	r.desc = c.Descriptor_
+	r.advanceLater()
+	return writeDescriptor(b, r.desc)
+}
+
+// finishChange is called when a new descriptor can be read.
+func (r *Replica) finishChange() {
+	s, before := r.store, r.before
+	r.before = nil
+	if !hasReplica(r.desc, r.id) {
+		s.remove(r, r.id+1)
+		return
+	}
+	s.addPeers(r.desc)
+	if r.leading == 0 {
+		return
+	}
+	for _, p := range before.Replicas {
+		if !hasReplica(r.desc, metapb.ReplicaID(p.ReplicaId)) {
+			s.out.Gone = append(s.out.Gone, Gone{
+				To: metapb.StoreID(p.StoreId), Range: r.desc.ID(), Replica: metapb.ReplicaID(p.ReplicaId),
+			})
+		}
+	}
+	if r.single() && r.lead != nil {
+		s.peers.live.EndLead(r.lead)
+		r.lead = nil
+	}
+	r.beginLead(r.leading)
+	if (len(before.Replicas) == 1) != r.single() {
+		r.leaseRenewals()
+	}
+	r.leaveJoint()
+}
+
+// leaseRenewals is called when a leader is alone no more, or is so now: what may be
+// answered from memory depends on it.
+func (r *Replica) leaseRenewals() {
+	switch {
+	case r.expirer == nil:
+	case r.single():
+		r.expirer.Renewals().SetLease(lease.Forever)
+	default:
+		r.expirer.Renewals().SetLease(r.lead.Until())
+		r.store.peers.homes = append(r.store.peers.homes, r)
+	}
+}
+
+// leaveJoint asks for the end of a joint configuration.
+func (r *Replica) leaveJoint() {
+	if r.leading == 0 || !isJoint(r.desc) {
+		return
+	}
+	r.store.watchClock(r) // so that it is asked for again if it comes to nothing
+	if !r.frozen && r.before == nil && !slices.ContainsFunc(r.queue.items, isLeave) && !slices.ContainsFunc(r.held, isLeave) {
+		r.queue.push(r.store.work(&peerpb.Request{
+			Range: r.desc.ID(), Generation: r.desc.Generation, Body: &peerpb.ChangeReplicas{Leave: true},
+		}))
+		r.store.mark(r)
+	}
+}
+
+func isLeave(w *work) bool {
+	c, ok := w.req.Body.(*peerpb.ChangeReplicas)
+	return ok && c.Leave
+}
+
+// checkConf reports an error if the engine's descriptor and configuration differ.
+func (r *Replica) checkConf() error {
+	if conf := r.group.Conf(); !conf.Equal(confOf(r.desc)) {
+		return fmt.Errorf("raft's configuration %v is not that of the descriptor, %v", conf, r.desc.Replicas)
+	}
+	return nil
+}

@@ -1,0 +1,227 @@
+package ranges
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/raftgroup"
+)
+
+// A replica that its range's configuration has no more is removed: its rows go, and
+// a tombstone says which replica ids may still come. It hears of that from its own
+// log, from a leader that took it out, from whoever it bothers afterwards, or from a
+// message to a later replica of the range on this store.
+
+// Gone tells a store that a replica is not part of its range any more, and never
+// will be. It may be lost: a replica that does not hear of it asks.
+type Gone struct {
+	To      metapb.StoreID
+	Range   metapb.RangeID
+	Replica metapb.ReplicaID
+}
+
+// absent is a replica that this store does not have and gets messages for.
+type absent struct {
+	replica metapb.ReplicaID
+	since   clock.Time
+}
+
+// absentMax bounds what is kept of those: of more, messages are lost.
+const absentMax = 1 << 16
+
+// readTombstone returns the lowest id of a range's replica that may come.
+func readTombstone(r engine.Reader, id metapb.RangeID) (metapb.ReplicaID, error) {
+	row, closer, err := r.Get(keys.Tombstone(id))
+	if errors.Is(err, engine.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer closer.Close()
+	if len(row) != 8 {
+		return 0, fmt.Errorf("tombstone of range %d is damaged", id)
+	}
+	return metapb.ReplicaID(binary.BigEndian.Uint64(row)), nil
+}
+
+func tombstoneRow(id metapb.RangeID, lowest metapb.ReplicaID) raftgroup.Row {
+	return raftgroup.Row{Key: keys.Tombstone(id), Value: binary.BigEndian.AppendUint64(nil, uint64(lowest))}
+}
+
+// lowest returns the lowest id of a range's replica that may come, as far as is
+// known.
+func (s *Store) lowest(id metapb.RangeID) metapb.ReplicaID {
+	t, err := readTombstone(s.cfg.Reader, id)
+	if err != nil {
+		s.fail(err)
+	}
+	return max(t, s.tombstones[id])
+}
+
+// remove ends a replica for good. Its rows go with the next log rows, in one batch
+// that is synced.
+func (s *Store) remove(r *Replica, lowest metapb.ReplicaID) {
+	r.stop()
+	s.wipe(r.desc, lowest)
+}
+
+// wipe removes what a store has of a range, but for a tombstone.
+func (s *Store) wipe(d *metapb.Descriptor, lowest metapb.ReplicaID) {
+	if s.append == nil {
+		s.append = s.cfg.NewBatch()
+	}
+	local := keys.LocalSpan(d.ID())
+	s.append.DeleteRange(local.Start, local.End)
+	for _, sp := range keys.Tables(d.Span()) {
+		s.append.DeleteRange(sp.Start, sp.End)
+	}
+	s.entomb(d.ID(), lowest)
+}
+
+// entomb writes a tombstone with the next log rows.
+func (s *Store) entomb(id metapb.RangeID, lowest metapb.ReplicaID) {
+	if s.append == nil {
+		s.append = s.cfg.NewBatch()
+	}
+	row := tombstoneRow(id, lowest)
+	s.append.Set(row.Key, row.Value)
+	if s.tombstones == nil {
+		s.tombstones = make(map[metapb.RangeID]metapb.ReplicaID)
+	}
+	s.tombstones[id] = lowest
+}
+
+// stop ends a replica's life in memory. What its last entries wrote, and what it
+// proposed, is others' to finish.
+func (r *Replica) stop() {
+	s := r.store
+	if r.lead != nil {
+		s.peers.live.EndLead(r.lead)
+		r.lead = nil
+	}
+	r.stepDown()
+	r.refuseQueue(peerpb.ErrRangeNotFound)
+	r.gone = true
+	s.peers.elections.Disarm(r.desc.ID())
+	delete(s.replicas, r.desc.ID())
+	s.installs = s.installs || len(s.incoming) > 0
+	if at, ok := s.byStart.Get(r); ok && at == r {
+		s.byStart.Delete(r)
+	}
+}
+
+// Gone takes word that a replica is not part of its range any more.
+func (s *Store) Gone(g Gone) {
+	if r := s.replicas[g.Range]; r != nil {
+		if r.id <= g.Replica {
+			s.remove(r, g.Replica+1)
+		}
+		return
+	}
+	if s.ingesting[g.Range] == nil && s.lowest(g.Range) <= g.Replica {
+		s.entomb(g.Range, g.Replica+1)
+	}
+}
+
+// presentEvery is how many replicas a store asks about in an election timeout. That
+// Gone was lost is rare, and what stays behind then is only room.
+const presentEvery = 10
+
+// askPresent asks, for the next few of the replicas that do not lead, whether they
+// are still part of their ranges: their leaders may be at rest and say nothing.
+func (s *Store) askPresent() {
+	if s.now.Before(s.presentAt) {
+		return
+	}
+	s.presentAt = s.now.Add(s.peers.live.ElectionTimeout())
+	ids := s.IDs()
+	at, _ := slices.BinarySearch(ids, s.presentNext)
+	for _, id := range ids[at:min(len(ids), at+presentEvery)] {
+		r := s.replicas[id]
+		if r.group.IsLeader() || r.single() {
+			continue
+		}
+		for _, p := range r.desc.Replicas {
+			if p.ReplicaId != uint64(r.id) {
+				s.out.Present = append(s.out.Present, Gone{To: metapb.StoreID(p.StoreId), Range: id, Replica: r.id})
+			}
+		}
+	}
+	s.presentNext = 0
+	if at+presentEvery < len(ids) {
+		s.presentNext = ids[at+presentEvery]
+	}
+}
+
+// Present answers another store's question whether a replica of it is part of its
+// range.
+func (s *Store) Present(from metapb.StoreID, g Gone) {
+	if r := s.replicas[g.Range]; r != nil && uint64(g.Replica) < r.desc.NextReplicaId && !hasReplica(r.desc, g.Replica) {
+		s.out.Gone = append(s.out.Gone, Gone{To: from, Range: g.Range, Replica: g.Replica})
+	}
+}
+
+// StepFrom takes a Raft message from a store for a replica.
+func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Message) error {
+	r, to := s.replicas[id], metapb.ReplicaID(m.GetTo())
+	if r != nil && to > r.id {
+		s.remove(r, to) // there is one replica on a store: this one's time is over
+		r = nil
+	}
+	if r == nil {
+		return s.stepAbsent(from, id, m)
+	}
+	if to < r.id {
+		return nil
+	}
+	if sender := metapb.ReplicaID(m.GetFrom()); uint64(sender) < r.desc.NextReplicaId && !hasReplica(r.desc, sender) {
+		if from != 0 {
+			s.out.Gone = append(s.out.Gone, Gone{To: from, Range: id, Replica: sender})
+		}
+		return nil
+	}
+	s.mark(r)
+	r.wake()
+	return r.group.Step(m)
+}
+
+// stepAbsent takes a message for a replica that is not here. Where a split here is
+// to make it, that is waited for; then the range's leader is told that it has
+// nothing, so that it sends all of it.
+func (s *Store) stepAbsent(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Message) error {
+	to := metapb.ReplicaID(m.GetTo())
+	if s.ingesting[id] != nil || to < s.lowest(id) || s.keepVote(id, m) {
+		return nil
+	}
+	if from == 0 {
+		return peerpb.ErrRangeNotFound
+	}
+	a, ok := s.absent[id]
+	switch {
+	case !ok && len(s.absent) >= absentMax:
+		return nil
+	case !ok || a.replica < to:
+		if s.absent == nil {
+			s.absent = make(map[metapb.RangeID]absent)
+		}
+		a = absent{to, s.now}
+		s.absent[id] = a
+	case a.replica > to:
+		return nil
+	}
+	if s.now.Before(a.since.Add(s.peers.live.ElectionTimeout())) {
+		return nil
+	}
+	if answer := raftgroup.EmptyAnswer(m); answer != nil {
+		s.messages = append(s.messages, Message{id, from, answer})
+	}
+	return nil
+}

@@ -1,0 +1,275 @@
+package ranges
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// SnapshotReceiver collects one snapshot into tables. It is not safe for concurrent
+// use, but may be used beside its store.
+type SnapshotReceiver struct {
+	tables TableMaker
+	prefix string
+
+	header *SnapshotHeader
+	spans  []engine.Span
+	next   uint64 // chunk
+	table  int    // of writer
+	writer engine.TableWriter
+	last   []byte // key written to writer
+	done   bool
+	files  []string
+}
+
+// TableMaker begins table files: an engine.
+type TableMaker interface {
+	NewTableWriter(path string) (engine.TableWriter, error)
+}
+
+// Incoming is a snapshot that has arrived.
+type Incoming struct {
+	Header SnapshotHeader
+	// Tables are files of the rows. All but the one of the last table begin with the
+	// deletion of what the range has there.
+	Tables []string
+}
+
+// NewSnapshotReceiver returns the receiver of one snapshot, which writes files whose
+// paths begin with prefix.
+func NewSnapshotReceiver(tables TableMaker, prefix string) *SnapshotReceiver {
+	return &SnapshotReceiver{tables: tables, prefix: prefix}
+}
+
+// Files are those written so far: whoever gives the snapshot up removes them.
+func (x *SnapshotReceiver) Files() []string { return x.files }
+
+// Incoming returns the whole snapshot, or nil as long as something lacks.
+func (x *SnapshotReceiver) Incoming() *Incoming {
+	if !x.done {
+		return nil
+	}
+	return &Incoming{Header: *x.header, Tables: x.files}
+}
+
+// Step takes a chunk. Those that it has, or cannot use yet, it passes over; its
+// answer says what comes next. After an error the snapshot begins anew, with another
+// receiver.
+func (x *SnapshotReceiver) Step(c *SnapshotChunk) (SnapshotAnswer, error) {
+	sum, err := c.sum()
+	if err != nil || sum != c.Sum {
+		return SnapshotAnswer{}, fmt.Errorf("range %d: snapshot chunk %d: %w", c.Range, c.Number, errBadChunk)
+	}
+	if c.Number == x.next && !x.done {
+		if err := x.take(c); err != nil {
+			return SnapshotAnswer{}, fmt.Errorf("range %d: snapshot chunk %d: %w", c.Range, c.Number, err)
+		}
+		x.next++
+	}
+	return SnapshotAnswer{Range: c.Range, Replica: c.Replica, Index: c.Index, Next: x.next}, nil
+}
+
+func (x *SnapshotReceiver) take(c *SnapshotChunk) error {
+	if c.Number == 0 {
+		if err := x.begin(c); err != nil {
+			return err
+		}
+	} else if c.Replica != x.header.Replica || c.Index != x.header.Index || c.Range != x.header.Descriptor.ID() {
+		return errBadChunk
+	}
+	if c.Table < x.table || c.Table >= len(x.spans) {
+		return errBadChunk
+	}
+	for x.table < c.Table {
+		if err := x.nextTable(); err != nil {
+			return err
+		}
+	}
+	for rows := c.Rows; len(rows) > 0; {
+		var key, value []byte
+		var err error
+		if key, rows, err = cutBytes(rows); err != nil {
+			return err
+		}
+		if value, rows, err = cutBytes(rows); err != nil {
+			return err
+		}
+		if len(key) == 0 || key[0] != x.spans[x.table].Start[0] {
+			return errBadChunk
+		}
+		if err := x.writer.Set(key, value); err != nil {
+			return err
+		}
+	}
+	if !c.Last {
+		return nil
+	}
+	for x.table < len(x.spans) {
+		if err := x.nextTable(); err != nil {
+			return err
+		}
+	}
+	x.done = true
+	return nil
+}
+
+func (x *SnapshotReceiver) begin(c *SnapshotChunk) error {
+	h := c.Header
+	if h == nil || h.Descriptor.Validate() != nil || h.Descriptor.ID() != c.Range || h.Replica != c.Replica ||
+		h.Index != c.Index || !hasReplica(h.Descriptor, h.Replica) {
+		return errBadChunk
+	}
+	x.header, x.spans = h, keys.Tables(h.Descriptor.Span())
+	return x.open()
+}
+
+// open begins the file of a table. Where the last one's rows go is excised.
+func (x *SnapshotReceiver) open() (err error) {
+	path := fmt.Sprintf("%s-%d", x.prefix, x.table)
+	x.files = append(x.files, path)
+	if x.writer, err = x.tables.NewTableWriter(path); err != nil || x.table == len(x.spans)-1 {
+		return err
+	}
+	return x.writer.DeleteRange(x.spans[x.table].Start, x.spans[x.table].End)
+}
+
+func (x *SnapshotReceiver) nextTable() error {
+	if err := x.writer.Finish(); err != nil {
+		return err
+	}
+	x.table++
+	if x.table == len(x.spans) {
+		return nil
+	}
+	return x.open()
+}
+
+// Install makes a replica of a snapshot, as soon as no other replica of the store is
+// in its way. Output.Installed says when that is done, or that it is not wanted.
+func (s *Store) Install(in *Incoming) {
+	s.incoming = append(s.incoming, in)
+	s.installs = true
+}
+
+// Installed says what became of a snapshot.
+type Installed struct {
+	Range   metapb.RangeID
+	Replica metapb.ReplicaID
+	Index   uint64
+	// OK says that the replica is there, with this index or a higher one.
+	OK bool
+	// Tables are files that were not used.
+	Tables []string
+}
+
+func (s *Store) installed(in *Incoming, ok bool, tables []string) {
+	s.out.Installed = append(s.out.Installed, Installed{
+		Range: in.Header.Descriptor.ID(), Replica: in.Header.Replica, Index: in.Header.Index, OK: ok, Tables: tables,
+	})
+}
+
+// startInstalls takes the snapshots that nothing is in the way of. It is called when
+// all rows of this store were handed out: those of the replica that is replaced must
+// not come after the snapshot.
+func (s *Store) startInstalls() (out []*Ingest) {
+	waiting := s.incoming
+	s.incoming = nil
+	for _, in := range waiting {
+		id := in.Header.Descriptor.ID()
+		old := s.replicas[id]
+		switch {
+		case s.ingesting[id] != nil:
+			s.installed(in, false, in.Tables)
+		case in.Header.Replica < s.lowest(id) && (old == nil || old.id != in.Header.Replica):
+			s.installed(in, false, in.Tables)
+		case old != nil && old.id == in.Header.Replica && old.state.index >= in.Header.Index:
+			s.installed(in, true, in.Tables)
+		case old != nil && (old.id > in.Header.Replica || old.group.IsLeader()):
+			s.installed(in, false, in.Tables)
+		case s.inTheWay(in):
+			s.incoming = append(s.incoming, in)
+		default:
+			g, err := s.ingest(in, old)
+			if err != nil {
+				s.fail(err)
+				return out
+			}
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// borders reports whether there are replicas whose new descriptors, or the right
+// sides of whose splits, are not known to the store before Advance.
+func (s *Store) borders() bool {
+	return slices.ContainsFunc(s.advance, func(r *Replica) bool { return len(r.rights) > 0 || r.before != nil })
+}
+
+// inTheWay reports whether a replica of another range holds some of a snapshot's
+// span: it has not split yet, or is to go.
+func (s *Store) inTheWay(in *Incoming) bool {
+	id, span := in.Header.Descriptor.ID(), in.Header.Descriptor.Span()
+	for other, r := range s.replicas { // any order: one is enough
+		if other != id && r.desc.Span().Overlaps(span) {
+			return true
+		}
+	}
+	for other, g := range s.ingesting { // any order
+		if other != id && g.in.Header.Descriptor.Span().Overlaps(span) {
+			return true
+		}
+	}
+	return false
+}
+
+// ingest ends the replica that was there and says what takes its place.
+func (s *Store) ingest(in *Incoming, old *Replica) (*Ingest, error) {
+	h := &in.Header
+	tables := keys.Tables(h.Descriptor.Span())
+	g := &Ingest{in: in, Tables: in.Tables, Excise: tables[len(tables)-1], Local: keys.LocalSpan(h.Descriptor.ID())}
+	var term uint64
+	var vote metapb.ReplicaID
+	if old != nil {
+		if old.id == h.Replica {
+			term, vote = old.group.HardState()
+		}
+		// Of a span that was wider nothing may stay: it is another's now.
+		for i, was := range keys.Tables(old.desc.Span()) {
+			if i < len(tables)-1 && bytes.Compare(was.End, tables[i].End) > 0 {
+				g.Rest = append(g.Rest, engine.Span{Start: tables[i].End, End: was.End})
+			} else if i == len(tables)-1 && bytes.Compare(was.End, g.Excise.End) > 0 {
+				g.Excise.End = was.End
+			}
+		}
+		old.stop()
+	}
+	var err error
+	g.Rows, err = h.startRows(term, vote)
+	sortRows(g.Rows)
+	if s.ingesting == nil {
+		s.ingesting = make(map[metapb.RangeID]*Ingest)
+	}
+	s.ingesting[h.Descriptor.ID()] = g
+	return g, err
+}
+
+// Ingested says that an Ingest was run.
+func (s *Store) Ingested(g *Ingest) error {
+	d := g.in.Header.Descriptor
+	delete(s.ingesting, d.ID())
+	delete(s.absent, d.ID())
+	delete(s.tombstones, d.ID())
+	if err := s.load(d, nil); err != nil {
+		return err
+	}
+	s.installs = s.installs || len(s.incoming) > 0
+	s.out.Descriptors = append(s.out.Descriptors, d)
+	s.installed(g.in, true, nil)
+	s.arm(s.replicas[d.ID()])
+	return nil
+}
