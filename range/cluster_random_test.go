@@ -139,7 +139,11 @@ func (c *storeCluster) play(steps int) error {
 		return err
 	}
 	if n := c.raftMessages - before; n > 0 {
-		return fmt.Errorf("idle ranges sent %d messages, the last of range %d: %s", n, c.last.Range, c.describe(c.last.Range))
+		text := ""
+		for _, id := range c.ranges() {
+			text += fmt.Sprintf("\nrange %d: %s", id, c.describe(id))
+		}
+		return fmt.Errorf("idle ranges sent %d messages: %s", n, text)
 	}
 	if c.moves {
 		return c.checkMoved()
@@ -204,6 +208,9 @@ func (c *storeCluster) describe(id metapb.RangeID) (text string) {
 		}
 		text += fmt.Sprintf("\n%d: term %d leader %d leading %d last %d applied %d awake %v leaving %v lead %v armed %d", n.id,
 			r.group.Term(), r.group.Leader(), r.leading, r.group.LastIndex(), r.state.index, r.awake, r.leaving, r.lead != nil, n.store.peers.elections.Len())
+		if r.leading != 0 {
+			text += describeProgress(r)
+		}
 		if r.lead != nil {
 			text += fmt.Sprintf(" holds %v", r.lead.Holds(r.store.now))
 		}

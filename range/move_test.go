@@ -12,6 +12,7 @@ import (
 	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/raftgroup"
 )
 
 type snapshotKey struct {
@@ -65,7 +66,7 @@ func (n *clusterStore) output(out *Output) error {
 	}
 	for _, in := range out.Installed {
 		key := snapshotKey{in.Range, in.Replica}
-		a := &SnapshotAnswer{Range: in.Range, Replica: in.Replica, Index: in.Index, Done: in.OK, Refused: !in.OK}
+		a := &SnapshotAnswer{Range: in.Range, Replica: in.Replica, Index: in.Index, ID: in.ID, Done: in.OK, Refused: !in.OK}
 		c.send(clusterPacket{from: n.id, to: n.from[key], answer: a})
 		delete(n.receivers, key)
 		delete(n.indexes, key)
@@ -162,10 +163,10 @@ func (n *clusterStore) deliver(p clusterPacket) error {
 func (n *clusterStore) stepChunk(from metapb.StoreID, c *SnapshotChunk) {
 	key := snapshotKey{c.Range, c.Replica}
 	x := n.receivers[key]
-	if x != nil && n.indexes[key] > c.Index {
+	if x != nil && !x.Of(c) && (n.indexes[key] > c.Index || c.Number > 0) {
 		return
 	}
-	if x == nil || n.indexes[key] < c.Index {
+	if x == nil || !x.Of(c) {
 		n.files++
 		x = NewSnapshotReceiver(n.eng, fmt.Sprintf("snapshot-%d-%d", n.start, n.files))
 		n.receivers[key], n.indexes[key], n.from[key] = x, c.Index, from
@@ -253,6 +254,12 @@ func (c *storeCluster) nextChange(n *clusterStore, d *metapb.Descriptor) *peerpb
 		return &peerpb.ChangeReplicas{Remove: []metapb.StoreID{voters[c.rng.IntN(len(voters))]}}
 	}
 	return nil
+}
+
+// describeProgress tells what a leader knows of its replicas.
+func describeProgress(r *Replica) (text string) {
+	r.group.Progress(func(p raftgroup.PeerProgress) { text += fmt.Sprintf(" %+v", p) })
+	return text + fmt.Sprint(" ", r.desc)
 }
 
 // ranges returns all ranges that any store has.

@@ -43,6 +43,7 @@ type SnapshotChunk struct {
 	Range   metapb.RangeID
 	Replica metapb.ReplicaID
 	Index   uint64          // of the header
+	ID      uint64          // of the sender: two views of one index may differ in garbage
 	Number  uint64          // from 0
 	Header  *SnapshotHeader // of chunk 0
 	Table   int             // which of keys.Tables the rows are of
@@ -57,13 +58,14 @@ type SnapshotChunk struct {
 type SnapshotAnswer struct {
 	Range         metapb.RangeID
 	Replica       metapb.ReplicaID
-	Index, Next   uint64
+	Index, ID     uint64
+	Next          uint64
 	Done, Refused bool
 }
 
 func (c *SnapshotChunk) sum() (uint32, error) {
 	buf := binary.BigEndian.AppendUint64(make([]byte, 0, 128), uint64(c.Range))
-	for _, v := range []uint64{uint64(c.Replica), c.Index, c.Number, uint64(c.Table)} {
+	for _, v := range []uint64{uint64(c.Replica), c.Index, c.ID, c.Number, uint64(c.Table)} {
 		buf = binary.BigEndian.AppendUint64(buf, v)
 	}
 	if c.Last {
@@ -88,6 +90,7 @@ func (c *SnapshotChunk) sum() (uint32, error) {
 type SnapshotSender struct {
 	view   engine.View
 	header SnapshotHeader
+	id     uint64
 	spans  []engine.Span
 	bytes  int
 	it     engine.Iterator // nil: at the beginning of table
@@ -106,7 +109,8 @@ func (s *Store) BeginSnapshot(id metapb.RangeID, to metapb.ReplicaID, chunkBytes
 		return nil, peerpb.ErrNotLeader
 	}
 	spans := keys.Tables(r.desc.Span())
-	x := &SnapshotSender{view: s.cfg.NewView(append(spans[:len(spans):len(spans)], keys.LocalSpan(id))), bytes: chunkBytes}
+	s.snapshots++
+	x := &SnapshotSender{id: s.cfg.StoreStart<<32 + s.snapshots, view: s.cfg.NewView(append(spans[:len(spans):len(spans)], keys.LocalSpan(id))), bytes: chunkBytes}
 	err := x.readHeader(id, to)
 	if err == nil && !hasReplica(x.header.Descriptor, to) {
 		err = peerpb.ErrBadChange
@@ -194,7 +198,7 @@ func (x *SnapshotSender) Chunk() (*SnapshotChunk, error) {
 // not.
 func (x *SnapshotSender) Answer(a *SnapshotAnswer) (done, ok bool, err error) {
 	switch {
-	case x.chunk == nil || a.Range != x.chunk.Range || a.Replica != x.chunk.Replica || a.Index != x.chunk.Index:
+	case x.chunk == nil || a.Range != x.chunk.Range || a.Replica != x.chunk.Replica || a.ID != x.id:
 		return false, false, nil
 	case a.Done || a.Refused:
 		return true, a.Done, nil
@@ -211,7 +215,7 @@ func (x *SnapshotSender) Answer(a *SnapshotAnswer) (done, ok bool, err error) {
 // next makes a chunk of what follows.
 func (x *SnapshotSender) next(number uint64) error {
 	c := &SnapshotChunk{
-		Range: x.header.Descriptor.ID(), Replica: x.header.Replica, Index: x.header.Index, Number: number,
+		Range: x.header.Descriptor.ID(), Replica: x.header.Replica, Index: x.header.Index, ID: x.id, Number: number,
 	}
 	if number == 0 {
 		h := x.header

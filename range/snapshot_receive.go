@@ -17,6 +17,7 @@ type SnapshotReceiver struct {
 	prefix string
 
 	header *SnapshotHeader
+	id     uint64 // of its sender
 	spans  []engine.Span
 	next   uint64 // chunk
 	table  int    // of writer
@@ -37,6 +38,13 @@ type Incoming struct {
 	// Tables are files of the rows. All but the one of the last table begin with the
 	// deletion of what the range has there.
 	Tables []string
+	id     uint64
+}
+
+// Of reports whether the receiver is of a chunk's snapshot. A first chunk of another
+// one with the same index or a higher one takes its place.
+func (x *SnapshotReceiver) Of(c *SnapshotChunk) bool {
+	return x.header != nil && x.id == c.ID && x.header.Index == c.Index
 }
 
 // NewSnapshotReceiver returns the receiver of one snapshot, which writes files whose
@@ -53,7 +61,7 @@ func (x *SnapshotReceiver) Incoming() *Incoming {
 	if !x.done {
 		return nil
 	}
-	return &Incoming{Header: *x.header, Tables: x.files}
+	return &Incoming{Header: *x.header, Tables: x.files, id: x.id}
 }
 
 // Step takes a chunk. Those that it has, or cannot use yet, it passes over; its
@@ -70,7 +78,7 @@ func (x *SnapshotReceiver) Step(c *SnapshotChunk) (SnapshotAnswer, error) {
 		}
 		x.next++
 	}
-	return SnapshotAnswer{Range: c.Range, Replica: c.Replica, Index: c.Index, Next: x.next}, nil
+	return SnapshotAnswer{Range: c.Range, Replica: c.Replica, Index: c.Index, ID: c.ID, Next: x.next}, nil
 }
 
 func (x *SnapshotReceiver) take(c *SnapshotChunk) error {
@@ -78,7 +86,7 @@ func (x *SnapshotReceiver) take(c *SnapshotChunk) error {
 		if err := x.begin(c); err != nil {
 			return err
 		}
-	} else if c.Replica != x.header.Replica || c.Index != x.header.Index || c.Range != x.header.Descriptor.ID() {
+	} else if c.Replica != x.header.Replica || c.Index != x.header.Index || c.ID != x.id || c.Range != x.header.Descriptor.ID() {
 		return errBadChunk
 	}
 	if c.Table < x.table || c.Table >= len(x.spans) {
@@ -123,6 +131,7 @@ func (x *SnapshotReceiver) begin(c *SnapshotChunk) error {
 		h.Index != c.Index || !hasReplica(h.Descriptor, h.Replica) {
 		return errBadChunk
 	}
+	x.id = c.ID
 	x.header, x.spans = h, keys.Tables(h.Descriptor.Span())
 	return x.open()
 }
@@ -160,6 +169,7 @@ type Installed struct {
 	Range   metapb.RangeID
 	Replica metapb.ReplicaID
 	Index   uint64
+	ID      uint64 // of the sender
 	// OK says that the replica is there, with this index or a higher one.
 	OK bool
 	// Tables are files that were not used.
@@ -168,7 +178,7 @@ type Installed struct {
 
 func (s *Store) installed(in *Incoming, ok bool, tables []string) {
 	s.out.Installed = append(s.out.Installed, Installed{
-		Range: in.Header.Descriptor.ID(), Replica: in.Header.Replica, Index: in.Header.Index, OK: ok, Tables: tables,
+		Range: in.Header.Descriptor.ID(), Replica: in.Header.Replica, Index: in.Header.Index, ID: in.id, OK: ok, Tables: tables,
 	})
 }
 

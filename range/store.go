@@ -157,6 +157,7 @@ type Store struct {
 	pushes            map[uint64]pushOf // unanswered Sends, by number
 	failed            error
 	peers             peers
+	snapshots         uint64 // that were begun
 	// incoming are snapshots that wait for their place, ingesting those that are
 	// handed out. installs: it may be time for one.
 	incoming  []*Incoming

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/flotilladb/flotilla/engine"
@@ -261,5 +262,35 @@ func randomSeek(t *testing.T, rng *rand.Rand, e engine.Engine, m *model) {
 		} else {
 			ok, at = it.Prev(), max(at-1, -1)
 		}
+	}
+}
+
+// A snapshot's ingest is one step to a crash: the rows of all its tables, what they
+// delete and what is excised, with the commits before it.
+func testCrashAroundSnapshot(t *testing.T, h Harness) {
+	for seed := range int64(6) {
+		e, dir := h.Open(t)
+		set(t, e, keys.RaftHardState(3), b("old"), keys.RaftLog(3, 11), b("old"), keys.RaftHardState(4), b("other"),
+			keys.Row(keys.Lease(5)), b("old"), ver("m", 1, 0), b("old"), ver("z", 1, 0), b("other"))
+		if seed%2 == 0 {
+			must(t, e.Flush())
+		}
+		set(t, e, ver("n", 2, 0), b("old and not synced"), ver("z", 2, 0), b("not synced"))
+		local := table(t, e, dir, "local", []engine.Span{keys.LocalSpan(3)}, keys.RaftHardState(3), b("new"), keys.AppliedState(3), b("new"))
+		rows := table(t, e, dir, "rows", []engine.Span{keys.RowSpan(keys.LeaseSpan())}, keys.Row(keys.Lease(6)), b("new"))
+		user := table(t, e, dir, "user", nil, ver("m", 9, 0), b("new"))
+		if seed < 2 { // nothing of it is there before
+			e = h.Crash(t, e, seed)
+			if got := dump(t, e); strings.Contains(got, "new") {
+				t.Fatalf("seed %d: %s", seed, got)
+			}
+			must(t, e.Close())
+			continue
+		}
+		ingest(t, e, []string{local, rows, user}, keys.VersionSpan(b("m"), b("o")))
+		e = h.Crash(t, e, seed)
+		same(t, "rows", dump(t, e), `range/3/hardstate=new range/3/applied=new range/4/hardstate=other `+
+			`row/lease:0000000000000006=new "m"@9.0=new "z"@2.0=not synced "z"@1.0=other `)
+		must(t, e.Close())
 	}
 }

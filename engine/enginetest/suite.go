@@ -47,6 +47,7 @@ func Run(t *testing.T, h Harness) {
 		{"CommitAsync", testCommitAsync},
 		{"Crash", testCrash},
 		{"CrashAfterIngest", testCrashAfterIngest},
+		{"CrashAroundSnapshot", testCrashAroundSnapshot},
 		{"Closed", testClosed},
 		{"RandomAgainstModel", testRandom},
 	} {
