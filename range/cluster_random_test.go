@@ -209,7 +209,10 @@ func (c *storeCluster) describe(id metapb.RangeID) (text string) {
 		text += fmt.Sprintf("\n%d: term %d leader %d leading %d last %d applied %d awake %v leaving %v lead %v armed %d", n.id,
 			r.group.Term(), r.group.Leader(), r.leading, r.group.LastIndex(), r.state.index, r.awake, r.leaving, r.lead != nil, n.store.peers.elections.Len())
 		if r.leading != 0 {
-			text += describeProgress(r)
+			text += describeProgress(r) + fmt.Sprint(" lagging ", n.store.peers.lagging)
+			for _, o := range c.nodes {
+				text += fmt.Sprint(" live ", n.store.Live(o.id))
+			}
 		}
 		if r.lead != nil {
 			text += fmt.Sprintf(" holds %v", r.lead.Holds(r.store.now))
@@ -305,7 +308,7 @@ func TestClusters(t *testing.T) {
 func TestClustersFindBugs(t *testing.T) {
 	for plant := diskLies; plant <= clocksDrift; plant++ {
 		found := false
-		for seed := uint64(0); seed < 60 && !found; seed++ {
+		for seed := uint64(0); seed < 200 && !found; seed++ {
 			c, err := newStoreCluster(seed, plant)
 			if err == nil {
 				err = c.playGuarded(8000)

@@ -52,15 +52,14 @@ func (p *peers) init(s *Store) (err error) {
 
 // addPeers notes the stores of a range's replicas.
 func (s *Store) addPeers(d *metapb.Descriptor) {
-	added := false
 	for _, repl := range d.Replicas {
-		id := metapb.StoreID(repl.StoreId)
-		if i, ok := slices.BinarySearch(s.peers.stores, id); !ok && id != s.cfg.StoreID {
-			s.peers.stores = slices.Insert(s.peers.stores, i, id)
-			added = true
-		}
+		s.addPeer(metapb.StoreID(repl.StoreId))
 	}
-	if added {
+}
+
+func (s *Store) addPeer(id metapb.StoreID) {
+	if i, ok := slices.BinarySearch(s.peers.stores, id); !ok && id != s.cfg.StoreID {
+		s.peers.stores = slices.Insert(s.peers.stores, i, id)
 		s.peers.live.SetPeers(s.peers.stores)
 	}
 }
@@ -99,6 +98,9 @@ func (g voteGate) Transferred() { g.repl.store.peers.live.Unbind(g.repl.desc.ID(
 // StepLiveness takes another store's message about promises. SetNow is called
 // before it.
 func (s *Store) StepLiveness(from metapb.StoreID, m *raftgroup.LivenessMessage) {
+	// It may have a replica here in mind that is yet to come: who is not answered
+	// takes this store for dead, and rests.
+	s.addPeer(from)
 	s.peers.live.Step(from, m, s.now)
 	s.livenessEvents()
 }
