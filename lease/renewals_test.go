@@ -196,6 +196,7 @@ func TestRenewalsRace(t *testing.T) {
 		grant(i)
 	}
 	var ended atomic.Bool
+	renewing := make(chan struct{}, workers) // one for each worker that renewed
 	promised := make([]map[ID]clock.Time, workers)
 	var wait sync.WaitGroup
 	for w := range workers {
@@ -206,10 +207,16 @@ func TestRenewalsRace(t *testing.T) {
 			for i := w; !ended.Load(); i++ {
 				id, at := ID(live[i%atOnce].Load()), read()
 				if _, ok := e.Renewals().Renew(id, at, read); ok {
+					if len(promised[w]) == 0 {
+						renewing <- struct{}{}
+					}
 					promised[w][id] = max(promised[w][id], deadline(at, ttl))
 				}
 			}
 		}()
+	}
+	for range workers {
+		<-renewing // none is due before time goes on
 	}
 	rng := rand.New(rand.NewSource(1))
 	found := map[ID]clock.Time{}

@@ -40,7 +40,8 @@ func (h *Hub) Open(cfg StreamConfig) (*Stream, error) {
 	return s, h.send(command{kind: doOpen, stream: s})
 }
 
-// Create begins a watch. It does not block; Recv has the answer.
+// Create begins a watch. It does not block, but for HubConfig.Ask; Recv has the
+// answer.
 // ErrTooManyWatches: the stream has as many as it may have, or as many answers
 // wait to be read.
 func (s *Stream) Create(req CreateRequest) error {
@@ -59,7 +60,10 @@ func (s *Stream) Create(req CreateRequest) error {
 	}
 	// Now, and not when the hub comes to it: what is current then may be above
 	// events that the client must get.
-	now, _ := s.hub.cfg.Current()
+	now, err := s.hub.current(req.Start == 0)
+	if err != nil {
+		return err
+	}
 	return s.hub.send(command{kind: doCreate, stream: s, create: req, now: now})
 }
 
@@ -71,7 +75,10 @@ func (s *Stream) Cancel(id int64) {
 // RequestProgress asks for a StreamProgress. It comes when everything up to now
 // was delivered, and perhaps never.
 func (s *Stream) RequestProgress() {
-	now, _ := s.hub.cfg.Current()
+	now, err := s.hub.current(true)
+	if err != nil {
+		return // the client asks again
+	}
 	s.mu.Lock()
 	joins := s.mu.asking
 	s.mu.asking, s.mu.asked = true, max(s.mu.asked, now)

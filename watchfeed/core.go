@@ -179,19 +179,20 @@ func (c *Core) Step(s *Step) {
 			c.setBound(f, b.Bound)
 		}
 	}
+	through := max(s.Current, s.Reached)
 	for _, id := range s.Lost {
-		c.lost(id, s.Current)
+		c.lost(id, through)
 	}
 	if len(s.Lost) > 0 {
 		// What was lost of a range may lie in one that was cut off from it since.
 		for _, d := range s.Descriptors {
-			c.lost(d.ID(), s.Current)
+			c.lost(d.ID(), through)
 		}
 	}
 	if c.current == 0 && s.Current > 0 {
 		// What was applied while the store started is not all here.
 		for _, f := range c.feeds {
-			c.rings.cut(&f.ring, s.Current)
+			c.rings.cut(&f.ring, through)
 		}
 	}
 	c.current = max(c.current, s.Current)

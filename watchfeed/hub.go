@@ -18,6 +18,8 @@ type HubConfig struct {
 	Current func() (current, compacted Revision)
 	// Removal is the revision below which old versions may be gone.
 	Removal func() Revision
+	// Ask asks for what is current, where Current may be behind; nil where it is not.
+	Ask func() (Revision, error)
 	// Want has ranges closed, where they are not by themselves; it does not block.
 	Want func([]Want)
 	// InboxBytesMax bounds what the hub has not looked at. What the store does
@@ -91,6 +93,15 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 		streams: make(map[StreamID]*Stream),
 	}
 	return h, h.stop.Go("watch-hub", h.run)
+}
+
+// current returns what is current; exactly, or something not above it.
+func (h *Hub) current(exactly bool) (Revision, error) {
+	if exactly && h.cfg.Ask != nil {
+		return h.cfg.Ask()
+	}
+	now, _ := h.cfg.Current()
+	return now, nil
 }
 
 // Stop ends the hub and all streams.
@@ -184,6 +195,7 @@ func (s *Step) merge(o *Step) {
 	s.Lost = appendNew(s.Lost, o.Lost)
 	s.Descriptors = append(s.Descriptors, o.Descriptors...)
 	s.Current, s.Compacted = max(s.Current, o.Current), max(s.Compacted, o.Compacted)
+	s.Reached = max(s.Reached, o.Reached)
 	s.Asks = o.Asks
 	at := make(map[metapb.RangeID]int, len(s.Bounds))
 	for i, b := range s.Bounds {

@@ -136,6 +136,7 @@ func (s *script) doStep(d *datadriven.TestData) error {
 	st := Step{Compacted: s.compacted, Current: s.core.current}
 	d.MaybeScanArgs(s.t, "current", (*int64)(&st.Current))
 	d.MaybeScanArgs(s.t, "compacted", (*int64)(&st.Compacted))
+	d.MaybeScanArgs(s.t, "reached", (*int64)(&st.Reached))
 	s.compacted = st.Compacted
 	b := s.eng.NewBatch()
 	defer b.Close()

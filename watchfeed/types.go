@@ -28,7 +28,8 @@ type RangeBound struct {
 type Step struct {
 	// Applied is in order of application. Whoever gives it leaves it alone.
 	Applied []RangeUpdates
-	// Lost are ranges of which updates at or below Current are not in Applied.
+	// Lost are ranges of which updates at or below Current or Reached are not in
+	// Applied.
 	Lost []metapb.RangeID
 	// Descriptors are of ranges that changed or are new. They take effect after
 	// Applied.
@@ -38,6 +39,9 @@ type Step struct {
 	// Current is the revision at which a read that begins now reads, 0 before the
 	// store serves. Compacted is the compacted revision, or negative.
 	Current, Compacted Revision
+	// Reached is the highest revision of what was applied up to this step. On one
+	// store it is not above Current, and may be left out.
+	Reached Revision
 	// Asks: bounds get on only where Ready.Wants said that somebody wants them to.
 	Asks bool
 }
