@@ -124,9 +124,9 @@ type InitialFacts struct {
 	NextRange metapb.RangeID
 	NextNode  metapb.NodeID
 	NextStore metapb.StoreID
-	// ManyStores says that the cluster begins with more than one store.
+	Version   string
+	// ManyStores says that the cluster begins with several stores.
 	ManyStores bool
-	Version    string
 	// Descriptors are the first ranges.
 	Descriptors []*metapb.Descriptor
 }

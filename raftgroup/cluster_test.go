@@ -23,8 +23,8 @@ type cluster struct {
 	net      []*Message     // under way, oldest first
 	lying    bool           // plant a bug: report writes as durable that are not
 
-	truth   map[uint64]Entry            // by index: what any replica applied
-	confs   map[uint64]Conf             // by index: what any replica made of a change
+	truth   map[uint64]Entry // by index: what any replica applied
+	confs   map[uint64]Conf  // by index: what any replica made of a change
 	wants   []wantedSnapshot
 	leaders map[uint64]metapb.ReplicaID // by term
 }

@@ -42,6 +42,11 @@ type Group struct {
 	// holds are, by replica, where a snapshot for it ends that is under way: the
 	// log is not cut behind it.
 	holds map[metapb.ReplicaID]uint64
+	// knows is up to where a replica knows what is committed, as it said to this
+	// leader in this term. Nil before the first heartbeat.
+	knows map[metapb.ReplicaID]uint64
+	// cutHint is up to where the leader lets its peers cut their logs.
+	cutHint uint64
 
 	reported softState
 	outbox   []*Message // released by Synced, for the next Ready

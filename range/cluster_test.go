@@ -86,10 +86,21 @@ type clusterStore struct {
 	snapshotTraffic
 }
 
-func newStoreCluster(seed uint64) (*storeCluster, error) { return newStoreClusterOf(seed, 3) }
+// plantedBug is what a run must find.
+type plantedBug int
+
+const (
+	soundCluster plantedBug = iota
+	diskLies                // a sync is over before it began
+	clocksDrift             // more than the stores are told
+)
+
+func newStoreCluster(seed uint64, plant plantedBug) (*storeCluster, error) {
+	return newStoreClusterOf(seed, plant, 3)
+}
 
 // newStoreClusterOf makes a cluster of more stores; the first three have the ranges.
-func newStoreClusterOf(seed uint64, stores metapb.StoreID) (*storeCluster, error) {
+func newStoreClusterOf(seed uint64, plant plantedBug, stores metapb.StoreID) (*storeCluster, error) {
 	c := &storeCluster{
 		rng: rand.New(rand.NewPCG(seed, 3)), plant: plant, issued: 1, lastID: 2,
 		cut:     make(map[[2]metapb.StoreID]bool),

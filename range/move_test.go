@@ -370,7 +370,7 @@ func TestMoves(t *testing.T) {
 	var sum storeCluster
 	seeds := *clusterSeeds
 	for seed := *clusterFrom; seed < *clusterFrom+uint64(seeds); seed++ {
-		c, err := newStoreClusterOf(seed, 5)
+		c, err := newStoreClusterOf(seed, soundCluster, 5)
 		if err == nil {
 			c.moves = true
 			err = c.play(12000)

@@ -91,8 +91,6 @@ type Replica struct {
 
 	stats stats
 
-	standIn
-
 	dirty, waiting, timed, advancing, touched bool // in the store's list of that name
 }
 
@@ -142,6 +140,22 @@ func (r *Replica) Descriptor() *metapb.Descriptor { return r.desc }
 // Leads reports whether the replica leads its range and may evaluate.
 func (r *Replica) Leads() bool { return r.leading != 0 }
 
+// notLeader says who leads instead.
+func (r *Replica) notLeader() error {
+	not := &peerpb.NotLeaderError{Range: r.desc.ID(), Leader: r.Leader(), Term: r.group.Term()}
+	if not.Leader == r.store.cfg.StoreID {
+		not.Leader = 0
+	}
+	return not
+}
+
+// Applied returns the index of the last entry that is applied. After the driver
+// called Advance its effects can be read.
+func (r *Replica) Applied() uint64 { return r.state.index }
+
+// Term returns the highest term that the replica has seen.
+func (r *Replica) Term() uint64 { return r.group.Term() }
+
 // holdsLease reports whether this leader may answer from memory at this moment. It
 // is asked after what is answered was read. Alone in its group a leader may always:
 // nobody else can have been elected.
@@ -165,7 +179,7 @@ func (r *Replica) request(req *peerpb.Request) {
 		return
 	}
 	if r.leading == 0 && !r.group.IsLeader() || r.deserted() {
-		r.store.reply(req.ID, nil, peerpb.ErrNotLeader)
+		r.store.reply(req.ID, nil, r.notLeader())
 		return
 	}
 	if r.answerLeases(req) {
@@ -260,7 +274,7 @@ func (r *Replica) collect() error {
 // begin is called when the first entry of the replica's own term is applied:
 // everything before it is, so it may evaluate.
 func (r *Replica) begin(term uint64) {
-	r.leading = term
+	r.leading, r.called = term, 0
 	r.beginLead(term)
 	r.leaveJoint()
 	r.overlay = mvcc.NewOverlay()

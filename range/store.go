@@ -1,6 +1,7 @@
 package ranges
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,9 +11,7 @@ import (
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/invariant"
-	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/mvcc"
-	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/raftgroup"
@@ -20,88 +19,6 @@ import (
 
 // Revision is the logical time of a write.
 type Revision = metapb.Revision
-
-// Ask asks the sequencer for the revisions of one batch, or, with N = 0, for
-// the last one issued. Its name is (store start, range, term, number); a grant
-// fits no other ask.
-type Ask struct {
-	Range  metapb.RangeID
-	Term   uint64
-	Number uint64
-	N      int
-}
-
-// Grant answers an Ask: First is the first of Ask.N consecutive revisions.
-type Grant struct {
-	Ask
-	First Revision
-	// Current is the revision at which a read that began before the answer may
-	// be placed. In a cluster of one store it may be well below First: what was
-	// issued and not applied is not shown to anybody.
-	Current   Revision
-	Epoch     uint64
-	Compacted Revision
-	// Refused says that the ask was not granted; the batch is asked for again.
-	Refused bool
-}
-
-// Applied is the effect of entries on client keys, in order of application.
-type Applied struct {
-	Range   metapb.RangeID
-	Updates []*cmdpb.Update
-}
-
-// Ready is what the driver must do: commit Apply without sync, then call
-// Advance, then commit Append with sync and report its Token to Synced. A nil
-// batch is nothing to do. The batches belong to the driver.
-type Ready struct {
-	Apply    engine.Batch
-	Append   engine.Batch
-	Token    uint64
-	Messages []Message
-	// Liveness are messages to other stores that go before all others.
-	Liveness []raftgroup.LivenessOutput
-	// Ingests are snapshots to put into the engine when Apply and Append are
-	// committed; each is then reported to Ingested.
-	Ingests []*Ingest
-	// Applied has the changes in Apply.
-	Applied []Applied
-}
-
-// Message is a Raft message to a replica on another store.
-type Message struct {
-	Range metapb.RangeID
-	To    metapb.StoreID
-	Raft  *raftgroup.Message
-}
-
-// Output is what is for others of the node, in order.
-type Output struct {
-	Replies []peerpb.Reply
-	// Sends are questions of this store's replicas to other ranges. Each is
-	// answered through Store.Reply, under its ID.
-	Sends []Send
-	// Descriptors changed, or are new.
-	Descriptors []*metapb.Descriptor
-	// Expired are leases to be revoked; see Store.Revoked.
-	Expired []Expired
-	// Gone is to be told to other stores, and there to Store.Gone.
-	Gone []Gone
-	// Present are questions to other stores, for Store.Present there.
-	Present []Gone
-	// Snapshots are to be sent; see BeginSnapshot. For each SnapshotEnded is due.
-	Snapshots []WantedSnapshot
-	// Installed says what became of snapshots given to Install.
-	Installed []Installed
-}
-
-// Send asks whichever range holds an address. It does no harm if it is asked
-// twice.
-type Send struct {
-	ID      uint64
-	Address []byte
-	Body    peerpb.Body
-}
 
 // Store is the core of all replicas of one store. It is not safe for
 // concurrent use.
@@ -151,13 +68,15 @@ type Store struct {
 	// visible is the highest revision of a change, or of a transaction decided
 	// here, that can be read; deciding the same with what Advance will make so.
 	visible, deciding Revision
-	epoch             uint64
-	compacted         Revision
-	full              bool              // the disk takes no more
-	pushes            map[uint64]pushOf // unanswered Sends, by number
-	failed            error
-	peers             peers
-	snapshots         uint64 // that were begun
+	// many: the cluster has several stores, and what is current the sequencer knows.
+	many      bool
+	epoch     uint64
+	compacted Revision
+	full      bool              // the disk takes no more
+	pushes    map[uint64]pushOf // unanswered Sends, by number
+	failed    error
+	peers     peers
+	snapshots uint64 // that were begun
 	// incoming are snapshots that wait for their place, ingesting those that are
 	// handed out. installs: it may be time for one.
 	incoming  []*Incoming
@@ -173,8 +92,6 @@ type Store struct {
 	// more says that what was applied lets others go on that will log something
 	// at once: the log rows wait for them, so that both share a sync.
 	more bool
-	// groupsAt is when groups were ticked last.
-	groupsAt clock.Time
 }
 
 // groupToken says that a sync makes what a group handed out under token durable.
@@ -220,57 +137,6 @@ func NewStore(cfg Config) (*Store, error) {
 		}
 	}
 	return s, nil
-}
-
-// LoadDescriptors reads the descriptors of all replicas that an engine holds,
-// in order of range id.
-func LoadDescriptors(r engine.Reader) ([]*metapb.Descriptor, error) {
-	table := keys.LocalTable()
-	it, err := r.NewIter(engine.IterOptions{Lower: table.Start, Upper: table.End})
-	if err != nil {
-		return nil, err
-	}
-	defer it.Close()
-	var descs []*metapb.Descriptor
-	for ok := it.First(); ok; {
-		id, _, _, err := keys.DecodeLocal(it.Key())
-		if err != nil {
-			return nil, err
-		}
-		want := keys.Descriptor(id)
-		if ok = it.SeekGE(want); ok && string(it.Key()) == string(want) {
-			raw, err := it.Value()
-			if err != nil {
-				return nil, err
-			}
-			d := &metapb.Descriptor{}
-			if err := d.UnmarshalVT(raw); err != nil {
-				return nil, fmt.Errorf("descriptor of range %d: %w", id, err)
-			}
-			if err := d.Validate(); err != nil {
-				return nil, err
-			}
-			descs = append(descs, d)
-		}
-		ok = it.SeekGE(keys.NextReplica(id))
-	}
-	return descs, it.Error()
-}
-
-// Bootstrap writes a new range with its first replicas into a batch: its
-// descriptor, its empty log and its applied state, which begins at a revision.
-func Bootstrap(b engine.Batch, d *metapb.Descriptor, rev Revision) error {
-	if err := d.Validate(); err != nil {
-		return err
-	}
-	if err := writeDescriptor(b, d); err != nil {
-		return err
-	}
-	if err := raftgroup.BootstrapConf(b, d.ID(), confOf(d)); err != nil {
-		return err
-	}
-	writeApplied(b, d.ID(), appliedState{index: raftgroup.InitialIndex, term: raftgroup.InitialTerm, revision: rev})
-	return nil
 }
 
 func replicaLess(a, b *Replica) bool { return string(a.desc.Start) < string(b.desc.Start) }
@@ -452,7 +318,6 @@ func (s *Store) Tick(now clock.Time) {
 		r.timed = false
 		r.tick()
 	}
-	s.tickGroups()
 }
 
 // watchClock notes that a replica wants to be told the time once.

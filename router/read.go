@@ -72,6 +72,12 @@ func (c *Client) current(ctx context.Context, span *metapb.Span, asked int64) (s
 	return c.ticket(ctx, t)
 }
 
+// Revision is the revision at which a linearizable read that begins now reads.
+func (c *Client) Revision(ctx context.Context) (metapb.Revision, error) {
+	s, _, err := c.current(ctx, nil, 0)
+	return s, err
+}
+
 func (c *Client) ticket(ctx context.Context, t *ReadTicket) (s, compacted metapb.Revision, err error) {
 	reply, err := do[*ReadReply](c, ctx, t)
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/flotilladb/flotilla/internal/etcdapi"
 	"github.com/flotilladb/flotilla/internal/node"
 	"github.com/flotilladb/flotilla/internal/stop"
+	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/watchfeed"
 )
 
@@ -30,9 +31,9 @@ import (
 // cut off. Watches end at once; a stream of renewals lasts as long as its client.
 const stopTimeout = 5 * time.Second
 
-// errNoCluster refuses what the flags know and the node does not do yet: a node
-// that was told of others must not begin a cluster of its own.
-var errNoCluster = errors.New("this version of flotilla runs on one node; remove --join and the other nodes of --initial-cluster")
+// errNoJoin refuses what the flags know and the node does not do yet: a node that
+// was told to join others must not begin a cluster of its own.
+var errNoJoin = errors.New("this version of flotilla cannot join a cluster that runs; begin it with --initial-cluster on every node")
 
 func newServer(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -48,8 +49,8 @@ func newServer(a *app) *cobra.Command {
 		if err != nil {
 			return &usageError{cmd, err}
 		}
-		if len(cfg.Members) > 1 || len(cfg.JoinAddrs()) > 0 {
-			return errNoCluster
+		if len(cfg.JoinAddrs()) > 0 {
+			return errNoJoin
 		}
 		logger, closeLog, err := newLogger(cfg, a.out, a.err)
 		if err != nil {
@@ -58,6 +59,10 @@ func newServer(a *app) *cobra.Command {
 		defer closeLog()
 		for _, w := range cfg.Warnings {
 			logger.Warn(w)
+		}
+		if len(cfg.Members) > 1 {
+			logger.Warn("clusters of several nodes are not finished: nodes cannot be added, replaced or brought back after long, " +
+				"and failures of networks and disks were not tried; keep no data in them that you need")
 		}
 		if err := serve(cmd.Context(), cfg, a.environ, logger); err != nil {
 			logger.Error("the node ends", "error", err)
@@ -84,7 +89,12 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 	defer listeners.close()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	peerTLS, err := cfg.PeerTLS.Load()
+	if err != nil {
+		return err
+	}
 	n, err := node.Open(ctx, node.Config{
+		Members: cfg.Members, PeerListener: listeners.peer, PeerAddress: peerAddresses(cfg), PeerTLS: peerTLS,
 		Name: cfg.Name, Dir: cfg.DataDir, ClusterToken: cfg.InitialClusterToken,
 		ClientURLs: texts(cfg.AdvertiseClientURLs), PeerURLs: texts(cfg.InitialAdvertisePeerURLs),
 		WatchProgressInterval: cfg.WatchProgressNotifyInterval,
@@ -195,6 +205,7 @@ func startAPI(cfg *config.Config, n *node.Node, listeners *listeners, stopper *s
 // once, and clients that come early wait instead of being turned away.
 type listeners struct {
 	clients, metrics []net.Listener
+	peer             net.Listener // nil in a cluster of one
 }
 
 func (l *listeners) close() {
@@ -222,7 +233,31 @@ func listen(cfg *config.Config) (*listeners, error) {
 			*group.to = append(*group.to, one)
 		}
 	}
+	if len(cfg.Members) > 1 && len(cfg.ListenPeerURLs) > 0 {
+		var err error
+		if l.peer, err = listenURL(&cfg.ListenPeerURLs[0]); err != nil {
+			l.close()
+			return nil, fmt.Errorf("--listen-peer-urls: %w", err)
+		}
+	}
 	return &l, nil
+}
+
+// peerAddresses says where the stores of a static cluster are: each member's is
+// numbered by its place.
+func peerAddresses(cfg *config.Config) func(metapb.StoreID) (string, bool) {
+	addrs := make([]string, len(cfg.Members))
+	for i, m := range cfg.Members {
+		if u, err := url.Parse(m.PeerURLs[0]); err == nil {
+			addrs[i] = u.Host
+		}
+	}
+	return func(store metapb.StoreID) (string, bool) {
+		if i := int(store) - 1; i >= 0 && i < len(addrs) && addrs[i] != "" {
+			return addrs[i], true
+		}
+		return "", false
+	}
 }
 
 func listenURL(u *url.URL) (net.Listener, error) {

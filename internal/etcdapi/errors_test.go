@@ -81,6 +81,8 @@ func TestErrorTableIsComplete(t *testing.T) {
 		// Other names of peerpb.ErrLeaseNotFound:
 		"mvcc.ErrLeaseNotFound", "lease.ErrNotFound",
 		"lease.ErrCheckpointed", // tried again by the node
+		// Of changes of replicas, which only operators ask for:
+		"peerpb.ErrBadChange", "peerpb.ErrNotCaughtUp", "peerpb.ErrLeaderLeaves",
 		// Met when the node starts:
 		"engine.ErrLocked", "engine.ErrNewerFormat",
 		"engine.ErrNotFound", // an answer, to whoever reads the engine

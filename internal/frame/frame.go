@@ -24,6 +24,8 @@ const (
 	Raft Lane = iota
 	// Requests carries what Frame has besides.
 	Requests
+	// Liveness carries what leaderLeases rest on, before all else.
+	Liveness
 )
 
 // Frame is what one store says to another on a lane. Nothing in it is changed
@@ -35,9 +37,10 @@ type Frame struct {
 	// this is meant; 0: it is not known yet, and the frame only says who is there.
 	FromStart, ToStart uint64
 
-	// Raft are messages between replicas, of lane Raft. The rest is of lane
-	// Requests.
-	Raft []raftgroup.RangeMessage
+	// Liveness is of that lane, Raft are messages between replicas, of lane Raft. The
+	// rest is of lane Requests.
+	Liveness *raftgroup.LivenessMessage
+	Raft     []raftgroup.RangeMessage
 
 	// Session counts the sessions from From to To; a newer one ends the one before.
 	// Number counts the frames of a session; 0: the frame only has an Ack.

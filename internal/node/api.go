@@ -95,7 +95,7 @@ func (n *Node) Term() uint64 { return n.pub.term.Load() }
 func (n *Node) Revision() int64 { return n.pub.current.Load() }
 
 // Leader implements etcdapi.Identity.
-func (n *Node) Leader() uint64 { return n.ident.NodeId }
+func (n *Node) Leader() uint64 { return n.pub.leader.Load() }
 
 // Status implements etcdapi.Maintenance.
 func (n *Node) Status(ctx context.Context) (*pb.StatusResponse, error) {
@@ -241,12 +241,22 @@ func (n *Node) room() int64 {
 	return n.cfg.QuotaBytes - sizeInUse(&st)
 }
 
-// Members implements etcdapi.Cluster.
+// Members implements etcdapi.Cluster. Of other nodes the URLs for clients are not
+// known.
 func (n *Node) Members(context.Context, bool) ([]*pb.Member, error) {
-	return []*pb.Member{{
-		ID: n.ident.NodeId, Name: n.cfg.Name,
-		PeerURLs: slices.Clone(n.cfg.PeerURLs), ClientURLs: slices.Clone(n.cfg.ClientURLs),
-	}}, nil
+	var out []*pb.Member
+	for i, m := range n.cfg.Members {
+		out = append(out, &pb.Member{ID: uint64(i + 1), Name: m.Name, PeerURLs: slices.Clone(m.PeerURLs)})
+	}
+	if len(out) <= 1 {
+		out = []*pb.Member{{ID: n.ident.NodeId, Name: n.cfg.Name, PeerURLs: slices.Clone(n.cfg.PeerURLs)}}
+	}
+	for _, m := range out {
+		if m.ID == n.ident.NodeId {
+			m.ClientURLs = slices.Clone(n.cfg.ClientURLs)
+		}
+	}
+	return out, nil
 }
 
 // ListRanges implements etcdapi.Admin.

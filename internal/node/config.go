@@ -1,12 +1,17 @@
 package node
 
 import (
+	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/flotilladb/flotilla/internal/config"
+	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
 // Config describes a node.
@@ -20,6 +25,15 @@ type Config struct {
 	// ClusterToken tells clusters apart that were begun alike; it makes the
 	// cluster's id.
 	ClusterToken string
+	// Members are the nodes that begin the cluster together, this one among them. None
+	// or one: it is a cluster of its own.
+	Members []config.Member
+	// PeerListener is where other nodes are served, PeerAddress where those of other
+	// stores are, PeerTLS how both ends prove who they are, or nil. They are for
+	// clusters of several nodes.
+	PeerListener net.Listener
+	PeerAddress  func(metapb.StoreID) (addr string, ok bool)
+	PeerTLS      *tls.Config
 	// CacheBytes is the size of the block cache. Default 128 MiB.
 	CacheBytes int64
 	// MemtableBytes is the size of one memtable. Default 32 MiB.
@@ -47,6 +61,8 @@ func (c *Config) Validate() error {
 	switch {
 	case c.Dir == "":
 		return errors.New("node config: no data folder")
+	case len(c.Members) > 1 && (c.PeerListener == nil || c.PeerAddress == nil):
+		return errors.New("node config: several members, and no way to reach them")
 	case c.QuotaBytes < 0:
 		return errors.New("node config: the quota is negative")
 	case c.WatchProgressInterval < 0:

@@ -42,9 +42,12 @@ type Ready struct {
 	Token    uint64
 	Applied  []ranges.Applied
 	Messages []ranges.Message
+	Liveness []raftgroup.LivenessOutput
 	Results  []router.Result
 	// Frames are to be sent to other stores. Advance fills them in.
 	Frames []*frame.Frame
+	// Reached is the highest revision of what was applied here, with several stores.
+	Reached metapb.Revision
 	// Asks says that how far ranges are closed is known only when it was asked for.
 	Asks bool
 	// Descriptors are of ranges that changed or are new.
@@ -83,11 +86,17 @@ type Core struct {
 
 	// many: the cluster has several stores.
 	many bool
+	// reached is the highest revision of what was applied here, if there are.
+	reached metapb.Revision
 	peers
 	asking
 	closings
 	reads
 }
+
+// logBehindBytes is how much log a range keeps for a replica that is away. No
+// snapshot goes between nodes yet: who misses more does not come back.
+const logBehindBytes = 1 << 30
 
 // Ids of requests that the core itself makes have this bit; the driver's have
 // not.
@@ -110,6 +119,9 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 	cfg.Ranges.NodeID, cfg.Ranges.StoreID, cfg.Ranges.StoreStart = cfg.NodeID, cfg.StoreID, cfg.StoreStart
 	cfg.Ranges.Reader, cfg.Ranges.NewBatch = cfg.Reader, cfg.NewBatch
 	cfg.Ranges.System, cfg.Ranges.Logger = system, cfg.Logger
+	if cfg.Ranges.LogBehindBytesMax == 0 {
+		cfg.Ranges.LogBehindBytesMax = logBehindBytes
+	}
 	if cfg.Router.Random == nil {
 		cfg.Router.Random = cfg.Random
 	}
@@ -138,6 +150,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 	}
 	if c.many {
 		store.SetMany()
+		c.reached = store.Revision()
 	}
 	for _, id := range store.IDs() {
 		c.learn(store.Replica(id).Descriptor())
@@ -209,6 +222,13 @@ func (c *Core) Serving() bool {
 // Direct reports whether a read may begin at Current: the cluster has one store.
 func (c *Core) Direct() bool { return !c.many }
 
+// SystemLeader returns the store that leads the system range in a term, 0 if it is
+// not known. The node of a store has its id.
+func (c *Core) SystemLeader() (metapb.StoreID, uint64) {
+	hint, _ := c.leaderOf(metapb.SystemRange)
+	return hint.store, hint.term
+}
+
 // Current is the revision at which a read that begins now reads; 0 before
 // Serving. In a cluster of several stores it is the highest that is known to be
 // given out, and whoever wants to read has to ask.
@@ -241,12 +261,25 @@ func (c *Core) Ready() (Ready, error) {
 	if err != nil {
 		return Ready{}, err
 	}
+	if c.many {
+		c.reach(rd.Applied)
+	}
 	out := Ready{
-		Apply: rd.Apply, Append: rd.Append, Token: rd.Token, Applied: rd.Applied, Messages: rd.Messages,
+		Reached: c.reached,
+		Apply:   rd.Apply, Append: rd.Append, Token: rd.Token, Applied: rd.Applied, Messages: rd.Messages, Liveness: rd.Liveness,
 		Results: c.results, Descriptors: c.changed, Asks: c.many,
 	}
 	c.results, c.changed = nil, nil
 	return out, nil
+}
+
+// reach notes how far what was applied goes.
+func (c *Core) reach(applied []ranges.Applied) {
+	for i := range applied {
+		for _, u := range applied[i].Updates {
+			c.reached = max(c.reached, metapb.Revision(u.Revision))
+		}
+	}
 }
 
 // HasReady reports whether Ready would do anything.
@@ -355,6 +388,9 @@ func (c *Core) pump() (moved bool) {
 		}
 		for _, d := range out.Descriptors {
 			c.learn(d)
+		}
+		for _, w := range out.Snapshots {
+			c.store.SnapshotEnded(w.Range, w.Replica, false) // see logBehindBytes
 		}
 		for _, e := range out.Expired {
 			c.internal++

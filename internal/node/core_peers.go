@@ -76,7 +76,13 @@ func (c *Core) Step(f *frame.Frame) error {
 	if l == nil || f.To != c.cfg.StoreID {
 		return nil
 	}
-	if f.Lane == frame.Raft {
+	switch f.Lane {
+	case frame.Liveness:
+		if f.Liveness != nil {
+			c.store.StepLiveness(f.From, f.Liveness)
+		}
+		return nil
+	case frame.Raft:
 		return c.stepRaft(f)
 	}
 	h := l.step(f, c.now)
@@ -136,8 +142,8 @@ func (c *Core) lostLink(store metapb.StoreID) {
 func (c *Core) leaderOf(id metapb.RangeID) (leaderHint, bool) {
 	hint := c.leaders[id]
 	if r := c.store.Replica(id); r != nil {
-		if store, term := r.Leader(); term > hint.term || term == hint.term && hint.store == 0 {
-			hint = leaderHint{store, term}
+		if term := r.Term(); term > hint.term || term == hint.term && hint.store == 0 {
+			hint = leaderHint{r.Leader(), term}
 		}
 	}
 	return hint, hint.store != 0
@@ -226,6 +232,7 @@ func (c *Core) tickLinks() {
 		again, gaveUp := c.links[to].tick(c.now)
 		c.out = append(c.out, again...)
 		if gaveUp {
+			c.store.Unreachable(to)
 			c.lostLink(to)
 		}
 	}
@@ -257,46 +264,29 @@ func (c *Core) outbox(rd *Ready) []*frame.Frame {
 	return append(out, c.raftFrames(rd)...)
 }
 
-// raftFrames groups the messages of replicas by store.
+// raftFrames groups what the store's replicas say by store.
 func (c *Core) raftFrames(rd *Ready) []*frame.Frame {
+	var out []*frame.Frame
+	for _, m := range rd.Liveness {
+		f := &frame.Frame{Lane: frame.Liveness, From: c.cfg.StoreID, To: m.To, FromStart: c.cfg.StoreStart, Liveness: m.Message}
+		out = append(out, f)
+	}
 	if len(rd.Messages) == 0 {
-		return nil
+		return out
 	}
 	byStore := make(map[metapb.StoreID]*frame.Frame)
 	for _, m := range rd.Messages {
-		to := c.storeOf(m.Range, metapb.ReplicaID(m.Raft.GetTo()))
-		l := c.links[to]
-		if l == nil {
-			continue
-		}
-		f := byStore[to]
+		f := byStore[m.To]
 		if f == nil {
-			f = &frame.Frame{
-				Lane: frame.Raft, From: c.cfg.StoreID, To: to, FromStart: c.cfg.StoreStart, ToStart: l.peerStart,
-			}
-			byStore[to] = f
+			f = &frame.Frame{Lane: frame.Raft, From: c.cfg.StoreID, To: m.To, FromStart: c.cfg.StoreStart}
+			byStore[m.To] = f
 		}
 		f.Raft = append(f.Raft, raftgroup.RangeMessage{RangeID: m.Range, Message: m.Raft})
 	}
-	var out []*frame.Frame
 	for _, to := range c.order {
 		if f := byStore[to]; f != nil {
 			out = append(out, f)
 		}
 	}
 	return out
-}
-
-// storeOf returns the store of a replica, 0 if it is not known.
-func (c *Core) storeOf(id metapb.RangeID, replica metapb.ReplicaID) metapb.StoreID {
-	r := c.store.Replica(id)
-	if r == nil {
-		return 0
-	}
-	for _, peer := range r.Descriptor().Replicas {
-		if metapb.ReplicaID(peer.ReplicaId) == replica {
-			return metapb.StoreID(peer.StoreId)
-		}
-	}
-	return 0
 }

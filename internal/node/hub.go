@@ -3,18 +3,23 @@ package node
 import (
 	"fmt"
 
+	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/watchfeed"
 )
 
 // newHub starts the hub of the watches. The loop feeds it from its first step
 // on.
 func (n *Node) newHub() (*watchfeed.Hub, error) {
-	hub, err := watchfeed.NewHub(watchfeed.HubConfig{
+	cfg := watchfeed.HubConfig{
 		Core:    watchfeed.CoreConfig{Reader: n.eng, ProgressInterval: n.cfg.WatchProgressInterval},
 		Current: n.pub.Current,
 		Removal: n.pub.Removal,
 		Want:    n.want,
-	})
+	}
+	if !n.Direct() {
+		cfg.Ask = func() (metapb.Revision, error) { return n.client.Revision(n.stop.Context()) }
+	}
+	hub, err := watchfeed.NewHub(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -32,7 +33,8 @@ type Node struct {
 	counts *Counts
 	gc     *collector
 	hub    *watchfeed.Hub
-	stop   *stop.Stopper // all but the loop
+	peers  atomic.Pointer[peerLink] // nil where there are none
+	stop   *stop.Stopper            // all but the loop
 	loopIn *stop.Stopper
 
 	pub     Published
@@ -42,6 +44,8 @@ type Node struct {
 		sync.Mutex
 		calls, spare []*router.Call
 		synced       []syncDone
+		frames       []peerFrame
+		frameBytes   int
 		funcs        []func()
 		closed       bool
 		// lazy: a call need not wake the loop, which comes by itself; hurried: one
@@ -95,7 +99,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 
 // start starts a node on an open engine.
 func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
-	ident, err := Identify(eng, cfg.ClusterToken)
+	ident, err := IdentifyStatic(eng, &Static{Token: cfg.ClusterToken, Members: cfg.Members}, cfg.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -138,17 +142,21 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		return nil, err
 	}
 	core.Tick(clock.Now())
+	if err := n.startPeers(begun); err != nil {
+		n.hub.Stop()
+		return nil, err
+	}
 	n.wake()
 	if err := n.loopIn.Go("loop", n.loop); err != nil {
 		n.hub.Stop()
-		return nil, err
+		return nil, errors.Join(err, n.stopPeers(ctx))
 	}
 	if err := n.begin(ctx); err != nil {
 		n.stop.Quiesce()
 		n.loopIn.Quiesce()
 		<-n.loopDone
 		n.hub.Stop()
-		return nil, errors.Join(err, n.stop.Wait(context.Background()))
+		return nil, errors.Join(err, n.stop.Wait(context.Background()), n.stopPeers(context.Background()))
 	}
 	return n, nil
 }
@@ -190,7 +198,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := n.stop.Wait(ctx); err != nil {
+	if err := errors.Join(n.stop.Wait(ctx), n.stopPeers(ctx)); err != nil {
 		return err
 	}
 	return n.eng.Close()

@@ -31,10 +31,11 @@ type Published struct {
 	// removal is the revision below which old versions may be gone. It is raised
 	// before the first is removed.
 	removal atomic.Int64
-	term    atomic.Uint64
-	table   atomic.Pointer[pieceTable]
-	room    atomic.Int64 // bytes that the store may still take from clients
-	alarms  atomic.Pointer[[]*pb.AlarmMember]
+	// leader is the node that leads the system range in term, 0 if it is not known.
+	leader, term atomic.Uint64
+	table        atomic.Pointer[pieceTable]
+	room         atomic.Int64 // bytes that the store may still take from clients
+	alarms       atomic.Pointer[[]*pb.AlarmMember]
 	// bounds are those set since Step: the loop's own.
 	bounds []watchfeed.RangeBound
 }
@@ -113,6 +114,14 @@ func (p *Published) Revisions(current, compacted metapb.Revision) (grown bool) {
 	return grown
 }
 
+// SystemLeader publishes who leads the system range.
+func (p *Published) SystemLeader(leader metapb.StoreID, term uint64) {
+	if p.term.Load() != term || p.leader.Load() != uint64(leader) {
+		p.term.Store(term)
+		p.leader.Store(uint64(leader))
+	}
+}
+
 // pieceTable is the ranges of the store, by start. It is never changed.
 type pieceTable struct {
 	pieces []*publishedRange
@@ -173,7 +182,7 @@ func (p *Published) setBound(t *pieceTable, core *Core, r *ranges.Replica) {
 func (p *Published) Step(rd *Ready) watchfeed.Step {
 	current, compacted := p.Current()
 	s := watchfeed.Step{
-		Descriptors: rd.Descriptors, Bounds: p.bounds, Current: current, Compacted: compacted, Asks: rd.Asks,
+		Descriptors: rd.Descriptors, Bounds: p.bounds, Current: current, Compacted: compacted, Asks: rd.Asks, Reached: rd.Reached,
 	}
 	p.bounds = make([]watchfeed.RangeBound, 0, len(p.bounds))
 	if n := len(rd.Applied); n > 0 {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/clock"
-	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/router"
 )
 
@@ -201,14 +200,14 @@ func (n *Node) drained() bool {
 // over is in the inbox again.
 func (n *Node) receive() error {
 	n.inbox.Lock()
-	calls, synced, funcs := n.inbox.calls, n.inbox.synced, n.inbox.funcs
-	if len(calls)+len(synced)+len(funcs) == 0 {
+	calls, synced, funcs, frames := n.inbox.calls, n.inbox.synced, n.inbox.funcs, n.inbox.frames
+	if len(calls)+len(synced)+len(funcs)+len(frames) == 0 {
 		n.inbox.Unlock()
 		return nil
 	}
 	n.inbox.calls, n.inbox.spare = n.inbox.spare[:0], calls
 	n.inbox.hurried = false
-	n.inbox.synced, n.inbox.funcs = nil, nil
+	n.inbox.synced, n.inbox.funcs, n.inbox.frames, n.inbox.frameBytes = nil, nil, nil, 0
 	n.inbox.Unlock()
 	for _, s := range synced {
 		n.syncing--
@@ -222,8 +221,14 @@ func (n *Node) receive() error {
 			return s.err
 		}
 	}
-	if len(calls) > 0 {
+	if len(calls)+len(frames) > 0 {
 		n.core.SetNow(clock.Now())
+	}
+	if err := n.takeFrames(frames); err != nil {
+		n.inbox.Lock()
+		n.inbox.calls = append(calls, n.inbox.calls...)
+		n.inbox.Unlock()
+		return err
 	}
 	for i, c := range calls {
 		n.nextCall++
@@ -250,6 +255,9 @@ func (n *Node) step() error {
 	}
 	n.core.Advance(&rd)
 	n.publish(&rd)
+	if len(rd.Frames) > 0 {
+		n.peers.Load().send(rd.Frames)
+	}
 	for _, res := range rd.Results {
 		c := n.calls[res.ID]
 		delete(n.calls, res.ID)
@@ -313,9 +321,11 @@ func (n *Node) publish(rd *Ready) {
 		n.gc.wake()
 	}
 	n.feed(rd)
+	if !n.isServing || !n.core.Direct() {
+		n.pub.SystemLeader(n.core.SystemLeader())
+	}
 	if !n.isServing && n.core.Serving() {
 		n.isServing = true
-		n.pub.term.Store(n.core.Store().Replica(metapb.SystemRange).Info().Term)
 		close(n.serving)
 	}
 }

@@ -2,9 +2,12 @@ package sim
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"time"
 
+	"github.com/flotilladb/flotilla/internal/config"
 	"github.com/flotilladb/flotilla/internal/frame"
+	"github.com/flotilladb/flotilla/internal/node"
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
@@ -92,5 +95,18 @@ func DrawCluster(seed uint64, nodes int) Config {
 		DelayMin: delay / 4, DelayMax: delay * 2,
 		LossPerMille: pick(rng, 0, 0, 5, 50), DoublePerMille: pick(rng, 0, 0, 5, 50),
 	}
+	c.Duration += 3 * time.Second // until there are leaders
+	c.Ranges.Liveness.ElectionTimeout = pick(rng, 300*time.Millisecond, time.Second)
+	c.Ranges.Seed = seed
 	return c
+}
+
+// cluster is what the nodes begin with. Each is named after the id that its store
+// gets.
+func (s *Sim) cluster() *node.Static {
+	st := &node.Static{Token: "sim"}
+	for id := 1; id <= s.cfg.Nodes && s.cfg.Nodes > 1; id++ {
+		st.Members = append(st.Members, config.Member{Name: strconv.Itoa(id), PeerURLs: []string{"sim"}})
+	}
+	return st
 }

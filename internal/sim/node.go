@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/flotilladb/flotilla/engine"
@@ -86,7 +87,7 @@ func (n *simNode) boot() {
 }
 
 func (n *simNode) open() error {
-	ident, err := node.IdentifyAs(n.eng, "sim", n.id, n.s.cfg.Nodes)
+	ident, err := node.IdentifyStatic(n.eng, n.s.cluster(), strconv.Itoa(int(n.id)))
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func plantsOfOneRange() []plant {
 		{"applied-ahead-of-effects", "range/replica.go", []edit{
 			{"		if rd.Token != 0 {\n", "		if ahead := r.state; rd.Token != 0 {\n			ahead.index = r.group.LastIndex()\n			writeApplied(s.append, r.desc.ID(), ahead)\n"},
 		}},
-		{"sequencer-restarts-low", "internal/node/core.go", []edit{
+		{"sequencer-restarts-low", "internal/node/core_seq.go", []edit{
 			{"last = max(1, c.store.Revision())", "last = max(1, c.store.Revision()-1)"},
 		}},
 		{"removal-without-mark", "internal/node/core_gc.go", []edit{

@@ -91,7 +91,7 @@ func plantsOfLeases() []plant {
 			{"	if m.Lease != m.PrevLease {\n", "	if m.Lease != m.PrevLease && m.Lease != 0 {\n"},
 		}},
 		{"keys-of-a-lease-beside-intents", "router/lease.go", []edit{
-			{"&peerpb.Close{S: a.First, Spans: []metapb.Span{p.span}})", "&peerpb.Close{Spans: []metapb.Span{p.span}})"},
+			{"&peerpb.Close{S: o.s, Spans: []metapb.Span{p.span}})", "&peerpb.Close{Spans: []metapb.Span{p.span}})"},
 		}},
 	}
 }

@@ -32,6 +32,7 @@ const (
 	kindLeaseKeys
 	kindListLeases
 	kindCheckpointLeases
+	kindChangeReplicas
 )
 
 func (c *coder) request(r *peerpb.Request) {
@@ -76,6 +77,8 @@ func kindOf(b peerpb.Body) byte {
 		return kindForget
 	case *peerpb.Split:
 		return kindSplit
+	case *peerpb.ChangeReplicas:
+		return kindChangeReplicas
 	case *peerpb.System:
 		return kindSystem
 	}
@@ -107,6 +110,8 @@ func newBody(k byte) peerpb.Body {
 		return &peerpb.Split{}
 	case kindSystem:
 		return &peerpb.System{}
+	case kindChangeReplicas:
+		return &peerpb.ChangeReplicas{}
 	}
 	return newLeaseBody(k)
 }
@@ -148,6 +153,12 @@ func (c *coder) body(b peerpb.Body) {
 		num(c, &b.RightID)
 	case *peerpb.System:
 		c.op(&b.Op)
+	case *peerpb.ChangeReplicas:
+		num(c, &b.Learner)
+		num(c, &b.Node)
+		list(c, &b.Promote, num[metapb.StoreID])
+		list(c, &b.Remove, num[metapb.StoreID])
+		c.bool(&b.Leave)
 	default:
 		c.leaseBody(b)
 	}

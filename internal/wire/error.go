@@ -49,6 +49,9 @@ func sentinels() []errorRow {
 		{23, peerpb.ErrMarkMissing},
 		{24, peerpb.ErrTooLarge},
 		{25, peerpb.ErrStopping},
+		{26, peerpb.ErrBadChange},
+		{27, peerpb.ErrNotCaughtUp},
+		{28, peerpb.ErrLeaderLeaves},
 
 		{40, mvcc.ErrEmptyKey},
 		{41, mvcc.ErrKeyNotFound},

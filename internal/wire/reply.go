@@ -28,6 +28,7 @@ const (
 	replyCompact
 	replyAllocIDs
 	replyAlarm
+	replyReplicasChanged
 )
 
 func (c *coder) reply(r *peerpb.Reply) {
@@ -74,6 +75,8 @@ func kindOfReply(b any) byte {
 		return replyPushed
 	case *peerpb.SplitDone:
 		return replySplitDone
+	case *peerpb.ReplicasChanged:
+		return replyReplicasChanged
 	case *peerpb.Registered:
 		return replyRegistered
 	case *peerpb.Marks:
@@ -135,6 +138,8 @@ func newReply(k byte) any {
 		return &placement.AllocIDsReply{}
 	case replyAlarm:
 		return &placement.AlarmReply{}
+	case replyReplicasChanged:
+		return &peerpb.ReplicasChanged{}
 	}
 	return nil
 }
@@ -163,6 +168,8 @@ func (c *coder) replyBody(b any) {
 		c.bool(&b.Split)
 		maybe(c, &b.Left, contract)
 		maybe(c, &b.Right, contract)
+	case *peerpb.ReplicasChanged:
+		maybe(c, &b.Descriptor, contract)
 	case *placement.CompactReply:
 		num(c, &b.Compacted)
 	case *placement.AllocIDsReply:
