@@ -10,9 +10,10 @@ import (
 // TTL below the least by that.
 func (c *Client) LeaseGrant(ctx context.Context, req *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
 	resp, err := do[*pb.LeaseGrantResponse](c, ctx, req)
-	if err == nil {
-		resp.Header, err = c.currentHeader(ctx)
+	if err != nil {
+		return nil, err
 	}
+	resp.Header, err = c.doneHeader(ctx)
 	return resp, err
 }
 
@@ -25,7 +26,7 @@ func (c *Client) LeaseRevoke(ctx context.Context, req *pb.LeaseRevokeRequest) (*
 	}
 	resp := &pb.LeaseRevokeResponse{Header: done.Header}
 	if done.Header.Revision == 0 { // it had no keys
-		resp.Header, err = c.currentHeader(ctx)
+		resp.Header, err = c.doneHeader(ctx)
 	}
 	return resp, err
 }
@@ -57,4 +58,14 @@ func (c *Client) LeaseLeases(ctx context.Context, req *pb.LeaseLeasesRequest) (*
 func (c *Client) currentHeader(ctx context.Context) (*pb.ResponseHeader, error) {
 	current, _, err := c.current(ctx, nil, 0)
 	return &pb.ResponseHeader{Revision: int64(current)}, err
+}
+
+// doneHeader is currentHeader of what is done. If there is none, whatever the
+// reason, the client must not be told that nothing was done.
+func (c *Client) doneHeader(ctx context.Context) (*pb.ResponseHeader, error) {
+	h, err := c.currentHeader(ctx)
+	if err != nil {
+		return nil, ErrTimeout
+	}
+	return h, nil
 }

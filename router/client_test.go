@@ -511,3 +511,38 @@ func BenchmarkRangePoint(b *testing.B) {
 		}
 	}
 }
+
+// stoppingNode grants leases and tells nothing of what is current.
+type stoppingNode struct{ *fakeNode }
+
+func (stoppingNode) Direct() bool { return false }
+
+func (stoppingNode) Submit(c *Call) error {
+	switch req := c.Req.(type) {
+	case *pb.LeaseGrantRequest:
+		c.Resp = &pb.LeaseGrantResponse{ID: req.ID}
+	case *RevokeRequest:
+		c.Resp = &pb.DeleteRangeResponse{Header: &pb.ResponseHeader{}}
+	default:
+		return ErrStopping
+	}
+	c.Done <- struct{}{}
+	return nil
+}
+
+// What is done is not refused for want of a header.
+func TestDoneWithoutHeader(t *testing.T) {
+	c, err := NewClient(ClientConfig{Local: stoppingNode{newFakeNode(t)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.LeaseGrant(t.Context(), &pb.LeaseGrantRequest{ID: 1}); !errors.Is(err, ErrTimeout) {
+		t.Errorf("grant: %v", err)
+	}
+	if _, err := c.LeaseRevoke(t.Context(), &pb.LeaseRevokeRequest{ID: 1}); !errors.Is(err, ErrTimeout) {
+		t.Errorf("revoke: %v", err)
+	}
+	if _, err := c.LeaseLeases(t.Context(), &pb.LeaseLeasesRequest{}); !errors.Is(err, ErrStopping) {
+		t.Errorf("leases: %v", err)
+	}
+}
