@@ -109,7 +109,6 @@ func New(cfg Config) (*Router, error) {
 // Request begins a client's request, named id by the caller; its result comes
 // with a later Ready. The request belongs to the router and must not change.
 func (r *Router) Request(id uint64, req any, now clock.Time) {
-	r.setNow(now)
 	var err error
 	switch {
 	case r.stopping:
@@ -117,6 +116,15 @@ func (r *Router) Request(id uint64, req any, now clock.Time) {
 	case len(r.live) >= r.cfg.OpsMax && !bounded(req):
 		err = ErrTooManyRequests
 	}
+	r.request(id, req, err, now)
+}
+
+// RequestOwn is Request of the node itself, for what requests under way wait for:
+// it is refused neither while the node stops nor for want of room.
+func (r *Router) RequestOwn(id uint64, req any, now clock.Time) { r.request(id, req, nil, now) }
+
+func (r *Router) request(id uint64, req any, err error, now clock.Time) {
+	r.setNow(now)
 	if q, ok := req.(*RenewRequest); ok && err == nil {
 		r.renew(id, q.ID)
 		return

@@ -347,3 +347,22 @@ func BenchmarkTxnOneRange(b *testing.B) {
 		r.Ready()
 	}
 }
+
+// What the node itself needs to end what is under way is taken while it stops.
+func TestOwnRequestsPassWhileStopping(t *testing.T) {
+	r, err := New(Config{Store: 1, StoreStart: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Descriptors([]*metapb.Descriptor{desc(uint64(metapb.SystemRange), 1, "", "b")})
+	r.Stop()
+	r.Request(1, &SystemRequest{Op: &placement.CeilingOp{}}, 1)
+	r.RequestOwn(2, &SystemRequest{Op: &placement.CeilingOp{}}, 1)
+	rd := r.Ready()
+	if len(rd.Results) != 1 || rd.Results[0].ID != 1 || !errors.Is(rd.Results[0].Err, ErrStopping) {
+		t.Errorf("results %v, want the client's request refused", rd.Results)
+	}
+	if len(rd.Sends) != 1 {
+		t.Errorf("%d requests sent, want the node's own", len(rd.Sends))
+	}
+}

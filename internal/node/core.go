@@ -384,7 +384,7 @@ func (c *Core) pump() (moved bool) {
 			c.internal++
 			id := internalBit | c.internal
 			c.sends[id] = s.ID
-			c.router.Request(id, &router.AddressRequest{Address: s.Address, Body: s.Body}, c.now)
+			c.router.RequestOwn(id, &router.AddressRequest{Address: s.Address, Body: s.Body}, c.now)
 		}
 		for _, d := range out.Descriptors {
 			c.learn(d)

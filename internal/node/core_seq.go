@@ -111,7 +111,7 @@ func (c *Core) pumpSequencer() {
 	}
 	if rd.Ceiling != nil {
 		c.ceiling = rd.Ceiling
-		c.router.Request(ceilingID, &router.SystemRequest{Op: rd.Ceiling}, c.now)
+		c.router.RequestOwn(ceilingID, &router.SystemRequest{Op: rd.Ceiling}, c.now)
 	}
 }
 
