@@ -157,8 +157,10 @@ const settleMax = time.Minute
 func (s *Sim) settle() {
 	end := s.now.Add(settleMax)
 	for s.failed == nil {
-		next := s.now.Add(50 * time.Millisecond)
-		s.after(50*time.Millisecond, func() {})
+		// Not in step with what is done every 20, 50 or 100 ms.
+		const pause = 37 * time.Millisecond
+		next := s.now.Add(pause)
+		s.after(pause, func() {})
 		for s.failed == nil && s.now < next {
 			s.happen()
 		}
