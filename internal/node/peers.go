@@ -60,7 +60,7 @@ func (n *Node) startPeers(start uint64) error {
 	return nil
 }
 
-// refused ends the node if another process has its store: a folder was copied.
+// refused tells why another node does not let this one in.
 func (p *peerLink) refused(to metapb.StoreID, err error) {
 	p.n.cfg.Logger.Error("a node does not let this one in", "store", to, "err", err)
 }
