@@ -21,10 +21,8 @@ type closings struct {
 	wanting, retry, counting []metapb.RangeID
 	// touched have got on since Touched.
 	touched []metapb.RangeID
-	// questions are those to replicas of this store that are under way; unused are
-	// places in it.
-	questions []question
-	unused    []uint32
+	// questions are those to replicas of this store that are under way.
+	questions places[question]
 	// advanced: some range has got on since the reads were looked at.
 	advanced bool
 }
@@ -128,15 +126,7 @@ func (c *Core) askReplica(q question, epoch uint64) {
 		c.closingAnswer(q, frame.Closed{Range: q.id, S: q.s, Err: peerpb.ErrRangeNotFound})
 		return
 	}
-	var i uint32
-	if n := len(c.unused); n > 0 {
-		i = c.unused[n-1]
-		c.unused = c.unused[:n-1]
-	} else {
-		i = uint32(len(c.questions))
-		c.questions = append(c.questions, question{})
-	}
-	c.questions[i] = q
+	i := c.questions.put(q)
 	c.store.Request(&peerpb.Request{
 		ID: closingBit | uint64(i), Range: q.id, Generation: r.Descriptor().Generation,
 		Body: &peerpb.Close{S: q.s, Epoch: epoch},
@@ -145,10 +135,7 @@ func (c *Core) askReplica(q question, epoch uint64) {
 
 // closingReplied takes what a replica of this store says.
 func (c *Core) closingReplied(rep peerpb.Reply) {
-	i := uint32(rep.ID)
-	q := c.questions[i]
-	c.questions[i] = question{}
-	c.unused = append(c.unused, i)
+	q := c.questions.take(uint32(rep.ID))
 	out := frame.Closed{Range: q.id, S: q.s, Err: rep.Err}
 	if done, ok := rep.Body.(*peerpb.Closed); ok && rep.Err == nil {
 		out.Index = done.Index

@@ -19,10 +19,8 @@ type peers struct {
 	waits map[metapb.StoreID]map[uint64]bool
 	// leaders are who leads ranges, as errors said.
 	leaders map[metapb.RangeID]leaderHint
-	// served are requests of other stores that are under way here; free are places
-	// in it.
-	served []servedRequest
-	free   []uint32
+	// served are requests of other stores that are under way here.
+	served places[servedRequest]
 	// out are frames to be sent that are complete: acknowledgements, and what is
 	// sent again.
 	out []*frame.Frame
@@ -192,15 +190,7 @@ func (c *Core) replied(from metapb.StoreID, rep peerpb.Reply) {
 
 // serve takes a request of another store.
 func (c *Core) serve(l *link, req *peerpb.Request) {
-	var i uint32
-	if n := len(c.free); n > 0 {
-		i = c.free[n-1]
-		c.free = c.free[:n-1]
-	} else {
-		i = uint32(len(c.served))
-		c.served = append(c.served, servedRequest{})
-	}
-	c.served[i] = servedRequest{l.peer, l.peerStart, req.ID}
+	i := c.served.put(servedRequest{l.peer, l.peerStart, req.ID})
 	own := *req // the sender's is not ours to change
 	own.ID = servedBit | uint64(i)
 	c.store.Request(&own)
@@ -210,10 +200,7 @@ func (c *Core) serve(l *link, req *peerpb.Request) {
 func (c *Core) reply(rep peerpb.Reply) {
 	switch {
 	case rep.ID&servedBit != 0:
-		i := uint32(rep.ID)
-		s := c.served[i]
-		c.served[i] = servedRequest{}
-		c.free = append(c.free, i)
+		s := c.served.take(uint32(rep.ID))
 		if l := c.links[s.store]; l != nil && l.peerStart == s.start {
 			rep.ID = s.id
 			l.next.Replies = append(l.next.Replies, rep)
