@@ -52,6 +52,7 @@ replay:
 
 # Real processes: KILLS times kill -9, restarts, full disk, damaged files.
 e2e: build
+	cd e2e && $(GO) test ./proc -count=1 -timeout 10m
 	cd e2e && $(GO) test ./process -count=1 -timeout 60m -kills=$(KILLS)
 	cd e2e && $(GO) test ./load -count=1 -timeout 10m
 

@@ -2,7 +2,7 @@
 // their command line, asked over the wire, killed at any moment.
 //
 // A Node belongs to one test; its methods are called by one goroutine, but for
-// Kill.
+// Kill. A Cluster is several of them, a Net the wires between them.
 package proc
 
 import (
@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -37,6 +38,14 @@ type Config struct {
 	Log string
 	// Args are added to the command line.
 	Args []string
+	// Client and Peer are the addresses to serve clients and other nodes at; a
+	// port of 127.0.0.1 that is free if empty.
+	Client, Peer string
+	// Name and Members are the node's name and the value of --initial-cluster,
+	// for a node of several.
+	Name, Members string
+	// Within goes before the command line: what puts the process in a namespace.
+	Within []string
 }
 
 // Node is a server's process, and the address and folder that it keeps from one
@@ -44,22 +53,23 @@ type Config struct {
 type Node struct {
 	cfg  Config
 	Addr string
-	peer string
 	cmd  *exec.Cmd
 	done chan error // holds the result of Wait, once
 }
 
 // New prepares a node; it is not started.
 func New(cfg Config) (*Node, error) {
-	addr, err := freeAddr()
-	if err != nil {
-		return nil, err
+	for _, addr := range []*string{&cfg.Client, &cfg.Peer} {
+		if *addr != "" {
+			continue
+		}
+		free, err := freeAddr()
+		if err != nil {
+			return nil, err
+		}
+		*addr = free
 	}
-	peer, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
-	return &Node{cfg: cfg, Addr: addr, peer: peer}, nil
+	return &Node{cfg: cfg, Addr: cfg.Client}, nil
 }
 
 func freeAddr() (string, error) {
@@ -72,12 +82,17 @@ func freeAddr() (string, error) {
 }
 
 func (n *Node) args() []string {
-	url := "http://" + n.Addr
-	args := []string{"--data-dir", n.cfg.Dir, "--listen-client-urls", url, "--advertise-client-urls", url}
-	if n.cfg.Etcd {
-		peer := "http://" + n.peer
-		args = append(args, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer)
-	} else {
+	client, peer := "http://"+n.cfg.Client, "http://"+n.cfg.Peer
+	args := []string{"--data-dir", n.cfg.Dir, "--listen-client-urls", client, "--advertise-client-urls", client}
+	name, members := n.cfg.Name, n.cfg.Members
+	if n.cfg.Etcd && members == "" {
+		name, members = "default", "default="+peer
+	}
+	if members != "" {
+		args = append(args, "--name", name, "--initial-cluster", members,
+			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer)
+	}
+	if !n.cfg.Etcd {
 		args = append([]string{"server"}, args...)
 	}
 	return append(args, n.cfg.Args...)
@@ -90,7 +105,8 @@ func (n *Node) Launch() error {
 		return err
 	}
 	defer out.Close()
-	cmd := exec.Command(n.cfg.Bin, n.args()...)
+	line := append(append(slices.Clone(n.cfg.Within), n.cfg.Bin), n.args()...)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		return err
@@ -106,7 +122,13 @@ func (n *Node) Start() error {
 	if err := n.Launch(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	return n.Serving(startTimeout)
+}
+
+// Serving returns when the node that was launched has answered a linearizable
+// read; one of several needs a quorum for that.
+func (n *Node) Serving(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	for {
 		err := n.ask(ctx)
@@ -141,6 +163,23 @@ func (n *Node) Dial() (*grpc.ClientConn, error) {
 	return grpc.NewClient(n.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.MaxCallSendMsgSize(1<<30)))
 }
+
+// Pause stops the process where it is: it neither works nor ends, and its
+// connections stay open.
+func (n *Node) Pause() error { return n.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused process go on.
+func (n *Node) Resume() error { return n.signal(syscall.SIGCONT) }
+
+func (n *Node) signal(s syscall.Signal) error {
+	if n.cmd == nil {
+		return errors.New("the node does not run")
+	}
+	return n.cmd.Process.Signal(s)
+}
+
+// Running says whether the process was started and not ended by us.
+func (n *Node) Running() bool { return n.cmd != nil }
 
 // Kill ends the process as a power cut would, as far as a process can be cut.
 func (n *Node) Kill() {
