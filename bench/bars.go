@@ -66,7 +66,7 @@ func printBars(w io.Writer, figures []Figure, bars []bar) {
 		}
 	}
 	for _, b := range bars {
-		runs, etcd := groups[b.workload+" "+b.system], groups[b.workload+" etcd"]
+		runs, etcd := groups[b.workload+" "+b.system], groups[b.workload+" "+etcdLike(b.system)]
 		if len(runs) == 0 || b.ofEtcd && len(etcd) == 0 {
 			continue
 		}

@@ -10,8 +10,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// clientsOf opens connections and returns one client per worker, spread over
-// them.
+// clientsOf opens connections to all nodes and returns one client per worker, spread
+// over them.
 func (b *bench) clientsOf(conns, workers int) (kvs []pb.KVClient, closeAll func(), err error) {
 	var closers []func() error
 	closeAll = func() {
@@ -19,8 +19,8 @@ func (b *bench) clientsOf(conns, workers int) (kvs []pb.KVClient, closeAll func(
 			_ = c()
 		}
 	}
-	for range conns {
-		conn, err := b.server.dial()
+	for i := range conns {
+		conn, err := dial(b.server.nodes[i%len(b.server.nodes)].addr)
 		if err != nil {
 			closeAll()
 			return nil, nil, err

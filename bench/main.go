@@ -30,7 +30,7 @@ func parse() options {
 	flag.IntVar(&o.runs, "runs", 5, "runs of each workload on each system; the table shows medians")
 	flag.BoolVar(&o.quick, "quick", false, "one run, with a tenth of the operations")
 	flag.StringVar(&o.workloads, "workloads", "kv", "comma-separated, whole suites or single ones of: "+strings.Join(workloadNames(), ","))
-	flag.StringVar(&o.systems, "systems", "null,etcd,flotilla,flotilla64", "comma-separated; flotilla64 has 64 ranges over the keyspace")
+	flag.StringVar(&o.systems, "systems", "null,etcd,flotilla,flotilla64", "comma-separated; flotilla64 has 64 ranges over the keyspace, those with a 3 have three nodes")
 	flag.StringVar(&o.json, "json", "", "file for every single figure")
 	flag.StringVar(&o.bin, "bin", "bin", "folder of the programs")
 	flag.StringVar(&o.dir, "dir", "bench/results/data", "folder for the servers' data; must be on a disk that syncs")
@@ -112,7 +112,7 @@ func measure(ctx context.Context, o options, w workload, name string) (Figure, e
 	}
 	defer s.stop()
 	if err := s.split(ctx); err != nil {
-		return Figure{}, err
+		return Figure{}, fmt.Errorf("%w; the server's last lines:\n%s", err, s.logTail())
 	}
 	f, err := w.run(ctx, &bench{options: o, server: s})
 	if err != nil {

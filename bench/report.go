@@ -74,7 +74,7 @@ func printTable(w io.Writer, figures []Figure) {
 	for _, key := range order {
 		m := median(groups[key])
 		ratios := "-\t-\t-\t-"
-		if base, ok := groups[m.Workload+" etcd"]; ok {
+		if base, ok := groups[m.Workload+" "+etcdLike(m.System)]; ok {
 			e := median(base)
 			ratios = strings.Join([]string{
 				ratio(m.PerSecond, e.PerSecond), ratio(m.P50Millis, e.P50Millis), ratio(m.P99Millis, e.P99Millis), ratio(m.CPUMicros, e.CPUMicros),

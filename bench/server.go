@@ -5,60 +5,97 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
+	"slices"
+	"strings"
 	"time"
 
-	"github.com/flotilladb/flotilla/bench/load"
-	"github.com/flotilladb/flotilla/proto/adminpb"
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// server is one process under measurement.
+// server is a system under measurement: one process, or a cluster of three.
 type server struct {
-	name string
-	addr string
-	dir  string
-	args []string // program first
-	cmd  *exec.Cmd
-	log  string
+	name  string
+	dir   string
+	addr  string // of the first node
+	nodes []*process
+	// ranges is how many a system has when it is loaded; 0: as it began.
+	ranges int
 }
 
+// nodeNames are the nodes of a cluster.
+var nodeNames = []string{"a", "b", "c"}
+
 func newServer(bin, name, dir string) (*server, error) {
-	addr, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
-	s := &server{name: name, addr: addr, dir: dir, log: filepath.Join(dir, "log")}
-	data, url := filepath.Join(dir, "data"), "http://"+addr
+	s := &server{name: name, dir: dir}
+	var names []string
 	switch name {
-	case "null":
-		s.args = []string{filepath.Join(bin, "nullserver"), addr}
-	case "etcd":
+	case "null", "etcd", "flotilla":
+	case "flotilla64":
+		s.ranges = 64
+	case "etcd3", "flotilla3":
+		names = nodeNames
+	case "flotilla3x64":
+		s.ranges, names = 64, nodeNames
+	case "flotilla3x1000":
+		s.ranges, names = 1000, nodeNames
+	default:
+		return nil, fmt.Errorf("no system %q", name)
+	}
+	var peers []string // the node's URL for others, by name
+	var urls []string
+	for range max(1, len(names)) {
 		peer, err := freeAddr()
 		if err != nil {
 			return nil, err
 		}
-		// Room for what the workloads write: etcd's default quota is 2 GiB.
-		s.args = []string{
-			filepath.Join(bin, "etcd"), "--data-dir", data, "--log-level", "warn", "--quota-backend-bytes", "8589934592",
-			"--listen-client-urls", url, "--advertise-client-urls", url,
-			"--listen-peer-urls", "http://" + peer, "--initial-advertise-peer-urls", "http://" + peer,
-			"--initial-cluster", "default=http://" + peer,
-		}
-	case "flotilla", "flotilla64":
-		s.args = []string{
-			filepath.Join(bin, "flotilla"), "server", "--data-dir", data, "--log-level", "warn",
-			"--listen-client-urls", url, "--advertise-client-urls", url,
-		}
-	default:
-		return nil, fmt.Errorf("no system %q", name)
+		urls = append(urls, "http://"+peer)
 	}
+	for i, n := range names {
+		peers = append(peers, n+"="+urls[i])
+	}
+	for i := range urls {
+		addr, err := freeAddr()
+		if err != nil {
+			return nil, err
+		}
+		p := &process{addr: addr, data: filepath.Join(dir, "data"), log: filepath.Join(dir, "log")}
+		if len(names) > 0 {
+			p.data, p.log = filepath.Join(dir, names[i]), filepath.Join(dir, names[i]+".log")
+		}
+		p.args = programOf(bin, name, p)
+		switch {
+		case len(names) > 0:
+			p.args = append(p.args, "--name", names[i], "--initial-cluster", strings.Join(peers, ","),
+				"--listen-peer-urls", urls[i], "--initial-advertise-peer-urls", urls[i])
+		case name == "etcd":
+			p.args = append(p.args, "--listen-peer-urls", urls[i], "--initial-advertise-peer-urls", urls[i],
+				"--initial-cluster", "default="+urls[i])
+		}
+		s.nodes = append(s.nodes, p)
+	}
+	s.addr = s.nodes[0].addr
 	return s, nil
+}
+
+// programOf is the command line of a node, without what it has to know of others.
+func programOf(bin, name string, p *process) []string {
+	url := "http://" + p.addr
+	switch {
+	case name == "null":
+		return []string{filepath.Join(bin, "nullserver"), p.addr}
+	case strings.HasPrefix(name, "etcd"):
+		// Room for what the workloads write: etcd's default quota is 2 GiB.
+		return []string{
+			filepath.Join(bin, "etcd"), "--data-dir", p.data, "--log-level", "warn", "--quota-backend-bytes", "8589934592",
+			"--listen-client-urls", url, "--advertise-client-urls", url,
+		}
+	}
+	return []string{
+		filepath.Join(bin, "flotilla"), "server", "--data-dir", p.data, "--log-level", "warn", "--enable-pprof",
+		"--listen-client-urls", url, "--advertise-client-urls", url,
+	}
 }
 
 func freeAddr() (string, error) {
@@ -70,39 +107,108 @@ func freeAddr() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// start runs the process and returns when it has answered a read.
+// start runs the processes and returns when each has answered a read.
 func (s *server) start(ctx context.Context) error {
-	out, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
+	for _, p := range s.nodes {
+		if p.running() {
+			continue
+		}
+		if err := p.start(); err != nil {
+			s.kill()
+			return err
+		}
 	}
-	defer out.Close()
-	s.cmd = exec.Command(s.args[0], s.args[1:]...)
-	s.cmd.Stdout, s.cmd.Stderr = out, out
-	if err := s.cmd.Start(); err != nil {
-		return err
-	}
-	if err := s.firstRead(ctx); err != nil {
-		s.kill()
-		return fmt.Errorf("start: %w\n%s", err, s.logTail())
+	for _, p := range s.nodes {
+		if err := p.firstRead(ctx); err != nil {
+			tail := p.logTail()
+			s.kill()
+			return fmt.Errorf("start: %w\n%s", err, tail)
+		}
 	}
 	return nil
 }
 
-// firstRead asks until the server answers. A fresh connection for each try: a
-// client that found nothing listening would wait a second before the next.
-func (s *server) firstRead(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
+func dial(addr string) (*grpc.ClientConn, error) {
+	return grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
+}
+
+// dial connects to the first node.
+func (s *server) dial() (*grpc.ClientConn, error) { return dial(s.addr) }
+
+// endpoints are the addresses of all nodes.
+func (s *server) endpoints() []string {
+	var all []string
+	for _, p := range s.nodes {
+		all = append(all, p.addr)
+	}
+	return all
+}
+
+// stop ends the processes in order, and by force if that takes too long.
+func (s *server) stop() {
+	for _, p := range s.nodes {
+		p.stop()
+	}
+}
+
+// kill ends the processes at once.
+func (s *server) kill() {
+	for _, p := range s.nodes {
+		p.kill()
+	}
+}
+
+// cpu is the user and system time used so far by all processes that run.
+func (s *server) cpu() (sum time.Duration) {
+	for _, p := range s.nodes {
+		sum += p.cpu()
+	}
+	return sum
+}
+
+// rssMB is the memory that the largest of the processes holds now, in MB (10^6
+// bytes).
+func (s *server) rssMB() (most float64) {
+	for _, p := range s.nodes {
+		most = max(most, p.rssMB())
+	}
+	return most
+}
+
+// diskMB is the size of all files of the data folders.
+func (s *server) diskMB() (sum float64) {
+	for _, p := range s.nodes {
+		sum += p.diskMB()
+	}
+	return sum
+}
+
+func (s *server) logTail() string {
+	var tails []string
+	for _, p := range s.nodes {
+		tails = append(tails, p.logTail())
+	}
+	return strings.Join(tails, "\n--\n")
+}
+
+// cluster reports whether the system has several nodes.
+func (s *server) cluster() bool { return len(s.nodes) > 1 }
+
+// etcdLike is etcd's system that a system is compared with.
+func etcdLike(system string) string {
+	if slices.Contains([]string{"etcd3", "flotilla3", "flotilla3x64", "flotilla3x1000"}, system) {
+		return "etcd3"
+	}
+	return "etcd"
+}
+
+// until asks again, soon, for as long as the context lasts.
+func until(ctx context.Context, ask func(ctx context.Context) error) error {
 	for {
-		conn, err := s.dial()
-		if err != nil {
-			return err
-		}
 		one, done := context.WithTimeout(ctx, 5*time.Second)
-		_, err = pb.NewKVClient(conn).Range(one, &pb.RangeRequest{Key: []byte("first")})
+		err := ask(one)
 		done()
-		conn.Close()
 		if err == nil {
 			return nil
 		}
@@ -112,87 +218,4 @@ func (s *server) firstRead(ctx context.Context) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-}
-
-func (s *server) dial() (*grpc.ClientConn, error) {
-	return grpc.NewClient(s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
-}
-
-// split cuts a flotilla64 into 64 ranges. etcd's benchmark tool writes varints,
-// whose first byte runs evenly through 0x80 to 0xff; so do our own loaders.
-func (s *server) split(ctx context.Context) error {
-	if s.name != "flotilla64" {
-		return nil
-	}
-	conn, err := s.dial()
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	admin := adminpb.NewAdminClient(conn)
-	for i := 1; i < 64; i++ {
-		if _, err := admin.SplitRange(ctx, &adminpb.SplitRangeRequest{Key: []byte{byte(0x80 + 2*i)}}); err != nil {
-			return fmt.Errorf("split %d: %w", i, err)
-		}
-	}
-	return nil
-}
-
-// stop ends the process in order, and by force if that takes too long.
-func (s *server) stop() {
-	if s.cmd == nil {
-		return
-	}
-	ended := make(chan struct{})
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	go func() { _ = s.cmd.Wait(); close(ended) }()
-	select {
-	case <-ended:
-	case <-time.After(20 * time.Second):
-		_ = s.cmd.Process.Kill()
-		<-ended
-	}
-	s.cmd = nil
-}
-
-// kill ends the process at once.
-func (s *server) kill() {
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
-	s.cmd = nil
-}
-
-// cpu is the user and system time used so far, 0 if the process is not there.
-func (s *server) cpu() time.Duration {
-	used, _ := load.CPU(s.cmd.Process.Pid)
-	return used
-}
-
-// rssMB is the memory that the process holds now, in MB (10^6 bytes).
-func (s *server) rssMB() float64 {
-	if s.cmd == nil {
-		return 0
-	}
-	held, _ := load.RSS(s.cmd.Process.Pid)
-	return float64(held) / 1e6
-}
-
-// diskMB is the size of all files of the data folder.
-func (s *server) diskMB() float64 {
-	var total int64
-	_ = filepath.Walk(filepath.Join(s.dir, "data"), func(_ string, info os.FileInfo, err error) error {
-		if err == nil && !info.IsDir() {
-			if st, ok := info.Sys().(*syscall.Stat_t); ok {
-				total += st.Blocks * 512 // what is allocated: etcd's files are sparse
-			}
-		}
-		return nil
-	})
-	return float64(total) / 1e6
-}
-
-func (s *server) logTail() string {
-	raw, _ := os.ReadFile(s.log)
-	return string(raw[max(0, len(raw)-2000):])
 }

@@ -37,11 +37,31 @@ func toolRange(conns, clients, total int) func(context.Context, *bench) (Figure,
 	}
 }
 
-// tool runs etcd's benchmark tool and reads its report.
+// tool runs etcd's benchmark tool over all nodes and reads its report. A single
+// connection goes to each node in turn: which of them leads is chance.
 func (b *bench) tool(ctx context.Context, conns, clients, total int, args ...string) (Figure, error) {
+	if conns > 1 || !b.server.cluster() {
+		return b.toolOn(ctx, b.server.endpoints(), conns, clients, total, args...)
+	}
+	var sum Figure
+	for _, addr := range b.server.endpoints() {
+		f, err := b.toolOn(ctx, []string{addr}, conns, clients, total/len(b.server.nodes), args...)
+		if err != nil {
+			return Figure{}, err
+		}
+		n := float64(len(b.server.nodes))
+		sum.PerSecond += f.PerSecond / n
+		sum.P50Millis += f.P50Millis / n
+		sum.P99Millis += f.P99Millis / n
+		sum.CPUMicros += f.CPUMicros / n
+	}
+	return sum, nil
+}
+
+func (b *bench) toolOn(ctx context.Context, endpoints []string, conns, clients, total int, args ...string) (Figure, error) {
 	ctx, cancel := context.WithTimeout(ctx, toolTimeout)
 	defer cancel()
-	args = append(args, "--endpoints", b.server.addr, "--conns", strconv.Itoa(conns), "--clients", strconv.Itoa(clients),
+	args = append(args, "--endpoints", strings.Join(endpoints, ","), "--conns", strconv.Itoa(conns), "--clients", strconv.Itoa(clients),
 		"--total", strconv.Itoa(total), "--precise")
 	before := b.server.cpu()
 	out, err := exec.CommandContext(ctx, filepath.Join(b.bin, "benchmark"), args...).CombinedOutput()

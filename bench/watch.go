@@ -23,7 +23,7 @@ func (b *bench) scaledTime(d time.Duration) time.Duration {
 }
 
 func (b *bench) target(conns int) load.Target {
-	return load.Target{Endpoints: []string{b.server.addr}, Conns: conns, PID: b.server.cmd.Process.Pid}
+	return load.Target{Endpoints: []string{b.server.addr}, Conns: conns, PID: b.server.nodes[0].cmd.Process.Pid}
 }
 
 // splitGroups cuts a flotilla64 at the groups of a load's keys.

@@ -30,12 +30,12 @@ type workload struct {
 
 // suites are the workloads by suite; each can be chosen as a whole.
 func suites() map[string][]workload {
-	return map[string][]workload{"kv": workloads(), "watch": watchWorkloads(), "lease": leaseWorkloads()}
+	return map[string][]workload{"kv": workloads(), "watch": watchWorkloads(), "lease": leaseWorkloads(), "cluster": clusterWorkloads()}
 }
 
 func workloads() []workload {
-	all := []string{"null", "etcd", "flotilla", "flotilla64"}
-	real := []string{"etcd", "flotilla", "flotilla64"}
+	all := append([]string{"null", "etcd", "flotilla", "flotilla64"}, three...)
+	real := append([]string{"etcd", "flotilla", "flotilla64"}, three...)
 	pair := []string{"etcd", "flotilla"}
 	return []workload{
 		{"put", "put of 256 B to random keys, 50 connections, 500 clients", all, toolPut(50, 500, 100_000, "--key-space-size", "10000000")},
@@ -68,7 +68,7 @@ func choose(list string) ([]workload, error) {
 	var chosen []workload
 	for _, name := range strings.Split(list, ",") {
 		before := len(chosen)
-		for _, suite := range []string{"kv", "watch", "lease"} {
+		for _, suite := range []string{"kv", "watch", "lease", "cluster"} {
 			for _, w := range suites()[suite] {
 				if name == w.name || name == suite {
 					chosen = append(chosen, w)

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/flotilladb/flotilla/proto/adminpb"
+)
+
+// keyAt is where the ith of n equal parts of the loaders' keys begins. etcd's
+// benchmark tool writes a number, doubled, as a varint: its first byte is one of
+// the 64 even ones from 0x80 to 0xfe, the second runs evenly through 0x80 to 0xff,
+// and so does the third.
+func keyAt(i, n int) []byte {
+	const first, second, third = 64, 128, 128
+	at := i * first * second * third / n
+	key := []byte{byte(0x80 + 2*(at/(second*third)))}
+	if rest := at % (second * third); rest != 0 {
+		key = append(key, byte(0x80+rest/third), byte(0x80+rest%third))
+	}
+	return key
+}
+
+// splitters is how many splits are under way at once.
+const splitters = 8
+
+// split cuts a system into as many ranges as it is to have, for the keys of etcd's
+// tool and of our own loaders.
+func (s *server) split(ctx context.Context) error {
+	if s.ranges == 0 {
+		return nil
+	}
+	return s.splitInto(ctx, s.ranges)
+}
+
+// splitInto cuts the keyspace at n-1 keys: the middle first, then the middles of
+// both halves, so that many ranges can be cut at once.
+func (s *server) splitInto(ctx context.Context, n int) error {
+	step := 1
+	for step < n {
+		step *= 2
+	}
+	for ; step >= 1; step /= 2 {
+		var at []int
+		for i := step; i < n; i += 2 * step {
+			at = append(at, i)
+		}
+		if err := s.splitAt(ctx, at, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *server) splitAt(ctx context.Context, at []int, n int) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	next := make(chan int, len(at))
+	for _, i := range at {
+		next <- i
+	}
+	close(next)
+	var wg sync.WaitGroup
+	for w := range min(splitters, len(at)) {
+		conn, err := dial(s.nodes[w%len(s.nodes)].addr)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		admin := adminpb.NewAdminClient(conn)
+		wg.Go(func() {
+			for i := range next {
+				req := &adminpb.SplitRangeRequest{Key: keyAt(i, n)}
+				// Who has not applied an earlier split yet does not know the range.
+				ask, done := context.WithTimeout(ctx, 20*time.Second)
+				err := until(ask, func(ctx context.Context) error {
+					_, err := admin.SplitRange(ctx, req)
+					return err
+				})
+				done()
+				if err != nil {
+					cancel(fmt.Errorf("split %d of %d: %w", i, n, err))
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
