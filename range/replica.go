@@ -33,6 +33,9 @@ type Replica struct {
 	leaving *transfer
 	// cutAt is the size of the log at which to look whether it can be cut.
 	cutAt uint64
+	// bornOf is the left side of the split that made the replica here; 0: none did
+	// in this life of the store.
+	bornOf metapb.RangeID
 	// before is the descriptor before the changes of replicas that are applied and
 	// not advanced; nil: there are none. gone: the replica was stopped for good.
 	before *metapb.Descriptor
@@ -136,6 +139,10 @@ func newReplica(s *Store, d *metapb.Descriptor, born *leases) (*Replica, error) 
 
 // Descriptor returns the range's descriptor; it is not changed afterwards.
 func (r *Replica) Descriptor() *metapb.Descriptor { return r.desc }
+
+// BornOf returns the range from which a split applied here cut this one off; 0 if
+// the replica was loaded, or came by a snapshot.
+func (r *Replica) BornOf() metapb.RangeID { return r.bornOf }
 
 // Leads reports whether the replica leads its range and may evaluate.
 func (r *Replica) Leads() bool { return r.leading != 0 }

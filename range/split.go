@@ -144,6 +144,7 @@ func (r *Replica) finishSplit() {
 			s.fail(err)
 			return
 		}
+		s.replicas[right.ID()].bornOf = r.desc.ID()
 		s.born(r, s.replicas[right.ID()], leads)
 		s.out.Descriptors = append(s.out.Descriptors, right)
 	}

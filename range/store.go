@@ -242,18 +242,6 @@ func (s *Store) Before(addr []byte) (found *Replica) {
 	return found
 }
 
-// Left returns the replica with the last start before an address, nil if there is
-// none.
-func (s *Store) Left(addr []byte) (found *Replica) {
-	s.byStart.DescendLessOrEqual(&Replica{desc: &metapb.Descriptor{Start: addr}}, func(r *Replica) bool {
-		if !bytes.Equal(r.desc.Start, addr) {
-			found = r
-		}
-		return found == nil
-	})
-	return found
-}
-
 // HoldsLease reports whether the leader of a range is here and may answer from
 // memory.
 func (s *Store) HoldsLease(id metapb.RangeID) bool {

@@ -233,17 +233,20 @@ func (c *Core) closingsLost(store metapb.StoreID) {
 	}
 }
 
-// bornClosing has a new range begin where the one is that it was cut off from.
+// bornClosing has a new range begin where the one is that it was cut off from. That
+// need not be its neighbour: where the replica was behind it was cut several times
+// at once. One that no split made here has nothing of before.
 func (c *Core) bornClosing(d *metapb.Descriptor) {
 	if c.closing[d.ID()] != nil {
 		return
 	}
 	cl := c.closingOf(d.ID())
-	if left := c.store.Left(d.Start); left != nil {
-		if from := c.closing[left.Descriptor().ID()]; from != nil {
+	cl.want = max(c.compacted, 0)
+	if r := c.store.Replica(d.ID()); r != nil {
+		if from := c.closing[r.BornOf()]; from != nil {
 			// What counts for the left side alone does not show in closed before the
 			// split is applied here, and then it begins behind it.
-			cl.closed, cl.want = from.closed, from.want
+			cl.closed, cl.want = from.closed, max(from.want, cl.want)
 		}
 	}
 	c.wantLater(d.ID(), cl)

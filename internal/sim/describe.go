@@ -27,7 +27,7 @@ func describeAnswer(resp proto.Message, err error) string {
 
 // cut keeps lines readable.
 func cut(s string) string {
-	const max = 3000
+	const max = 300
 	if len(s) > max {
 		return s[:max] + "..."
 	}

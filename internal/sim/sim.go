@@ -169,6 +169,7 @@ func (s *Sim) settle() {
 			return
 		}
 		if s.now > end {
+			s.picture()
 			s.fail(fmt.Errorf("not quiet after %v: %s", settleMax, why))
 		}
 	}
