@@ -84,8 +84,9 @@ type Core struct {
 	internal uint64 // the last id of our own requests
 	ceiling  *placement.CeilingOp
 
-	// many: the cluster has several stores.
-	many bool
+	// many: the cluster has several stores. ending: it has one, and that is about to
+	// end.
+	many, ending bool
 	// reached is the highest revision of what was applied here, if there are.
 	reached metapb.Revision
 	peers
@@ -313,6 +314,10 @@ func (c *Core) Advance(rd *Ready) {
 		}
 	}
 	c.pump()
+	if c.isMany() {
+		c.becomeMany()
+		rd.Asks = true
+	}
 	if c.many {
 		c.sawCurrent(c.store.Visible())
 		c.countClosings()
@@ -359,7 +364,7 @@ func (c *Core) flushPeers() bool {
 // neither has any.
 func (c *Core) pump() (moved bool) {
 	for {
-		if c.many && c.seq != nil {
+		if c.seq != nil && (c.many || c.ending) {
 			c.pumpSequencer()
 		}
 		rd := c.router.Ready()

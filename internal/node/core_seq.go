@@ -120,6 +120,9 @@ func (c *Core) give(a placement.Answer) {
 	switch l := c.links[a.Name.Store]; {
 	case !c.many:
 		c.answer(a)
+	case a.Seq == 0: // asked when there was one store
+		c.sawCurrent(a.First - metapb.Revision(min(a.N, 1)))
+		c.answer(a)
 	case a.Name.Store == c.cfg.StoreID:
 		c.granted(a)
 	case l != nil && l.peerStart == a.Name.StoreStart:

@@ -326,7 +326,7 @@ func nilIfError(m proto.Message, err error) proto.Message {
 // skip some: crashes, and transactions that waited for longer than their hold.
 func (s *Sim) checkHoles(c *checker) error {
 	slow := s.cfg.SyncMax+s.cfg.SyncStall > orderly
-	if len(s.nodes) > 1 || s.stats.Crashes > 0 || s.cfg.StallEvery > 0 || s.cfg.FullEvery > 0 || slow || s.cfg.Ranges.LockAgeMax < orderly*10 ||
+	if len(s.nodes) > 1 || s.grown || s.stats.Crashes > 0 || s.cfg.StallEvery > 0 || s.cfg.FullEvery > 0 || slow || s.cfg.Ranges.LockAgeMax < orderly*10 ||
 		s.cfg.Ranges.IntentAgeMax < orderly*10 {
 		return nil
 	}

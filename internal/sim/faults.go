@@ -23,6 +23,9 @@ func (s *Sim) planFaults() {
 		s.someNode().stalledUntil = s.now.Add(d)
 	})
 	s.every(s.cfg.Network.CutEvery, s.net.cutSome)
+	if s.cfg.GrowAfter > 0 {
+		s.after(s.cfg.GrowAfter, s.grow)
+	}
 	s.every(s.cfg.FullEvery, func() {
 		n := s.someNode()
 		n.setFull(true)
@@ -90,4 +93,26 @@ func (s *Sim) split() {
 			s.tracef("split at %q: %v, %v", key, call.Resp, call.Err)
 		}
 	})
+}
+
+// growEvery is how often a node that is to have others beside it is asked to
+// until it says that it may.
+const growEvery = 5 * time.Millisecond
+
+// grow has the cluster's one store begin to work as one of several.
+func (s *Sim) grow() {
+	n := s.nodes[0]
+	switch {
+	case s.ending:
+	case n.serving && !n.core.Direct():
+		s.tracef("the cluster has several stores")
+		s.stats.Grown++
+	default:
+		s.grown = true // it may be in the log already
+		if n.serving && n.s.now >= n.stalledUntil {
+			n.core.EndOneStore()
+			n.wake()
+		}
+		s.after(growEvery, s.grow)
+	}
 }

@@ -37,6 +37,7 @@ type Sim struct {
 	// pausing are the readers that stand still, in the order in which they came.
 	pausing  []*client
 	ending   bool // no new requests, no faults
+	grown    bool // the one store is, or may be, about to be one of several
 	trace    io.Writer
 	failed   error
 	stats    Stats
@@ -51,7 +52,7 @@ type Stats struct {
 	Ops, Unknown, Refused  int
 	Writes, Crashes, Stops int
 	Splits, Ranges, Steps  int
-	Cuts                   int
+	Cuts, Grown            int
 	Compactions            int
 	Watches, WatchEvents   int
 	WatchesCompacted       int
@@ -129,7 +130,7 @@ func (s *Sim) run() {
 
 // shown is the highest revision that may show in an answer of a node now.
 func (s *Sim) shown(n *simNode) int64 {
-	if len(s.nodes) > 1 {
+	if len(s.nodes) > 1 || s.grown {
 		return s.current
 	}
 	current, _ := n.pub.Current()
