@@ -1,0 +1,106 @@
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/flotilladb/flotilla/proto/adminpb"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+)
+
+// adminTimeout bounds a request about ranges.
+const adminTimeout = 5 * time.Second
+
+// admin calls f with a connection to the first node that runs and answers.
+func (c *Cluster) admin(ctx context.Context, first int, f func(context.Context, *grpc.ClientConn) error) error {
+	var errs []error
+	for i := range c.Nodes {
+		n := c.Nodes[(first+i)%len(c.Nodes)]
+		err := func() error {
+			conn, err := n.Dial()
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+			defer cancel()
+			return f(ctx, conn)
+		}()
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Ranges lists all ranges.
+func (c *Cluster) Ranges(ctx context.Context) (ranges []*adminpb.RangeInfo, err error) {
+	err = c.admin(ctx, 0, func(ctx context.Context, conn *grpc.ClientConn) error {
+		resp, err := adminpb.NewAdminClient(conn).ListRanges(ctx, &adminpb.ListRangesRequest{})
+		ranges = resp.GetRanges()
+		return err
+	})
+	return ranges, err
+}
+
+// Led counts the ranges that each node leads. Nodes of a static cluster have
+// their ids in the order of their names.
+func (c *Cluster) Led(ctx context.Context) ([]int, error) {
+	ranges, err := c.Ranges(ctx)
+	if err != nil {
+		return nil, err
+	}
+	led := make([]int, len(c.Nodes))
+	for _, r := range ranges {
+		for _, repl := range r.Descriptor_.Replicas {
+			if repl.ReplicaId != r.LeaderReplicaId {
+				continue
+			}
+			if repl.NodeId < 1 || int(repl.NodeId) > len(led) {
+				return nil, fmt.Errorf("node %d leads range %d", repl.NodeId, r.Descriptor_.RangeId)
+			}
+			led[repl.NodeId-1]++
+		}
+	}
+	return led, nil
+}
+
+// SplitSomewhere cuts a range at a key that is there, or just behind it.
+func (c *Cluster) SplitSomewhere(ctx context.Context, rng *rand.Rand) (split bool, err error) {
+	pick, behind := rng.IntN(1<<20), rng.IntN(512)
+	err = c.admin(ctx, rng.IntN(len(c.Nodes)), func(ctx context.Context, conn *grpc.ClientConn) error {
+		resp, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, KeysOnly: true, Limit: 1000, Serializable: true})
+		if err != nil || len(resp.Kvs) == 0 {
+			return err
+		}
+		key := resp.Kvs[pick%len(resp.Kvs)].Key
+		if behind < 256 {
+			key = append(key, byte(behind))
+		}
+		answer, err := adminpb.NewAdminClient(conn).SplitRange(ctx, &adminpb.SplitRangeRequest{Key: key})
+		split = answer.GetSplit()
+		return err
+	})
+	return split, err
+}
+
+// KeepSplitting cuts at most so many ranges at random moments, longest apart by
+// pause, until the context ends. It returns how many it cut.
+func (c *Cluster) KeepSplitting(ctx context.Context, rng *rand.Rand, most int, pause time.Duration) (cut int) {
+	for cut < most {
+		select {
+		case <-ctx.Done():
+			return cut
+		case <-time.After(time.Duration(rng.Int64N(int64(pause)))):
+		}
+		if split, err := c.SplitSomewhere(ctx, rng); err == nil && split {
+			cut++
+		}
+	}
+	return cut
+}

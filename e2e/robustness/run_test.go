@@ -1,0 +1,235 @@
+package robustness
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"github.com/flotilladb/flotilla/e2e/proc"
+	"go.etcd.io/etcd/tests/v3/robustness/client"
+	"go.etcd.io/etcd/tests/v3/robustness/identity"
+	"go.etcd.io/etcd/tests/v3/robustness/model"
+	"go.etcd.io/etcd/tests/v3/robustness/report"
+	"go.etcd.io/etcd/tests/v3/robustness/traffic"
+	"go.etcd.io/etcd/tests/v3/robustness/validate"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+	"golang.org/x/sync/errgroup"
+)
+
+var (
+	flotilla = flag.String("flotilla", "../../bin/flotilla", "the program under test")
+	runs     = flag.Int("runs", 1, "how many runs")
+	first    = flag.Int("first", 0, "number of the first run; a number names what happens in it")
+	length   = flag.Duration("length", 10*time.Second, "how long each run has traffic and faults")
+	patience = flag.Duration("patience", 5*time.Minute, "how long the check of a history may take")
+	results  = flag.String("results", "", "folder for the records of runs that fail; none if empty")
+)
+
+// rangesMax is how many ranges a run makes at most.
+const rangesMax = 30
+
+func TestRobustness(t *testing.T) {
+	for n := *first; n < *first+*runs; n++ {
+		s := pick(n)
+		t.Run(fmt.Sprintf("%d,%s", n, s), func(t *testing.T) { runScenario(t, n, s) })
+	}
+}
+
+func runScenario(t *testing.T, n int, s scenario) {
+	cfg := proc.ClusterConfig{Bin: *flotilla}
+	if s.fault.net {
+		cfg.Net = proc.StartNet(t, 3)
+	}
+	c := &cluster{proc.StartCluster(t, cfg)}
+	// Starting is over when the nodes have found their leaders.
+	before, err := c.terms(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := record(t, c, n, s)
+	if t.Failed() {
+		return
+	}
+	after, err := c.terms(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.exact = sameLeaders(before, after)
+	t.Logf("%d faults, %d ranges, same leaders: %v", rec.faults, len(after), rec.exact)
+	judge(t, rec)
+	if t.Failed() && *results != "" {
+		rec.save(t, filepath.Join(*results, fmt.Sprint(n)))
+	}
+}
+
+// recorded is what the clients of a run saw.
+type recorded struct {
+	clients  []report.ClientReport // those that write and read
+	watchers []report.ClientReport // one for each node, of everything
+	unique   bool                  // each request writes one key
+	exact    bool                  // no leader was lost
+	faults   int
+}
+
+// record runs the traffic and the faults.
+func record(t *testing.T, c *cluster, n int, s scenario) *recorded {
+	lg := zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel))
+	ctx, cancel := context.WithTimeout(t.Context(), *length+5*time.Minute)
+	defer cancel()
+	rng := rand.New(rand.NewPCG(uint64(n), 0))
+	base, ids := time.Now(), identity.NewIDProvider()
+	rec := &recorded{unique: s.load.traffic.ExpectUniqueRevision()}
+	injected := make(chan report.FailpointInjection, 1)
+	last := make(chan int64, 1)
+	trafficSet, watchSet := client.NewSet(ids, base), client.NewSet(ids, base)
+	defer trafficSet.Close()
+	defer watchSet.Close()
+
+	var g errgroup.Group
+	g.Go(func() error {
+		defer close(injected)
+		done, err := hurt(ctx, c, s.fault, rng)
+		rec.faults = done
+		if err != nil {
+			cancel()
+			return err
+		}
+		injected <- report.FailpointInjection{Name: s.fault.name, Start: time.Second, End: time.Since(base)}
+		return nil
+	})
+	g.Go(func() error {
+		defer close(last)
+		reports := traffic.SimulateTraffic(ctx, t, lg, c.asEtcd(), s.profile(), s.load.traffic, injected, trafficSet)
+		last <- report.OperationsMaxRevision(reports)
+		return nil
+	})
+	g.Go(func() error {
+		return client.CollectClusterWatchEvents(ctx, client.CollectClusterWatchEventsParam{
+			Lg: lg, Endpoints: c.Endpoints(), MaxRevisionChan: last, ClientSet: watchSet,
+		})
+	})
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+		return nil
+	}
+	if err := client.CheckEndOfTestHashKV(ctx, c.asEtcd()); err != nil {
+		t.Errorf("the nodes differ: %v", err)
+	}
+	rec.clients, rec.watchers = trafficSet.Reports(), watchSet.Reports()
+	return rec
+}
+
+// hurt injects the fault again and again and ends when all is well.
+func hurt(ctx context.Context, c *cluster, f fault, rng *rand.Rand) (done int, err error) {
+	splits, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var g errgroup.Group
+	g.Go(func() error {
+		c.KeepSplitting(splits, rand.New(rand.NewPCG(rng.Uint64(), 0)), rangesMax, time.Second)
+		return nil
+	})
+	for end := time.Now().Add(*length); err == nil && ctx.Err() == nil; {
+		wait(ctx, time.Second+time.Duration(rng.Int64N(int64(time.Second))))
+		if time.Now().After(end) {
+			break
+		}
+		if f.do == nil {
+			continue
+		}
+		var hit bool
+		hit, err = hurtOnce(ctx, c, f, rng)
+		if hit {
+			done++
+		}
+	}
+	cancel()
+	_ = g.Wait()
+	return done, errors.Join(err, ctx.Err())
+}
+
+func hurtOnce(ctx context.Context, c *cluster, f fault, rng *rand.Rand) (hit bool, err error) {
+	i, ok, err := c.choose(ctx, f.victim, rng)
+	if err != nil || !ok {
+		return false, err
+	}
+	if err := f.do(c, i); err != nil {
+		return false, fmt.Errorf("%s %d: %w", f.name, i, err)
+	}
+	wait(ctx, 100*time.Millisecond+time.Duration(rng.Int64N(int64(f.hold))))
+	if err := f.undo(c, i); err != nil {
+		return true, fmt.Errorf("after %s %d: %w", f.name, i, err)
+	}
+	return true, c.Serving(servingTimeout)
+}
+
+// wait lets traffic run; nothing is waited for.
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// judge holds what was recorded against etcd's model.
+func judge(t *testing.T, rec *recorded) {
+	lg := zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
+	told, err := newHistory(rec.watchers)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	clients, watchers := rec.clients, rec.watchers
+	var persisted []model.EtcdRequest
+	switch whole := told.whole(report.OperationsMaxRevision(rec.clients)); {
+	case whole:
+		if err := newSources(rec.clients).answered(told); err != nil {
+			t.Error(err)
+			return
+		}
+		n := newNumbering(told.used())
+		t.Logf("%d writes, %d gaps", len(n.used), n.gaps())
+		if rec.exact && n.gaps() > 0 {
+			t.Errorf("no leader was lost, and of the revisions below %d some have no write: %v", n.used[len(n.used)-1], n.missing(10))
+		}
+		clients, watchers = n.reports(clients), n.reports(watchers)
+		if told, err = newHistory(watchers); err != nil {
+			t.Fatal(err)
+		}
+		if persisted, err = told.requests(clients); err != nil {
+			t.Error(err)
+			return
+		}
+	case !rec.exact:
+		t.Log("nothing is checked: compactions were faster than the watches, so nobody knows which revisions have no write")
+		return
+	}
+	result := validate.ValidateAndReturnVisualize(lg, validate.Config{ExpectRevisionUnique: rec.unique},
+		slices.Concat(clients, watchers), persisted, *patience)
+	if err := result.Error(); err != nil {
+		t.Errorf("etcd's validators: %v", err)
+		if *results != "" && result.Linearization.Error() != nil {
+			_ = os.MkdirAll(*results, 0o755)
+			file := filepath.Join(*results, filepath.Base(t.Name())+".html")
+			t.Log(file, porcupine.VisualizePath(result.Linearization.Model, result.Linearization.Info, file))
+		}
+	}
+}
+
+// save keeps the record of a run that failed.
+func (rec *recorded) save(t *testing.T, dir string) {
+	r, err := report.NewTestReport(zap.NewNop(), dir, nil, &report.TrafficDetail{ExpectUniqueRevision: rec.unique})
+	if err == nil {
+		r.SetClientReports(slices.Concat(rec.clients, rec.watchers))
+		err = r.SaveEtcdData()
+	}
+	t.Logf("what clients saw is in %s, %v", dir, err)
+}
