@@ -25,6 +25,16 @@ var (
 	ErrUnknownOp = errors.New("placement: unknown operation")
 	// ErrBadOp says that an operation's contents make no sense.
 	ErrBadOp = errors.New("placement: bad operation")
+	// ErrOneStore says that the cluster has one store and that nobody has ended that.
+	ErrOneStore = errors.New("placement: the cluster is one of one store")
+	// ErrNameTaken says that another node has the name.
+	ErrNameTaken = errors.New("placement: another node of the cluster has this name")
+	// ErrURLTaken says that another node is to be reached at the same URL.
+	ErrURLTaken = errors.New("placement: another node of the cluster has this peer URL")
+	// ErrRemoved says that the node was removed from the cluster.
+	ErrRemoved = errors.New("placement: the node was removed from the cluster")
+	// ErrNoMember says that there is no such node.
+	ErrNoMember = errors.New("placement: no such node")
 	// ErrBadRow says that a system row is not what this version writes.
 	ErrBadRow = errors.New("placement: bad system row")
 )

@@ -17,8 +17,11 @@ type facts struct {
 	ceiling   ceiling           // zero: none was ever persisted
 	oneStore  bool
 	version   string
-	alarms    []Alarm // by type, then member
-	dir       *Directory
+	alarms    []Alarm   // by type, then member
+	members   []*Member // by node
+	// membersVersion grows with each row of a member.
+	membersVersion uint64
+	dir            *Directory
 }
 
 func newFacts() *facts {
@@ -32,6 +35,7 @@ func (f *facts) clone() *facts {
 		c.next[name] = n
 	}
 	c.alarms = slices.Clone(f.alarms)
+	c.members = slices.Clone(f.members)
 	c.dir = f.dir.Clone()
 	return &c
 }
@@ -63,6 +67,8 @@ func (f *facts) set(name string, value []byte, deleted bool) error {
 		return f.setAlarm(name, deleted)
 	case strings.HasPrefix(name, prefixDir):
 		return f.setDescriptor(name, value, deleted)
+	case strings.HasPrefix(name, prefixMember):
+		return f.setMember(name, value, deleted)
 	}
 	return f.setNumber(name, value, deleted)
 }

@@ -87,3 +87,55 @@ type CeilingOp struct {
 type ClusterVersionOp struct {
 	Version string
 }
+
+// JoinOp lets a node without data into the cluster. Answered by *JoinReply, by the
+// same if the node asks again, or by ErrOneStore, ErrNameTaken, ErrURLTaken or
+// ErrRemoved.
+type JoinOp struct {
+	Name string
+	// Nonce tells the node's folder from others that use its name. Not 0.
+	Nonce                uint64
+	PeerURLs, ClientURLs []string
+}
+
+// JoinReply answers JoinOp with ids that nobody else has or had.
+type JoinReply struct {
+	Node  metapb.NodeID
+	Store metapb.StoreID
+}
+
+// AnnounceOp tells what a node is now; its nonce stays. Answered by *peerpb.Done,
+// ErrNameTaken or ErrRemoved.
+type AnnounceOp struct {
+	Member Member
+}
+
+// MemberOp changes a member: without a Node it adds one that is to join from
+// PeerURLs. Answered by *MembersReply, ErrOneStore, ErrNoMember or ErrURLTaken.
+type MemberOp struct {
+	Node     metapb.NodeID
+	Remove   bool
+	PeerURLs []string
+}
+
+// MembersOp asks for all members. Answered by *MembersReply.
+type MembersOp struct{}
+
+// MembersReply answers with the members as they are after the operation.
+type MembersReply struct {
+	Members []Member
+	Changed metapb.NodeID
+}
+
+// LookupOp asks the directory for up to Max ranges from an address on. Answered by
+// *LookupReply.
+type LookupOp struct {
+	Start []byte
+	Max   int64
+}
+
+// LookupReply answers LookupOp. The descriptors must not be changed.
+type LookupReply struct {
+	Descriptors []*metapb.Descriptor
+	More        bool
+}

@@ -20,6 +20,7 @@ import (
 //	id/node …          8 bytes: the next id of the kind
 //	one-store          empty: the cluster has one store
 //	version            text: the cluster version
+//	node/ id (8)       a Member, see memberRow
 //	alarm/ type (4) member (8)    empty: the alarm is active
 //	dir/ 1 end address            a descriptor, by the end of its span
 //	dir/ 2                        the descriptor that ends with the keyspace
@@ -129,6 +130,8 @@ type InitialFacts struct {
 	ManyStores bool
 	// Descriptors are the first ranges.
 	Descriptors []*metapb.Descriptor
+	// Members are the first nodes.
+	Members []Member
 }
 
 // InitialRows returns the system rows of a fresh cluster.
@@ -149,6 +152,9 @@ func InitialRows(f InitialFacts) ([]*cmdpb.Row, error) {
 			return nil, err
 		}
 		rows = append(rows, row)
+	}
+	for i := range f.Members {
+		rows = append(rows, memberRow(&f.Members[i]))
 	}
 	return rows, nil
 }

@@ -99,6 +99,16 @@ func (s *System) Evaluate(op any) (rows []*cmdpb.Row, reply any, err error) {
 		rows, reply, err = f.raiseCeiling(o)
 	case *ClusterVersionOp:
 		rows, reply = []*cmdpb.Row{setRow(rowVersion, []byte(o.Version))}, &peerpb.Done{}
+	case *JoinOp:
+		rows, reply, err = f.join(o)
+	case *AnnounceOp:
+		rows, reply, err = f.announce(o)
+	case *MemberOp:
+		rows, reply, err = f.changeMember(o)
+	case *MembersOp:
+		reply = &MembersReply{Members: f.live(0)}
+	case *LookupOp:
+		reply, err = f.lookup(o)
 	default:
 		return nil, nil, ErrUnknownOp
 	}

@@ -20,6 +20,8 @@ type Cache struct {
 	pivot *metapb.Descriptor
 	found *metapb.Descriptor
 	visit func(*metapb.Descriptor) bool
+	// misses counts the addresses of which no range was known.
+	misses uint64
 }
 
 func newCache() *Cache {
@@ -44,10 +46,22 @@ func (c *Cache) Lookup(addr []byte) *metapb.Descriptor {
 	}
 	d := c.floor(addr)
 	if d == nil || !d.Contains(addr) {
+		c.misses++
 		return nil
 	}
 	c.last = d
 	return d
+}
+
+// find returns the descriptor of a range, or nil: it looks at all.
+func (c *Cache) find(id metapb.RangeID) (found *metapb.Descriptor) {
+	c.tree.Ascend(func(d *metapb.Descriptor) bool {
+		if d.ID() == id {
+			found = d
+		}
+		return found == nil
+	})
+	return found
 }
 
 // floor returns the last descriptor that begins at or before an address.

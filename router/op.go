@@ -201,6 +201,18 @@ func (r *Router) Descriptors(newer []*metapb.Descriptor) {
 	}
 }
 
+// Misses counts how often no range was known for an address.
+func (r *Router) Misses() uint64 { return r.cache.misses }
+
+// Find returns the descriptor of a range, as far as the router knows it, or nil. It
+// looks at all ranges.
+func (r *Router) Find(id metapb.RangeID) *metapb.Descriptor {
+	if id == metapb.SystemRange {
+		return r.system
+	}
+	return r.cache.find(id)
+}
+
 // Ready hands out the work. The slices are valid until the call after the next.
 func (r *Router) Ready() Ready {
 	r.sendRenewals()

@@ -63,7 +63,9 @@ func (r *read) setSpan(key, rangeEnd []byte) bool {
 func (c *Client) current(ctx context.Context, span *metapb.Span, asked int64) (s, compacted metapb.Revision, err error) {
 	if c.cfg.Local.Direct() {
 		s, compacted = c.cfg.Local.Current()
-		return s, compacted, nil
+		if c.cfg.Local.Direct() { // and not only before others could give out more
+			return s, compacted, nil
+		}
 	}
 	t := &ReadTicket{Revision: metapb.Revision(max(asked, 0))}
 	if span != nil {

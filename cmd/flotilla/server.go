@@ -31,10 +31,6 @@ import (
 // cut off. Watches end at once; a stream of renewals lasts as long as its client.
 const stopTimeout = 5 * time.Second
 
-// errNoJoin refuses what the flags know and the node does not do yet: a node that
-// was told to join others must not begin a cluster of its own.
-var errNoJoin = errors.New("this version of flotilla cannot join a cluster that runs; begin it with --initial-cluster on every node")
-
 func newServer(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "server",
@@ -49,9 +45,6 @@ func newServer(a *app) *cobra.Command {
 		if err != nil {
 			return &usageError{cmd, err}
 		}
-		if len(cfg.JoinAddrs()) > 0 {
-			return errNoJoin
-		}
 		logger, closeLog, err := newLogger(cfg, a.out, a.err)
 		if err != nil {
 			return err
@@ -60,9 +53,8 @@ func newServer(a *app) *cobra.Command {
 		for _, w := range cfg.Warnings {
 			logger.Warn(w)
 		}
-		if len(cfg.Members) > 1 {
-			logger.Warn("clusters of several nodes are not finished: nodes cannot be added, replaced or brought back after long, " +
-				"and failures of networks and disks were not tried; keep no data in them that you need")
+		if len(cfg.Members) > 1 || len(cfg.JoinAddrs()) > 0 {
+			logger.Warn("clusters of several nodes are not finished: keep no data in them that you need")
 		}
 		if err := serve(cmd.Context(), cfg, a.environ, logger); err != nil {
 			logger.Error("the node ends", "error", err)
@@ -82,7 +74,7 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 	floor, governed := tuneMemory(cfg, environ)
 	defer runtime.KeepAlive(&floor)
 
-	listeners, err := listen(cfg)
+	listeners, err := listen(cfg, logger)
 	if err != nil {
 		return err
 	}
@@ -93,8 +85,11 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 	if err != nil {
 		return err
 	}
-	n, err := node.Open(ctx, node.Config{
-		Members: cfg.Members, PeerListener: listeners.peer, PeerAddress: peerAddresses(cfg), PeerTLS: peerTLS,
+	// Until it is open a signal ends the attempt: a node may wait for others for long.
+	opening, opened := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer opened()
+	n, err := node.Open(opening, node.Config{
+		Members: cfg.Members, Join: cfg.JoinAddrs(), PeerListener: listeners.peer, PeerAddress: peerAddresses(cfg), PeerTLS: peerTLS,
 		Name: cfg.Name, Dir: cfg.DataDir, ClusterToken: cfg.InitialClusterToken,
 		ClientURLs: texts(cfg.AdvertiseClientURLs), PeerURLs: texts(cfg.InitialAdvertisePeerURLs),
 		WatchProgressInterval: cfg.WatchProgressNotifyInterval,
@@ -205,16 +200,19 @@ func startAPI(cfg *config.Config, n *node.Node, listeners *listeners, stopper *s
 // once, and clients that come early wait instead of being turned away.
 type listeners struct {
 	clients, metrics []net.Listener
-	peer             net.Listener // nil in a cluster of one
+	peer             net.Listener // nil: no other node can come
 }
 
 func (l *listeners) close() {
 	for _, one := range append(l.clients, l.metrics...) {
 		_ = one.Close() // whoever served it may have closed it
 	}
+	if l.peer != nil {
+		_ = l.peer.Close()
+	}
 }
 
-func listen(cfg *config.Config) (*listeners, error) {
+func listen(cfg *config.Config, logger *slog.Logger) (*listeners, error) {
 	var l listeners
 	for _, group := range []struct {
 		flag string
@@ -233,19 +231,30 @@ func listen(cfg *config.Config) (*listeners, error) {
 			*group.to = append(*group.to, one)
 		}
 	}
-	if len(cfg.Members) > 1 && len(cfg.ListenPeerURLs) > 0 {
-		var err error
-		if l.peer, err = listenURL(&cfg.ListenPeerURLs[0]); err != nil {
-			l.close()
-			return nil, fmt.Errorf("--listen-peer-urls: %w", err)
-		}
+	if len(cfg.ListenPeerURLs) == 0 {
+		return &l, nil
+	}
+	var err error
+	l.peer, err = listenURL(&cfg.ListenPeerURLs[0])
+	switch alone := len(cfg.Members) <= 1 && len(cfg.JoinAddrs()) == 0; {
+	case err == nil:
+	case alone && cfg.ListenPeerURLs[0].String() == config.ListenPeerByDefault:
+		// Nobody asked for it, and nobody needs it yet.
+		logger.Warn("no other node can join: the port for them is in use; set --listen-peer-urls", "error", err)
+		l.peer = nil
+	default:
+		l.close()
+		return nil, fmt.Errorf("--listen-peer-urls: %w", err)
 	}
 	return &l, nil
 }
 
 // peerAddresses says where the stores of a static cluster are: each member's is
-// numbered by its place.
+// numbered by its place. Of a cluster that it joins a node is told.
 func peerAddresses(cfg *config.Config) func(metapb.StoreID) (string, bool) {
+	if len(cfg.JoinAddrs()) > 0 {
+		return nil
+	}
 	addrs := make([]string, len(cfg.Members))
 	for i, m := range cfg.Members {
 		if u, err := url.Parse(m.PeerURLs[0]); err == nil {

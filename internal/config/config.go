@@ -103,6 +103,9 @@ const (
 	cacheBytesMin       = 1 << 20
 	compactionPeriodMin = 10 * time.Nanosecond // sampled ten times
 
+	// ListenPeerByDefault is where nodes are served if nobody says where.
+	ListenPeerByDefault = "http://localhost:2380"
+
 	watchProgressByDefault = 10 * time.Minute
 	watchProgressMin       = 100 * time.Millisecond
 )

@@ -32,7 +32,7 @@ func AddFlags(fs *pflag.FlagSet) *Flags {
 	fs.StringVar(&c.DataDir, "data-dir", "", "directory of everything the node keeps (default <name>.flotilla)")
 	fs.StringVar(&f.listenClient, "listen-client-urls", "http://localhost:2379", "URLs to serve clients at")
 	fs.StringVar(&f.adClient, "advertise-client-urls", "http://localhost:2379", "URLs that clients are told")
-	fs.StringVar(&f.listenPeer, "listen-peer-urls", "http://localhost:2380", "URLs to serve other nodes at")
+	fs.StringVar(&f.listenPeer, "listen-peer-urls", ListenPeerByDefault, "URLs to serve other nodes at")
 	fs.StringVar(&f.adPeer, "initial-advertise-peer-urls", "http://localhost:2380", "URLs that other nodes are told")
 	fs.StringVar(&c.InitialCluster, "initial-cluster", "", "nodes that begin a cluster together, the same on each: name=url,... (default this node)")
 	fs.StringVar(&c.InitialClusterToken, "initial-cluster-token", "etcd-cluster", "token that tells new clusters apart")

@@ -81,9 +81,13 @@ type Alarms interface {
 	Alarms() []*pb.AlarmMember
 }
 
-// Cluster lists the nodes.
+// Cluster lists the nodes and changes who they are.
 type Cluster interface {
 	Members(ctx context.Context, linearizable bool) ([]*pb.Member, error)
+	// ChangeMember adds a node that is to come from peerURLs (id 0), removes one, or
+	// changes its URLs. It returns the member, nil if it was removed, and all others
+	// with it.
+	ChangeMember(ctx context.Context, id uint64, remove bool, peerURLs []string) (*pb.Member, []*pb.Member, error)
 }
 
 // Quota says when the store is full.

@@ -21,9 +21,6 @@ import (
 // errNoAuth answers requests that manage users before they can be.
 var errNoAuth = status.Error(codes.Unimplemented, "etcdserver: authentication is not supported by this version of flotilla")
 
-// errOneNode answers requests that change the members of the cluster.
-var errOneNode = status.Error(codes.Unimplemented, "etcdserver: this version of flotilla runs on one node and cannot change its members")
-
 // grpcErrors is the one table from our errors to what etcd would say, codes and
 // strings. The first row that matches counts.
 //
@@ -68,6 +65,10 @@ var grpcErrors = []struct {
 	{peerpb.ErrLockLost, rpctypes.ErrGRPCTimeout},
 	{peerpb.ErrTxnAborted, rpctypes.ErrGRPCTimeout},
 	{peerpb.ErrRevisionRefused, rpctypes.ErrGRPCTimeout},
+
+	{placement.ErrNoMember, rpctypes.ErrGRPCMemberNotFound},
+	{placement.ErrRemoved, rpctypes.ErrGRPCMemberNotFound},
+	{placement.ErrURLTaken, rpctypes.ErrGRPCPeerURLExist},
 
 	{router.ErrTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 	{router.ErrTimeout, rpctypes.ErrGRPCTimeout},

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/flotilladb/flotilla/internal/stop"
+	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/adminpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -130,6 +131,19 @@ func (f *fakeNode) Alarms() []*pb.AlarmMember { return f.alarms }
 
 func (f *fakeNode) Members(context.Context, bool) ([]*pb.Member, error) {
 	return []*pb.Member{{ID: 7, Name: "fake", ClientURLs: []string{"http://127.0.0.1:2379"}}}, nil
+}
+
+func (f *fakeNode) ChangeMember(_ context.Context, id uint64, remove bool, peerURLs []string) (*pb.Member, []*pb.Member, error) {
+	switch {
+	case id == 404:
+		return nil, nil, placement.ErrNoMember
+	case remove:
+		return nil, nil, nil
+	case id == 0:
+		id = 8
+	}
+	m := &pb.Member{ID: id, PeerURLs: peerURLs}
+	return m, []*pb.Member{{ID: 7, Name: "fake"}, m}, nil
 }
 
 func (f *fakeNode) Available(int64) bool { return !f.full }

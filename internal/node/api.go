@@ -107,8 +107,10 @@ func (n *Node) Status(ctx context.Context) (*pb.StatusResponse, error) {
 		StorageVersion: "3.7.0",
 	}
 	err := n.inLoop(ctx, func() {
-		in := n.core.Store().Replica(metapb.SystemRange).Info()
-		resp.RaftIndex, resp.RaftAppliedIndex = in.Last, in.Applied
+		if r := n.core.Store().Replica(metapb.SystemRange); r != nil {
+			in := r.Info()
+			resp.RaftIndex, resp.RaftAppliedIndex = in.Last, in.Applied
+		}
 	})
 	return resp, err
 }
@@ -241,24 +243,6 @@ func (n *Node) room() int64 {
 	return n.cfg.QuotaBytes - sizeInUse(&st)
 }
 
-// Members implements etcdapi.Cluster. Of other nodes the URLs for clients are not
-// known.
-func (n *Node) Members(context.Context, bool) ([]*pb.Member, error) {
-	var out []*pb.Member
-	for i, m := range n.cfg.Members {
-		out = append(out, &pb.Member{ID: uint64(i + 1), Name: m.Name, PeerURLs: slices.Clone(m.PeerURLs)})
-	}
-	if len(out) <= 1 {
-		out = []*pb.Member{{ID: n.ident.NodeId, Name: n.cfg.Name, PeerURLs: slices.Clone(n.cfg.PeerURLs)}}
-	}
-	for _, m := range out {
-		if m.ID == n.ident.NodeId {
-			m.ClientURLs = slices.Clone(n.cfg.ClientURLs)
-		}
-	}
-	return out, nil
-}
-
 // ListRanges implements etcdapi.Admin.
 func (n *Node) ListRanges(ctx context.Context) ([]*adminpb.RangeInfo, error) {
 	var out []*adminpb.RangeInfo
@@ -321,8 +305,12 @@ func (n *Node) measure(in *adminpb.RangeInfo) error {
 func (n *Node) ShowRange(ctx context.Context, req *adminpb.ShowRangeRequest) (*adminpb.RangeInfo, error) {
 	id := metapb.RangeID(req.RangeId)
 	if id == 0 {
-		t := n.pub.table.Load()
-		id = t.pieces[t.find(keys.User(req.Key))].desc.ID()
+		t, addr := n.pub.table.Load(), keys.User(req.Key)
+		i := t.find(addr)
+		if i < 0 || !t.pieces[i].desc.Contains(addr) {
+			return nil, peerpb.ErrRangeNotFound
+		}
+		id = t.pieces[i].desc.ID()
 	}
 	var out *adminpb.RangeInfo
 	err := n.inLoop(ctx, func() {

@@ -42,9 +42,8 @@ func IdentifyStatic(eng engine.Engine, s *Static, self string) (*metapb.StoreIde
 	case !found:
 		return s.Bootstrap(eng, self)
 	}
-	if ident.FormatVersion > FormatVersion {
-		return nil, fmt.Errorf("%w: the folder has format %d, this version reads up to %d; start it with the version that wrote it",
-			engine.ErrNewerFormat, ident.FormatVersion, FormatVersion)
+	if err := checkFormat(ident); err != nil {
+		return nil, err
 	}
 	begun := &Static{} // without the row: a cluster of one
 	if _, err := readRow(eng, keys.StoreRow(rowBegun), begun.decode); err != nil {
@@ -55,6 +54,14 @@ func IdentifyStatic(eng engine.Engine, s *Static, self string) (*metapb.StoreIde
 			ErrOtherCluster, ident.ClusterId, s.Token, want)
 	}
 	return ident, nil
+}
+
+func checkFormat(ident *metapb.StoreIdent) error {
+	if ident.FormatVersion > FormatVersion {
+		return fmt.Errorf("%w: the folder has format %d, this version reads up to %d; start it with the version that wrote it",
+			engine.ErrNewerFormat, ident.FormatVersion, FormatVersion)
+	}
+	return nil
 }
 
 // readRow reads a row of the store, if it is there.

@@ -28,6 +28,9 @@ type Config struct {
 	// Members are the nodes that begin the cluster together, this one among them. None
 	// or one: it is a cluster of its own.
 	Members []config.Member
+	// Join are the peer addresses at which a node without data asks to be let into a
+	// cluster that runs, host:port.
+	Join []string
 	// PeerListener is where other nodes are served, PeerAddress where those of other
 	// stores are, PeerTLS how both ends prove who they are, or nil. They are for
 	// clusters of several nodes.
@@ -61,7 +64,9 @@ func (c *Config) Validate() error {
 	switch {
 	case c.Dir == "":
 		return errors.New("node config: no data folder")
-	case len(c.Members) > 1 && (c.PeerListener == nil || c.PeerAddress == nil):
+	case len(c.Join) > 0 && (c.PeerListener == nil || len(c.PeerURLs) == 0):
+		return errors.New("node config: the node is to join others, and is not to be reached by them")
+	case len(c.Members) > 1 && len(c.Join) == 0 && (c.PeerListener == nil || c.PeerAddress == nil):
 		return errors.New("node config: several members, and no way to reach them")
 	case c.QuotaBytes < 0:
 		return errors.New("node config: the quota is negative")

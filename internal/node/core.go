@@ -90,6 +90,7 @@ type Core struct {
 	// reached is the highest revision of what was applied here, if there are.
 	reached metapb.Revision
 	peers
+	stores
 	asking
 	closings
 	reads
@@ -107,6 +108,7 @@ const internalBit = 1 << 63
 const (
 	reportID  = internalBit | iota
 	ceilingID // the sequencer's ceiling
+	lookupID  // a page of the directory
 	firstSendID
 )
 
@@ -157,6 +159,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		c.learn(store.Replica(id).Descriptor())
 	}
 	store.SetCompacted(system.Compacted())
+	c.knowSystem()
 	return c, store.Campaign()
 }
 
@@ -205,6 +208,9 @@ func (c *Core) Tick(now clock.Time) {
 		c.tickLinks()
 		c.retryClosings()
 		c.tickReads()
+		if c.mayLookUp() {
+			c.lookUp()
+		}
 	}
 }
 
@@ -415,6 +421,8 @@ func (c *Core) result(res router.Result) {
 	switch res.ID {
 	case reportID:
 		c.reported(res.Err)
+	case lookupID:
+		c.lookedUp(res.Resp, res.Err)
 	case ceilingID:
 		op := c.ceiling
 		c.ceiling = nil

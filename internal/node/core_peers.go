@@ -16,7 +16,7 @@ type peers struct {
 	links map[metapb.StoreID]*link
 	order []metapb.StoreID // keys of links, sorted
 	// waits are the requests that were sent to each store and are not answered.
-	waits map[metapb.StoreID]map[uint64]bool
+	waits map[metapb.StoreID]map[uint64]metapb.RangeID
 	// leaders are who leads ranges, as errors said.
 	leaders map[metapb.RangeID]leaderHint
 	// served are requests of other stores that are under way here.
@@ -49,7 +49,7 @@ const (
 func newPeers() peers {
 	return peers{
 		links:   make(map[metapb.StoreID]*link),
-		waits:   make(map[metapb.StoreID]map[uint64]bool),
+		waits:   make(map[metapb.StoreID]map[uint64]metapb.RangeID),
 		leaders: make(map[metapb.RangeID]leaderHint),
 	}
 }
@@ -57,21 +57,18 @@ func newPeers() peers {
 // meet makes the links to the stores of a range.
 func (c *Core) meet(d *metapb.Descriptor) {
 	for _, r := range d.Replicas {
-		to := metapb.StoreID(r.StoreId)
-		if to == c.cfg.StoreID || c.links[to] != nil {
-			continue
-		}
-		c.links[to] = &link{self: c.cfg.StoreID, peer: to, selfStart: c.cfg.StoreStart}
-		c.waits[to] = make(map[uint64]bool)
-		c.order = append(c.order, to)
-		slices.Sort(c.order)
+		c.meetStore(metapb.StoreID(r.StoreId))
 	}
 }
 
 // Step takes what another store says. An error means that the store cannot go on.
 func (c *Core) Step(f *frame.Frame) error {
+	if f.To != c.cfg.StoreID || !c.many {
+		return nil
+	}
+	c.meetStore(f.From) // who comes in is of this cluster, and may be new
 	l := c.links[f.From]
-	if l == nil || f.To != c.cfg.StoreID {
+	if l == nil {
 		return nil
 	}
 	switch f.Lane {
@@ -164,27 +161,31 @@ func (c *Core) send(req *peerpb.Request) {
 		c.store.Request(req)
 		return
 	}
-	hint, ok := c.leaderOf(req.Range)
-	l := c.links[hint.store]
+	to, ok := c.askable(req.Range)
 	switch {
-	case hint.store == c.cfg.StoreID:
-		c.store.Request(req)
-	case !ok, l == nil, !l.ready():
+	case !ok:
 		// Not sent: it may be tried again.
 		c.router.Reply(peerpb.Reply{ID: req.ID, Err: peerpb.ErrNotLeader}, c.now)
+	case to == c.cfg.StoreID:
+		c.store.Request(req)
 	default:
+		l := c.links[to]
 		l.next.Requests = append(l.next.Requests, req)
-		c.waits[hint.store][req.ID] = true
+		c.waits[to][req.ID] = req.Range
 	}
 }
 
 // replied takes a store's reply.
 func (c *Core) replied(from metapb.StoreID, rep peerpb.Reply) {
-	if !c.waits[from][rep.ID] {
+	id, ok := c.waits[from][rep.ID]
+	if !ok {
 		return
 	}
 	delete(c.waits[from], rep.ID)
-	c.heardLeader(rep.Err)
+	if rep.Err != nil {
+		c.misled(from, id, rep.Err)
+		c.heardLeader(rep.Err)
+	}
 	c.router.Reply(rep, c.now)
 }
 

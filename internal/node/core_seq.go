@@ -195,12 +195,11 @@ func (c *Core) mayAsk() (to metapb.StoreID, ok bool) {
 	}
 	to = c.cfg.StoreID
 	if c.seq == nil {
-		hint, known := c.leaderOf(metapb.SystemRange)
-		l := c.links[hint.store]
-		if !known || l == nil || !l.ready() {
+		store, known := c.askable(metapb.SystemRange)
+		if !known || store == c.cfg.StoreID {
 			return 0, false
 		}
-		to = hint.store
+		to = store
 	} else if !c.store.HoldsLease(metapb.SystemRange) {
 		return 0, false
 	}
@@ -265,7 +264,9 @@ func (c *Core) asksRefused(from metapb.StoreID, not *frame.NotSequencer) {
 	if from != c.target {
 		return
 	}
-	c.heardLeader(&peerpb.NotLeaderError{Range: metapb.SystemRange, Leader: not.Leader, Term: not.Term})
+	err := &peerpb.NotLeaderError{Range: metapb.SystemRange, Leader: not.Leader, Term: not.Term}
+	c.misled(from, metapb.SystemRange, err)
+	c.heardLeader(err)
 	c.askAgain(askPause)
 }
 

@@ -16,8 +16,13 @@ func (n *Node) newHub() (*watchfeed.Hub, error) {
 		Removal: n.pub.Removal,
 		Want:    n.want,
 	}
-	if !n.Direct() {
-		cfg.Ask = func() (metapb.Revision, error) { return n.client.Revision(n.stop.Context()) }
+	cfg.Ask = func() (metapb.Revision, error) {
+		if n.Direct() {
+			if current, _ := n.Current(); n.Direct() { // it was one store all along
+				return current, nil
+			}
+		}
+		return n.client.Revision(n.stop.Context())
 	}
 	hub, err := watchfeed.NewHub(cfg)
 	if err != nil {

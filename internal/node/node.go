@@ -23,7 +23,8 @@ import (
 
 // Node is one running node. Its goroutines are named in its Stopper: "loop"
 // drives the core, "gc" removes compacted versions, "count" builds the index of
-// live keys, "space" watches the disk.
+// live keys, "space" watches the disk, "announce" tells the cluster who this node
+// is, "book" keeps the addresses of the others.
 type Node struct {
 	cfg    Config
 	ident  *metapb.StoreIdent
@@ -33,6 +34,7 @@ type Node struct {
 	counts *Counts
 	gc     *collector
 	hub    *watchfeed.Hub
+	book   *book
 	peers  atomic.Pointer[peerLink] // nil where there are none
 	stop   *stop.Stopper            // all but the loop
 	loopIn *stop.Stopper
@@ -62,11 +64,15 @@ type Node struct {
 	nextCall  uint64
 	syncing   int
 	isServing bool
+	// membersSeen is the version of the members that the book has.
+	membersSeen uint64
 
-	serving  chan struct{} // closed when the node can answer
-	failed   chan struct{} // closed when the node has failed; err says why
-	loopDone chan struct{}
-	err      error
+	serving   chan struct{} // closed when the node can answer
+	several   chan struct{} // closed when the cluster is one of several stores
+	announced chan struct{} // closed when the cluster knows of this start
+	failed    chan struct{} // closed when the node has failed; err says why
+	loopDone  chan struct{}
+	err       error
 }
 
 // errUnknownOutcome is what a call gets that was under way when the node failed.
@@ -99,7 +105,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 
 // start starts a node on an open engine.
 func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
-	ident, err := IdentifyStatic(eng, &Static{Token: cfg.ClusterToken, Members: cfg.Members}, cfg.Name)
+	ident, err := identify(ctx, &cfg, eng)
 	if err != nil {
 		return nil, err
 	}
@@ -120,8 +126,13 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	book, err := newBook(eng)
+	if err != nil {
+		return nil, fmt.Errorf("addresses of other nodes: %w", err)
+	}
 	n := &Node{
-		cfg: cfg, ident: ident, eng: eng, core: core,
+		cfg: cfg, ident: ident, eng: eng, core: core, book: book,
+		several: make(chan struct{}), announced: make(chan struct{}),
 		counts:   NewCounts(eng),
 		stop:     stop.New(context.Background()),
 		loopIn:   stop.New(context.Background()),
@@ -135,6 +146,9 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	n.gc = newCollector(n)
 	n.pub.init()
 	n.pub.room.Store(n.room())
+	if n.pub.direct.Store(core.Direct()); !core.Direct() {
+		close(n.several)
+	}
 	if n.client, err = router.NewClient(router.ClientConfig{Local: n}); err != nil {
 		return nil, err
 	}
@@ -142,6 +156,7 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		return nil, err
 	}
 	core.Tick(clock.Now())
+	core.Meet(book.stores())
 	if err := n.startPeers(begun); err != nil {
 		n.hub.Stop()
 		return nil, err
@@ -173,7 +188,9 @@ func (n *Node) begin(ctx context.Context) error {
 	if err := n.refreshAlarms(ctx); err != nil {
 		return err
 	}
-	for name, f := range map[string]func(context.Context){"gc": n.gc.run, "count": n.counts.run, "space": n.watchSpace} {
+	for name, f := range map[string]func(context.Context){
+		"gc": n.gc.run, "count": n.counts.run, "space": n.watchSpace, "announce": n.announce, "book": n.keepBook,
+	} {
 		if err := n.stop.Go(name, f); err != nil {
 			return err
 		}
@@ -208,7 +225,16 @@ func (n *Node) Stop(ctx context.Context) error {
 func (n *Node) Current() (current, compacted metapb.Revision) { return n.pub.Current() }
 
 // Direct implements router.Local.
-func (n *Node) Direct() bool { return n.core.Direct() }
+func (n *Node) Direct() bool { return n.pub.direct.Load() }
+
+// publishDirect lets readers know that what is current has to be asked for from now
+// on. It is called after Ranges, and before there is a second store.
+func (n *Node) publishDirect() {
+	if n.pub.direct.Load() && !n.core.Direct() {
+		n.pub.direct.Store(false)
+		close(n.several)
+	}
+}
 
 // Pieces implements router.Local.
 func (n *Node) Pieces(dst []router.Piece, span metapb.Span, s metapb.Revision) []router.Piece {

@@ -2,7 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/internal/rpc"
@@ -17,6 +20,9 @@ type peerLink struct {
 	n    *Node
 	t    *rpc.Transport
 	stop *stop.Stopper
+
+	mu    sync.Mutex
+	taken map[metapb.StoreID]time.Time // since when each says that the id is in use
 }
 
 // peerFrame is a frame on its way into the loop. The sender has its bytes back when
@@ -33,21 +39,26 @@ const framesBytesMax = 64 << 20
 
 // startPeers begins to talk to the other stores of the cluster, if there are any.
 func (n *Node) startPeers(start uint64) error {
-	if n.core.Direct() {
+	if n.cfg.PeerListener == nil {
+		if !n.core.Direct() {
+			return errors.New("the node is one of several: it needs --listen-peer-urls")
+		}
 		return nil
 	}
-	p := &peerLink{n: n, stop: stop.New(context.Background())}
+	p := &peerLink{n: n, stop: stop.New(context.Background()), taken: make(map[metapb.StoreID]time.Time)}
 	var err error
 	p.t, err = rpc.New(rpc.Config{
 		Self: rpc.Identity{
 			ClusterID: n.ident.ClusterId, Node: metapb.NodeID(n.ident.NodeId), Store: metapb.StoreID(n.ident.StoreId), Start: start,
 		},
 		Listen:      n.cfg.PeerListener,
-		Resolve:     n.cfg.PeerAddress,
+		Resolve:     n.resolve,
+		Answer:      n.answerPeer,
 		TLS:         n.cfg.PeerTLS,
 		Deliver:     p.deliver,
 		Unreachable: func(metapb.StoreID, rpc.Lane) {},
 		Refused:     p.refused,
+		Reachable:   p.reached,
 		Stopper:     p.stop,
 		Logger:      n.cfg.Logger.With("part", "peers"),
 		Registerer:  n.cfg.Registerer,
@@ -60,9 +71,34 @@ func (n *Node) startPeers(start uint64) error {
 	return nil
 }
 
-// refused tells why another node does not let this one in.
+// takenMax is for how long others may say that a store's id is in use until it is
+// believed: after a quick start they may not have seen the end of the one before.
+const takenMax = 5 * time.Second
+
+// refused tells why another node does not let this one in. Where that is for good
+// the node ends: it is the second one with the store's id.
 func (p *peerLink) refused(to metapb.StoreID, err error) {
 	p.n.cfg.Logger.Error("a node does not let this one in", "store", to, "err", err)
+	if !errors.Is(err, rpc.ErrStoreTaken) && !errors.Is(err, rpc.ErrOwnStore) {
+		return
+	}
+	p.mu.Lock()
+	since, known := p.taken[to]
+	if !known {
+		since = time.Now()
+		p.taken[to] = since
+	}
+	p.mu.Unlock()
+	if time.Since(since) >= takenMax {
+		p.n.failSoon(fmt.Errorf("another process runs with this store's id: %w", err))
+	}
+}
+
+// reached forgets that a store refused this one.
+func (p *peerLink) reached(to metapb.StoreID, _ rpc.Lane, _ uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.taken, to)
 }
 
 // deliver takes bytes of another store.

@@ -33,9 +33,11 @@ type Published struct {
 	removal atomic.Int64
 	// leader is the node that leads the system range in term, 0 if it is not known.
 	leader, term atomic.Uint64
-	table        atomic.Pointer[pieceTable]
-	room         atomic.Int64 // bytes that the store may still take from clients
-	alarms       atomic.Pointer[[]*pb.AlarmMember]
+	// direct: what is current need not be asked for, since there is one store.
+	direct atomic.Bool
+	table  atomic.Pointer[pieceTable]
+	room   atomic.Int64 // bytes that the store may still take from clients
+	alarms atomic.Pointer[[]*pb.AlarmMember]
 	// bounds are those set since Step: the loop's own.
 	bounds []watchfeed.RangeBound
 }
@@ -85,8 +87,9 @@ func (p *Published) Ranges(core *Core, changed []*metapb.Descriptor) {
 func (p *Published) Renew(id lease.ID, at clock.Time, now func() clock.Time) (ttl int64, ok bool) {
 	t := p.table.Load()
 	var room [16]byte
-	i := t.find(keys.AppendLease(room[:0], int64(id)))
-	if i < 0 {
+	addr := keys.AppendLease(room[:0], int64(id))
+	i := t.find(addr)
+	if i < 0 || !t.pieces[i].desc.Contains(addr) {
 		return 0, false
 	}
 	r := t.pieces[i].renewals.Load()

@@ -320,6 +320,8 @@ func (n *Node) publish(rd *Ready) {
 	if n.pub.Revisions(n.core.Current(), n.core.System().Compacted()) {
 		n.gc.wake()
 	}
+	n.publishDirect()
+	n.learnMembers()
 	n.feed(rd)
 	if !n.isServing || !n.core.Direct() {
 		n.pub.SystemLeader(n.core.SystemLeader())

@@ -97,7 +97,7 @@ func (s *Static) Write(b engine.Batch, self string) (*metapb.StoreIdent, error) 
 	rows, err := placement.InitialRows(placement.InitialFacts{
 		ClusterID: s.ClusterID(),
 		NextRange: DataRange + 1, NextNode: metapb.NodeID(next), NextStore: metapb.StoreID(next),
-		ManyStores: len(s.Members) > 1, Version: firstVersion, Descriptors: descs,
+		ManyStores: len(s.Members) > 1, Version: firstVersion, Descriptors: descs, Members: s.rows(),
 	})
 	if err != nil {
 		return nil, err
@@ -115,6 +115,20 @@ func (s *Static) Write(b engine.Batch, self string) (*metapb.StoreIdent, error) 
 	}
 	b.Set(keys.StoreIdent(), raw)
 	return ident, nil
+}
+
+// rows are the members as the system range has them. Those of a cluster of one are
+// told when its node starts: its name may change.
+func (s *Static) rows() (rows []placement.Member) {
+	if len(s.Members) <= 1 {
+		return nil
+	}
+	for i, m := range s.Members {
+		rows = append(rows, placement.Member{
+			Node: metapb.NodeID(i + 1), Store: metapb.StoreID(i + 1), Name: m.Name, PeerURLs: m.PeerURLs,
+		})
+	}
+	return rows
 }
 
 // Bootstrap makes an empty engine the store of a member, in one synced batch.

@@ -87,6 +87,11 @@ func sentinels() []errorRow {
 		{98, placement.ErrUnknownOp},
 		{99, placement.ErrBadOp},
 		{100, placement.ErrBadRow},
+		{101, placement.ErrOneStore},
+		{102, placement.ErrNameTaken},
+		{103, placement.ErrURLTaken},
+		{104, placement.ErrRemoved},
+		{105, placement.ErrNoMember},
 
 		{110, engine.ErrDiskFull},
 		{111, engine.ErrClosed},

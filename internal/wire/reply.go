@@ -29,6 +29,9 @@ const (
 	replyAllocIDs
 	replyAlarm
 	replyReplicasChanged
+	replyJoin
+	replyMembers
+	replyLookup
 )
 
 func (c *coder) reply(r *peerpb.Reply) {
@@ -95,6 +98,12 @@ func kindOfReply(b any) byte {
 		return replyAllocIDs
 	case *placement.AlarmReply:
 		return replyAlarm
+	case *placement.JoinReply:
+		return replyJoin
+	case *placement.MembersReply:
+		return replyMembers
+	case *placement.LookupReply:
+		return replyLookup
 	}
 	return replyError
 }
@@ -140,6 +149,12 @@ func newReply(k byte) any {
 		return &placement.AlarmReply{}
 	case replyReplicasChanged:
 		return &peerpb.ReplicasChanged{}
+	case replyJoin:
+		return &placement.JoinReply{}
+	case replyMembers:
+		return &placement.MembersReply{}
+	case replyLookup:
+		return &placement.LookupReply{}
 	}
 	return nil
 }
@@ -176,6 +191,15 @@ func (c *coder) replyBody(b any) {
 		num(c, &b.First)
 	case *placement.AlarmReply:
 		list(c, &b.Alarms, (*coder).alarm)
+	case *placement.JoinReply:
+		num(c, &b.Node)
+		num(c, &b.Store)
+	case *placement.MembersReply:
+		list(c, &b.Members, (*coder).member)
+		num(c, &b.Changed)
+	case *placement.LookupReply:
+		pointers(c, &b.Descriptors, contract)
+		c.bool(&b.More)
 	default:
 		c.leaseReply(b)
 	}

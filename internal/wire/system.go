@@ -13,6 +13,11 @@ const (
 	opDirectory
 	opCeiling
 	opClusterVersion
+	opJoin
+	opAnnounce
+	opMember
+	opMembers
+	opLookup
 )
 
 func kindOfOp(op any) byte {
@@ -29,6 +34,16 @@ func kindOfOp(op any) byte {
 		return opCeiling
 	case *placement.ClusterVersionOp:
 		return opClusterVersion
+	case *placement.JoinOp:
+		return opJoin
+	case *placement.AnnounceOp:
+		return opAnnounce
+	case *placement.MemberOp:
+		return opMember
+	case *placement.MembersOp:
+		return opMembers
+	case *placement.LookupOp:
+		return opLookup
 	}
 	return 0
 }
@@ -47,6 +62,16 @@ func newOp(k byte) any {
 		return &placement.CeilingOp{}
 	case opClusterVersion:
 		return &placement.ClusterVersionOp{}
+	case opJoin:
+		return &placement.JoinOp{}
+	case opAnnounce:
+		return &placement.AnnounceOp{}
+	case opMember:
+		return &placement.MemberOp{}
+	case opMembers:
+		return &placement.MembersOp{}
+	case opLookup:
+		return &placement.LookupOp{}
 	}
 	return nil
 }
@@ -84,7 +109,32 @@ func (c *coder) op(p *any) {
 		c.flags(&o.Exact, &o.EndOneStore)
 	case *placement.ClusterVersionOp:
 		c.string(&o.Version)
+	case *placement.JoinOp:
+		c.string(&o.Name)
+		num(c, &o.Nonce)
+		list(c, &o.PeerURLs, (*coder).string)
+		list(c, &o.ClientURLs, (*coder).string)
+	case *placement.AnnounceOp:
+		c.member(&o.Member)
+	case *placement.MemberOp:
+		num(c, &o.Node)
+		c.bool(&o.Remove)
+		list(c, &o.PeerURLs, (*coder).string)
+	case *placement.LookupOp:
+		c.bytes(&o.Start)
+		num(c, &o.Max)
 	}
+}
+
+func (c *coder) member(m *placement.Member) {
+	num(c, &m.Node)
+	num(c, &m.Store)
+	num(c, &m.Nonce)
+	c.string(&m.Name)
+	list(c, &m.PeerURLs, (*coder).string)
+	list(c, &m.ClientURLs, (*coder).string)
+	c.string(&m.GossipAddr)
+	c.bool(&m.Removed)
 }
 
 func (c *coder) alarm(a *placement.Alarm) {

@@ -1,0 +1,167 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// rowBook is the store's row of the members as the node last knew them, so that a
+// start finds somebody. It is a hint, in JSON.
+const rowBook = "book"
+
+// book is who the members are and where: what the system range says, as far as this
+// node has heard of it, and what gossip says of addresses, which is newer. It is
+// safe for concurrent use.
+type book struct {
+	mu struct {
+		sync.Mutex
+		members []placement.Member // by node; never changed in place
+		heard   map[metapb.StoreID]string
+	}
+	changed chan struct{} // has a value when members were set
+}
+
+func newBook(eng engine.Engine) (*book, error) {
+	b := &book{changed: make(chan struct{}, 1)}
+	b.mu.heard = make(map[metapb.StoreID]string)
+	_, err := readRow(eng, keys.StoreRow(rowBook), func(raw []byte) error { return json.Unmarshal(raw, &b.mu.members) })
+	return b, err
+}
+
+// set replaces the members; those that were removed stay.
+func (b *book) set(members []placement.Member) {
+	b.mu.Lock()
+	b.mu.members = members
+	b.mu.Unlock()
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
+}
+
+// hear notes where gossip says that a store is.
+func (b *book) hear(store metapb.StoreID, addr string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.heard[store] = addr
+}
+
+// all returns the members, without those that were removed.
+func (b *book) all() []placement.Member {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(b.mu.members), func(m placement.Member) bool { return m.Removed })
+}
+
+// stores returns the stores of all members.
+func (b *book) stores() []metapb.StoreID {
+	var ids []metapb.StoreID
+	for _, m := range b.all() {
+		if m.Name != "" { // else it has not started yet
+			ids = append(ids, m.Store)
+		}
+	}
+	return ids
+}
+
+// address returns where a store's node serves others.
+func (b *book) address(store metapb.StoreID) (string, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if addr := b.mu.heard[store]; addr != "" {
+		return addr, true
+	}
+	for _, m := range b.mu.members {
+		if m.Store == store && len(m.PeerURLs) > 0 {
+			if u, err := url.Parse(m.PeerURLs[0]); err == nil && u.Host != "" {
+				return u.Host, true
+			}
+		}
+	}
+	return "", false
+}
+
+// resolve says where a store is: first what the cluster says, then what the command
+// line did.
+func (n *Node) resolve(store metapb.StoreID) (string, bool) {
+	if addr, ok := n.book.address(store); ok {
+		return addr, true
+	}
+	if n.cfg.PeerAddress == nil {
+		return "", false
+	}
+	return n.cfg.PeerAddress(store)
+}
+
+// learnMembers takes in what this node's replica of the system range says of the
+// members, after a step.
+func (n *Node) learnMembers() {
+	v := n.core.System().MembersVersion()
+	if v == n.membersSeen {
+		return
+	}
+	n.membersSeen = v
+	n.book.set(n.core.System().Members())
+	n.core.Meet(n.book.stores())
+}
+
+// membersInterval is how often a node asks for the members that has no replica of
+// the system range.
+const membersInterval = 2 * time.Second
+
+// keepBook writes the book down when it changed, and has it up to date where this
+// node does not hear of changes by itself.
+func (n *Node) keepBook(ctx context.Context) {
+	ticker := time.NewTicker(membersInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.book.changed:
+			n.saveBook()
+		case <-ticker.C:
+			n.askMembers(ctx)
+		}
+	}
+}
+
+func (n *Node) saveBook() {
+	n.book.mu.Lock()
+	raw, err := json.Marshal(n.book.mu.members)
+	n.book.mu.Unlock()
+	if err == nil {
+		err = writeRow(n.eng, rowBook, raw)
+	}
+	if err != nil && !errors.Is(err, engine.ErrClosed) {
+		n.cfg.Logger.Warn("the addresses of the other nodes could not be written down", "error", err)
+	}
+}
+
+func (n *Node) askMembers(ctx context.Context) {
+	hears := false
+	if n.inLoop(ctx, func() { hears = n.core.Store().Replica(metapb.SystemRange) != nil }) != nil || hears {
+		return
+	}
+	members, err := n.members(ctx)
+	if err != nil || slices.EqualFunc(members, n.book.all(), sameMember) {
+		return
+	}
+	n.book.set(members)
+	_ = n.inLoop(ctx, func() { n.core.Meet(n.book.stores()) }) // else the node stops
+}
+
+func sameMember(a, b placement.Member) bool {
+	return a.Node == b.Node && a.Store == b.Store && a.Name == b.Name && a.GossipAddr == b.GossipAddr &&
+		slices.Equal(a.PeerURLs, b.PeerURLs) && slices.Equal(a.ClientURLs, b.ClientURLs)
+}

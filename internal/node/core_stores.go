@@ -1,0 +1,141 @@
+package node
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/router"
+)
+
+// A node may have no replica of the system range, or none at all: it joined a
+// moment ago. What such a node does not know it asks any other store, which says
+// who knows.
+
+// stores is what a core knows of the stores and ranges that it shares nothing with.
+type stores struct {
+	// guess turns who is asked for what nobody is known for.
+	guess int
+	// misses is how often the router did not know a range when the directory was
+	// asked last; lookupAt is when it may be asked again.
+	misses    uint64
+	stale     bool // a range is not where the router looked
+	lookingUp bool
+	lookup    placement.LookupOp
+	lookupAt  clock.Time
+}
+
+// lookupDelay is how long the directory is left alone after it was read, and
+// lookupPage how many ranges are read at once.
+const (
+	lookupDelay = 200 * time.Millisecond
+	lookupPage  = 1000
+)
+
+// Meet tells of stores of the cluster. None is forgotten.
+func (c *Core) Meet(ids []metapb.StoreID) {
+	for _, id := range ids {
+		c.meetStore(id)
+	}
+}
+
+// meetStore makes the link to a store.
+func (c *Core) meetStore(to metapb.StoreID) {
+	if to == 0 || to == c.cfg.StoreID || c.links[to] != nil {
+		return
+	}
+	c.links[to] = &link{self: c.cfg.StoreID, peer: to, selfStart: c.cfg.StoreStart}
+	c.waits[to] = make(map[uint64]metapb.RangeID)
+	c.order = append(c.order, to)
+	slices.Sort(c.order)
+}
+
+// knowSystem has the router know the system range before it has heard of it. If
+// this is an old picture of it, whoever is asked sends the one that is right.
+func (c *Core) knowSystem() {
+	if c.store.Replica(metapb.SystemRange) == nil {
+		c.router.Descriptors([]*metapb.Descriptor{{
+			RangeId: uint64(metapb.SystemRange), End: []byte{byte(keys.KindLease)}, Generation: 1, NextReplicaId: 1,
+		}})
+	}
+}
+
+// askable returns the store to ask for a range's leader: who is said to lead it if
+// that one can be asked, else, where no replica here can tell, somebody who may
+// know.
+func (c *Core) askable(id metapb.RangeID) (metapb.StoreID, bool) {
+	hint, ok := c.leaderOf(id)
+	if ok && (hint.store == c.cfg.StoreID || c.canAsk(hint.store)) {
+		return hint.store, true
+	}
+	if c.store.Replica(id) != nil {
+		return 0, false
+	}
+	if d := c.router.Find(id); d != nil {
+		for i := range d.Replicas {
+			r := d.Replicas[(i+c.guess)%len(d.Replicas)]
+			if to := metapb.StoreID(r.StoreId); to != hint.store && c.canAsk(to) {
+				return to, true
+			}
+		}
+	}
+	for i := range c.order {
+		if to := c.order[(i+c.guess)%len(c.order)]; to != hint.store && c.canAsk(to) {
+			return to, true
+		}
+	}
+	return 0, false
+}
+
+func (c *Core) canAsk(to metapb.StoreID) bool {
+	l := c.links[to]
+	return l != nil && l.ready()
+}
+
+// misled notes that a store that was asked for a range's leader does not know it,
+// or has nothing of the range.
+func (c *Core) misled(from metapb.StoreID, id metapb.RangeID, err error) {
+	var not *peerpb.NotLeaderError
+	lacks := errors.Is(err, peerpb.ErrRangeNotFound)
+	if !lacks && (!errors.As(err, &not) || not.Leader != 0) {
+		return
+	}
+	if hint := c.leaders[id]; hint.store == from {
+		delete(c.leaders, id)
+	}
+	c.guess++
+	c.stale = c.stale || lacks
+}
+
+// mayLookUp reports whether the directory is to be read.
+func (c *Core) mayLookUp() bool {
+	return c.many && !c.lookingUp && !c.stopping && (c.stale || c.router.Misses() != c.misses) && !c.now.Before(c.lookupAt)
+}
+
+// lookUp reads the directory, since the router does not know all ranges.
+func (c *Core) lookUp() {
+	c.lookingUp, c.stale = true, false
+	c.misses = c.router.Misses()
+	c.lookup = placement.LookupOp{Max: lookupPage}
+	c.router.RequestOwn(lookupID, &router.SystemRequest{Op: &c.lookup}, c.now)
+}
+
+// lookedUp takes a page of the directory.
+func (c *Core) lookedUp(resp any, err error) {
+	page, ok := resp.(*placement.LookupReply)
+	if err == nil && ok {
+		c.router.Descriptors(page.Descriptors)
+		if n := len(page.Descriptors); page.More && n > 0 {
+			c.lookup = placement.LookupOp{Start: page.Descriptors[n-1].End, Max: lookupPage}
+			c.router.RequestOwn(lookupID, &router.SystemRequest{Op: &c.lookup}, c.now)
+			return
+		}
+	}
+	c.lookingUp = false
+	c.lookupAt = c.now.Add(lookupDelay)
+}

@@ -1,0 +1,126 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// self is what this node says of itself.
+func (n *Node) self() placement.Member {
+	return placement.Member{
+		Node: metapb.NodeID(n.ident.NodeId), Store: metapb.StoreID(n.ident.StoreId),
+		Name: n.cfg.Name, PeerURLs: n.cfg.PeerURLs, ClientURLs: n.cfg.ClientURLs,
+	}
+}
+
+// announce tells the cluster who this node is now, once for a start.
+func (n *Node) announce(ctx context.Context) {
+	for told := ""; ; {
+		_, err := n.client.System(ctx, &placement.AnnounceOp{Member: n.self()})
+		switch {
+		case err == nil:
+			close(n.announced)
+			return
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, placement.ErrNameTaken), errors.Is(err, placement.ErrRemoved):
+			n.failSoon(fmt.Errorf("the cluster does not take this node back: %w", err))
+			return
+		case err.Error() != told:
+			told = err.Error()
+			n.cfg.Logger.Warn("the cluster could not be told who this node is, trying again", "error", err)
+		}
+		if sleep(ctx, announcePause) != nil {
+			return
+		}
+	}
+}
+
+const announcePause = 500 * time.Millisecond
+
+// members asks the system range for the members.
+func (n *Node) members(ctx context.Context) ([]placement.Member, error) {
+	got, err := n.client.System(ctx, &placement.MembersOp{})
+	if err != nil {
+		return nil, err
+	}
+	reply, ok := got.(*placement.MembersReply)
+	if !ok {
+		return nil, fmt.Errorf("members: unexpected reply %T", got)
+	}
+	return reply.Members, nil
+}
+
+// Members implements etcdapi.Cluster. A member is a node; one that has not told
+// its name is known only by where it is to come from.
+func (n *Node) Members(ctx context.Context, linearizable bool) ([]*pb.Member, error) {
+	if !linearizable {
+		return n.withSelf(n.book.all()), nil
+	}
+	members, err := n.members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return n.withSelf(members), nil
+}
+
+// withSelf has this node among the members also while the cluster was not told.
+func (n *Node) withSelf(members []placement.Member) []*pb.Member {
+	self := n.self()
+	if !slices.ContainsFunc(members, func(m placement.Member) bool { return m.Node == self.Node && m.Name != "" }) {
+		members = slices.DeleteFunc(slices.Clone(members), func(m placement.Member) bool { return m.Node == self.Node })
+		members = append(members, self)
+		slices.SortFunc(members, func(a, b placement.Member) int { return int(a.Node) - int(b.Node) })
+	}
+	return memberList(members)
+}
+
+func memberList(members []placement.Member) []*pb.Member {
+	var out []*pb.Member
+	for i := range members {
+		m := &members[i]
+		out = append(out, &pb.Member{ID: uint64(m.Node), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs})
+	}
+	return out
+}
+
+// ChangeMember implements etcdapi.Cluster.
+func (n *Node) ChangeMember(ctx context.Context, id uint64, remove bool, peerURLs []string) (changed *pb.Member, all []*pb.Member, err error) {
+	op := &placement.MemberOp{Node: metapb.NodeID(id), Remove: remove, PeerURLs: peerURLs}
+	got, err := n.client.System(ctx, op)
+	if errors.Is(err, placement.ErrOneStore) {
+		if err = n.endOneStore(ctx); err == nil {
+			got, err = n.client.System(ctx, op)
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	reply, ok := got.(*placement.MembersReply)
+	if !ok {
+		return nil, nil, fmt.Errorf("change a member: unexpected reply %T", got)
+	}
+	all = memberList(reply.Members)
+	for _, m := range all {
+		if m.ID == uint64(reply.Changed) {
+			changed = m
+		}
+	}
+	return changed, all, nil
+}
+
+// failSoon ends the node: it cannot go on as what it is.
+func (n *Node) failSoon(err error) {
+	n.inbox.Lock()
+	n.inbox.funcs = append(n.inbox.funcs, func() { n.turnErr = err })
+	n.inbox.Unlock()
+	n.wake()
+}

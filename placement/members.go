@@ -1,0 +1,304 @@
+package placement
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/flotilladb/flotilla/proto/cmdpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+)
+
+// Member is what the cluster knows of a node: a member in etcd's words. It is not
+// changed once it is in the facts.
+type Member struct {
+	Node  metapb.NodeID
+	Store metapb.StoreID
+	// Name is empty of a node that was announced, by its URLs, and has not started.
+	Name string
+	// Nonce was drawn by the node's folder when it joined; 0: it began the cluster. It
+	// lets a join that was interrupted go on, and keeps others from taking its name.
+	Nonce uint64
+	// PeerURLs are where other nodes reach it, ClientURLs where clients do.
+	PeerURLs, ClientURLs []string
+	// GossipAddr is where it listens for gossip, in its present start.
+	GossipAddr string
+	// Removed: it is no member any more, and its ids are never used again.
+	Removed bool
+}
+
+// Fields of a member's row. Unknown ones are passed over.
+const (
+	memberStore = iota + 1
+	memberName
+	memberNonce
+	memberPeerURL
+	memberClientURL
+	memberGossipAddr
+	memberRemoved
+)
+
+// prefixMember is the prefix of the rows of members; the node's id follows.
+const prefixMember = "node/"
+
+func memberRow(m *Member) *cmdpb.Row {
+	name := string(binary.BigEndian.AppendUint64([]byte(prefixMember), uint64(m.Node)))
+	var b []byte
+	number := func(num protowire.Number, v uint64) {
+		if v != 0 {
+			b = protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), v)
+		}
+	}
+	text := func(num protowire.Number, s string) {
+		b = protowire.AppendString(protowire.AppendTag(b, num, protowire.BytesType), s)
+	}
+	number(memberStore, uint64(m.Store))
+	text(memberName, m.Name)
+	number(memberNonce, m.Nonce)
+	for _, u := range m.PeerURLs {
+		text(memberPeerURL, u)
+	}
+	for _, u := range m.ClientURLs {
+		text(memberClientURL, u)
+	}
+	text(memberGossipAddr, m.GossipAddr)
+	if m.Removed {
+		number(memberRemoved, 1)
+	}
+	return setRow(name, b)
+}
+
+func decodeMember(name string, b []byte) (*Member, error) {
+	id := strings.TrimPrefix(name, prefixMember)
+	if len(id) != 8 {
+		return nil, badRow(name)
+	}
+	m := &Member{Node: metapb.NodeID(binary.BigEndian.Uint64([]byte(id)))}
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return nil, badRow(name)
+		}
+		b = b[n:]
+		switch typ {
+		case protowire.VarintType:
+			var v uint64
+			if v, n = protowire.ConsumeVarint(b); n >= 0 {
+				m.setNumber(num, v)
+			}
+		case protowire.BytesType:
+			var s string
+			if s, n = protowire.ConsumeString(b); n >= 0 {
+				m.setText(num, s)
+			}
+		default:
+			n = protowire.ConsumeFieldValue(num, typ, b)
+		}
+		if n < 0 {
+			return nil, badRow(name)
+		}
+		b = b[n:]
+	}
+	if m.Node == 0 || m.Store == 0 {
+		return nil, badRow(name)
+	}
+	return m, nil
+}
+
+func (m *Member) setNumber(num protowire.Number, v uint64) {
+	switch num {
+	case memberStore:
+		m.Store = metapb.StoreID(v)
+	case memberNonce:
+		m.Nonce = v
+	case memberRemoved:
+		m.Removed = v != 0
+	}
+}
+
+func (m *Member) setText(num protowire.Number, s string) {
+	switch num {
+	case memberName:
+		m.Name = s
+	case memberPeerURL:
+		m.PeerURLs = append(m.PeerURLs, s)
+	case memberClientURL:
+		m.ClientURLs = append(m.ClientURLs, s)
+	case memberGossipAddr:
+		m.GossipAddr = s
+	}
+}
+
+func compareMembers(a, b *Member) int { return cmp.Compare(a.Node, b.Node) }
+
+func (f *facts) setMember(name string, value []byte, deleted bool) error {
+	if deleted {
+		return badRow(name)
+	}
+	m, err := decodeMember(name, value)
+	if err != nil {
+		return err
+	}
+	f.membersVersion++
+	if i, ok := slices.BinarySearchFunc(f.members, m, compareMembers); ok {
+		f.members[i] = m
+	} else {
+		f.members = slices.Insert(f.members, i, m)
+	}
+	return nil
+}
+
+func (f *facts) member(id metapb.NodeID) *Member {
+	if i, ok := slices.BinarySearchFunc(f.members, &Member{Node: id}, compareMembers); ok {
+		return f.members[i]
+	}
+	return nil
+}
+
+// join gives a node that has no data its ids, or those that it got before.
+func (f *facts) join(o *JoinOp) ([]*cmdpb.Row, any, error) {
+	switch {
+	case f.oneStore:
+		return nil, nil, ErrOneStore
+	case o.Name == "" || o.Nonce == 0 || len(o.PeerURLs) == 0:
+		return nil, nil, ErrBadOp
+	}
+	m := &Member{Name: o.Name, Nonce: o.Nonce, PeerURLs: o.PeerURLs, ClientURLs: o.ClientURLs}
+	for _, known := range f.members {
+		switch {
+		case known.Nonce == o.Nonce:
+			if known.Removed {
+				return nil, nil, ErrRemoved
+			}
+			return nil, &JoinReply{Node: known.Node, Store: known.Store}, nil
+		case known.Removed:
+		case known.Name == o.Name:
+			return nil, nil, fmt.Errorf("%w: %q is node %d at %s", ErrNameTaken, o.Name, known.Node, strings.Join(known.PeerURLs, ","))
+		case known.Name == "" && slices.Equal(known.PeerURLs, o.PeerURLs):
+			m.Node, m.Store = known.Node, known.Store // it was announced
+		case shares(known.PeerURLs, o.PeerURLs):
+			return nil, nil, fmt.Errorf("%w: node %d, %q, is at %s", ErrURLTaken, known.Node, known.Name, strings.Join(known.PeerURLs, ","))
+		}
+	}
+	rows := f.newMember(m)
+	return rows, &JoinReply{Node: m.Node, Store: m.Store}, nil
+}
+
+// newMember gives a member ids, if it has none, and returns its rows.
+func (f *facts) newMember(m *Member) (rows []*cmdpb.Row) {
+	if m.Node == 0 {
+		node, store := max(f.next[rowNodeID], 1), max(f.next[rowStoreID], 1)
+		m.Node, m.Store = metapb.NodeID(node), metapb.StoreID(store)
+		rows = []*cmdpb.Row{numberRow(rowNodeID, node+1), numberRow(rowStoreID, store+1)}
+	}
+	return append(rows, memberRow(m))
+}
+
+func shares(a, b []string) bool {
+	return slices.ContainsFunc(a, func(u string) bool { return slices.Contains(b, u) })
+}
+
+// announce takes in what a node says of itself when it starts.
+func (f *facts) announce(o *AnnounceOp) ([]*cmdpb.Row, any, error) {
+	m := o.Member
+	if m.Node == 0 || m.Store == 0 || m.Name == "" || m.Removed {
+		return nil, nil, ErrBadOp
+	}
+	old := f.member(m.Node)
+	switch {
+	case old != nil && old.Removed:
+		return nil, nil, ErrRemoved
+	case old == nil && uint64(m.Node) >= f.next[rowNodeID], old != nil && old.Store != m.Store:
+		return nil, nil, ErrBadOp
+	case old != nil:
+		m.Nonce = old.Nonce
+	}
+	for _, other := range f.members {
+		if other.Node != m.Node && !other.Removed && other.Name == m.Name {
+			return nil, nil, fmt.Errorf("%w: %q is node %d at %s", ErrNameTaken, m.Name, other.Node, strings.Join(other.PeerURLs, ","))
+		}
+	}
+	row := memberRow(&m)
+	if old != nil && string(memberRow(old).Value) == string(row.Value) {
+		return nil, &peerpb.Done{}, nil
+	}
+	return []*cmdpb.Row{row}, &peerpb.Done{}, nil
+}
+
+// changeMember adds, removes or updates a member, as etcd's Cluster API does.
+func (f *facts) changeMember(o *MemberOp) ([]*cmdpb.Row, any, error) {
+	if !o.Remove && len(o.PeerURLs) == 0 {
+		return nil, nil, ErrBadOp
+	}
+	if f.oneStore && o.Node == 0 {
+		return nil, nil, ErrOneStore
+	}
+	for _, m := range f.members {
+		if !o.Remove && m.Node != o.Node && !m.Removed && shares(m.PeerURLs, o.PeerURLs) {
+			return nil, nil, ErrURLTaken
+		}
+	}
+	if o.Node == 0 {
+		m := &Member{PeerURLs: o.PeerURLs}
+		rows := f.newMember(m)
+		return rows, &MembersReply{Members: append(f.live(m.Node), *m), Changed: m.Node}, nil
+	}
+	old := f.member(o.Node)
+	if old == nil || old.Removed {
+		return nil, nil, ErrNoMember
+	}
+	m := *old
+	reply := &MembersReply{Members: f.live(o.Node), Changed: o.Node}
+	if o.Remove {
+		m.Removed = true
+	} else {
+		m.PeerURLs = o.PeerURLs
+		reply.Members = append(reply.Members, m)
+		slices.SortFunc(reply.Members, func(a, b Member) int { return compareMembers(&a, &b) })
+	}
+	return []*cmdpb.Row{memberRow(&m)}, reply, nil
+}
+
+// live returns the members but one, in order of id.
+func (f *facts) live(but metapb.NodeID) (out []Member) {
+	for _, m := range f.members {
+		if !m.Removed && m.Node != but {
+			out = append(out, *m)
+		}
+	}
+	return out
+}
+
+// lookup returns ranges from an address on.
+func (f *facts) lookup(o *LookupOp) (*LookupReply, error) {
+	if o.Max <= 0 || o.Max > lookupMax {
+		return nil, ErrBadOp
+	}
+	all := f.dir.Lookup(nil, metapb.Span{Start: o.Start})
+	reply := &LookupReply{Descriptors: all}
+	if int64(len(all)) > o.Max {
+		reply.Descriptors, reply.More = slices.Clone(all[:o.Max]), true
+	}
+	return reply, nil
+}
+
+// lookupMax bounds one LookupOp.
+const lookupMax = 4096
+
+// Members returns what is known of all nodes, as applied, in order of id: also of
+// those that were removed.
+func (s *System) Members() []Member {
+	var out []Member
+	for _, m := range s.applied.members {
+		out = append(out, *m)
+	}
+	return out
+}
+
+// MembersVersion grows when what Members returns may have changed.
+func (s *System) MembersVersion() uint64 { return s.applied.membersVersion }
