@@ -239,7 +239,9 @@ func (s *Store) arm(r *Replica) {
 }
 
 // rank returns the replica's place among the voters without their leader; another
-// one is the first in each range.
+// one is the first in each pair of ranges. The first two of a cluster, the system
+// range and that of all data, are such a pair: while there are no more, a write
+// finds the sequencer where its range is led.
 func (r *Replica) rank() (rank int, ok bool) {
 	own, n := -1, 0
 	for _, repl := range r.desc.Replicas {
@@ -254,7 +256,7 @@ func (r *Replica) rank() (rank int, ok bool) {
 	if own < 0 {
 		return 0, false
 	}
-	return (own + int(r.desc.RangeId%uint64(n))) % n, true
+	return (own + int((r.desc.RangeId-1)/2%uint64(n))) % n, true
 }
 
 // stand lets the replicas whose time has come stand for election.
