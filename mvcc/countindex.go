@@ -187,6 +187,20 @@ func (x *CountIndex) join(i int) {
 	}
 }
 
+// Forget says that the rows of [start, end) were replaced: what was known of them
+// counts no more, and a task that runs is void.
+func (x *CountIndex) Forget(start, end []byte) {
+	if x.task != nil {
+		x.task.void = true
+	}
+	for i, b := range x.buckets {
+		if next := x.endOf(i); len(next) != 0 && bytes.Compare(next, start) <= 0 || len(end) != 0 && bytes.Compare(b.start, end) >= 0 {
+			continue
+		}
+		*b = bucket{start: b.start}
+	}
+}
+
 // CountPlan is how a count is made: Known keys, and spans to be scanned.
 type CountPlan struct {
 	Known int64

@@ -25,6 +25,9 @@ type Ingest struct {
 	in     *Incoming
 }
 
+// Header is what the snapshot is.
+func (g *Ingest) Header() *SnapshotHeader { return &g.in.Header }
+
 func sortRows(rows []raftgroup.Row) {
 	slices.SortFunc(rows, func(a, b raftgroup.Row) int { return bytes.Compare(a.Key, b.Key) })
 }

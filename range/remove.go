@@ -110,6 +110,7 @@ func (r *Replica) stop() {
 	r.stepDown()
 	r.refuseQueue(peerpb.ErrRangeNotFound)
 	r.gone = true
+	s.out.Removed = append(s.out.Removed, r.desc.ID())
 	s.peers.elections.Disarm(r.desc.ID())
 	delete(s.replicas, r.desc.ID())
 	s.installs = s.installs || len(s.incoming) > 0
@@ -128,6 +129,7 @@ func (s *Store) Gone(g Gone) {
 	}
 	if s.ingesting[g.Range] == nil && s.lowest(g.Range) <= g.Replica {
 		s.entomb(g.Range, g.Replica+1)
+		s.installs = s.installs || len(s.incoming) > 0 // one may not be wanted any more
 	}
 }
 

@@ -3,7 +3,6 @@ package ranges
 import (
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/keys"
@@ -27,63 +26,12 @@ type WantedSnapshot struct {
 	Replica metapb.ReplicaID
 }
 
-// SnapshotHeader is what a replica is at an index, beside its rows.
-type SnapshotHeader struct {
-	Replica     metapb.ReplicaID // that it is for
-	Descriptor  *metapb.Descriptor
-	Index, Term uint64
-	// Revision is the highest of any effect applied at Index.
-	Revision Revision
-	// RemovalMark is the revision below which old versions may be gone, -1 if none.
-	RemovalMark Revision
-}
-
-// SnapshotChunk is a piece of a snapshot.
-type SnapshotChunk struct {
-	Range   metapb.RangeID
-	Replica metapb.ReplicaID
-	Index   uint64          // of the header
-	ID      uint64          // of the sender: two views of one index may differ in garbage
-	Number  uint64          // from 0
-	Header  *SnapshotHeader // of chunk 0
-	Table   int             // which of keys.Tables the rows are of
-	// Rows are keys and values, each after its length (uvarint), in order.
-	Rows []byte
-	Last bool
-	Sum  uint32 // CRC-32C of all of the above
-}
-
-// SnapshotAnswer says which chunk is wanted next. Done: the receiver has all of it.
-// Refused: it does not want it.
-type SnapshotAnswer struct {
-	Range         metapb.RangeID
-	Replica       metapb.ReplicaID
-	Index, ID     uint64
-	Next          uint64
-	Done, Refused bool
-}
-
-func (c *SnapshotChunk) sum() (uint32, error) {
-	buf := binary.BigEndian.AppendUint64(make([]byte, 0, 128), uint64(c.Range))
-	for _, v := range []uint64{uint64(c.Replica), c.Index, c.ID, c.Number, uint64(c.Table)} {
-		buf = binary.BigEndian.AppendUint64(buf, v)
-	}
-	if c.Last {
-		buf = append(buf, 1)
-	}
-	if h := c.Header; h != nil {
-		for _, v := range []uint64{uint64(h.Replica), h.Index, h.Term, uint64(h.Revision), uint64(h.RemovalMark)} {
-			buf = binary.BigEndian.AppendUint64(buf, v)
-		}
-		d, err := h.Descriptor.MarshalVT()
-		if err != nil {
-			return 0, err
-		}
-		buf = append(buf, d...)
-	}
-	table := crc32.MakeTable(crc32.Castagnoli)
-	return crc32.Update(crc32.Checksum(buf, table), table, c.Rows), nil
-}
+// What is said about snapshots is in peerpb.
+type (
+	SnapshotHeader = peerpb.SnapshotHeader
+	SnapshotChunk  = peerpb.SnapshotChunk
+	SnapshotAnswer = peerpb.SnapshotAnswer
+)
 
 // SnapshotSender cuts a range's state into chunks. It is not safe for concurrent use,
 // but may be used beside its store. It holds a view of the engine until it is closed.
@@ -112,6 +60,7 @@ func (s *Store) BeginSnapshot(id metapb.RangeID, to metapb.ReplicaID, chunkBytes
 	s.snapshots++
 	x := &SnapshotSender{id: s.cfg.StoreStart<<32 + s.snapshots, view: s.cfg.NewView(append(spans[:len(spans):len(spans)], keys.LocalSpan(id))), bytes: chunkBytes}
 	err := x.readHeader(id, to)
+	x.header.Compacted = max(x.header.RemovalMark, s.compacted)
 	if err == nil && !hasReplica(x.header.Descriptor, to) {
 		err = peerpb.ErrBadChange
 	}
@@ -229,7 +178,7 @@ func (x *SnapshotSender) next(number uint64) error {
 	}
 	c.Last = x.table == len(x.spans)
 	var err error
-	c.Sum, err = c.sum()
+	c.Sum, err = c.Checksum()
 	x.chunk = c
 	return err
 }
@@ -275,7 +224,7 @@ func cutBytes(src []byte) (b, rest []byte, err error) {
 }
 
 // startRows are the local rows of a replica that begins on a snapshot.
-func (h *SnapshotHeader) startRows(hardTerm uint64, vote metapb.ReplicaID) ([]raftgroup.Row, error) {
+func startRows(h *SnapshotHeader, hardTerm uint64, vote metapb.ReplicaID) ([]raftgroup.Row, error) {
 	id := h.Descriptor.ID()
 	rows, err := raftgroup.StartRows(id, raftgroup.Start{
 		Index: h.Index, Term: h.Term, Conf: confOf(h.Descriptor), HardTerm: hardTerm, Vote: vote,

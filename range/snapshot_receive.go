@@ -53,6 +53,14 @@ func NewSnapshotReceiver(tables TableMaker, prefix string) *SnapshotReceiver {
 	return &SnapshotReceiver{tables: tables, prefix: prefix}
 }
 
+// Close gives the file under way back. Nothing else is called then but Files.
+func (x *SnapshotReceiver) Close() {
+	if x.writer != nil && !x.done && x.table < len(x.spans) {
+		_ = x.writer.Finish() // nobody wants it
+	}
+	x.writer = nil
+}
+
 // Files are those written so far: whoever gives the snapshot up removes them.
 func (x *SnapshotReceiver) Files() []string { return x.files }
 
@@ -68,7 +76,7 @@ func (x *SnapshotReceiver) Incoming() *Incoming {
 // answer says what comes next. After an error the snapshot begins anew, with another
 // receiver.
 func (x *SnapshotReceiver) Step(c *SnapshotChunk) (SnapshotAnswer, error) {
-	sum, err := c.sum()
+	sum, err := c.Checksum()
 	if err != nil || sum != c.Sum {
 		return SnapshotAnswer{}, fmt.Errorf("range %d: snapshot chunk %d: %w", c.Range, c.Number, errBadChunk)
 	}
@@ -127,7 +135,7 @@ func (x *SnapshotReceiver) take(c *SnapshotChunk) error {
 
 func (x *SnapshotReceiver) begin(c *SnapshotChunk) error {
 	h := c.Header
-	if h == nil || h.Descriptor.Validate() != nil || h.Descriptor.ID() != c.Range || h.Replica != c.Replica ||
+	if h == nil || h.Descriptor == nil || h.Descriptor.Validate() != nil || h.Descriptor.ID() != c.Range || h.Replica != c.Replica ||
 		h.Index != c.Index || !hasReplica(h.Descriptor, h.Replica) {
 		return errBadChunk
 	}
@@ -147,7 +155,9 @@ func (x *SnapshotReceiver) open() (err error) {
 }
 
 func (x *SnapshotReceiver) nextTable() error {
-	if err := x.writer.Finish(); err != nil {
+	w := x.writer
+	x.writer = nil
+	if err := w.Finish(); err != nil {
 		return err
 	}
 	x.table++
@@ -162,6 +172,31 @@ func (x *SnapshotReceiver) nextTable() error {
 func (s *Store) Install(in *Incoming) {
 	s.incoming = append(s.incoming, in)
 	s.installs = true
+}
+
+// Uninstall gives up a snapshot that waits for its place; nothing happens to one
+// that does not wait any more.
+func (s *Store) Uninstall(id metapb.RangeID, replica metapb.ReplicaID) {
+	s.incoming = slices.DeleteFunc(s.incoming, func(in *Incoming) bool {
+		if in.Header.Descriptor.ID() != id || in.Header.Replica != replica {
+			return false
+		}
+		s.installed(in, false, in.Tables)
+		return true
+	})
+}
+
+// Receives says whether a snapshot for a replica is of use: not if the replica is
+// there and as far, and not if its time is over.
+func (s *Store) Receives(id metapb.RangeID, replica metapb.ReplicaID, index uint64) (has, refused bool) {
+	r := s.replicas[id]
+	switch {
+	case r != nil && r.id == replica:
+		return r.state.index >= index, r.group.IsLeader()
+	case r != nil && r.id > replica:
+		return false, true
+	}
+	return false, replica < s.lowest(id)
 }
 
 // Installed says what became of a snapshot.
@@ -259,7 +294,7 @@ func (s *Store) ingest(in *Incoming, old *Replica) (*Ingest, error) {
 		old.stop()
 	}
 	var err error
-	g.Rows, err = h.startRows(term, vote)
+	g.Rows, err = startRows(h, term, vote)
 	sortRows(g.Rows)
 	if s.ingesting == nil {
 		s.ingesting = make(map[metapb.RangeID]*Ingest)

@@ -49,7 +49,8 @@ type Ready struct {
 	// Liveness are messages to other stores that go before all others.
 	Liveness []raftgroup.LivenessOutput
 	// Ingests are snapshots to put into the engine when Apply and Append are
-	// committed; each is then reported to Ingested.
+	// committed; each is then reported to Ingested. That may take its time: nothing
+	// else of its range is written meanwhile.
 	Ingests []*Ingest
 	// Applied has the changes in Apply.
 	Applied []Applied
@@ -78,6 +79,9 @@ type Output struct {
 	Present []Gone
 	// Snapshots are to be sent; see BeginSnapshot. For each SnapshotEnded is due.
 	Snapshots []WantedSnapshot
+	// Removed are ranges that have, or had, no replica here any more. Readers have to
+	// know before the next batches of a Ready are committed, and its Ingests run.
+	Removed []metapb.RangeID
 	// Installed says what became of snapshots given to Install.
 	Installed []Installed
 }

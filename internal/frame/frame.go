@@ -26,6 +26,8 @@ const (
 	Requests
 	// Liveness carries what leaderLeases rest on, before all else.
 	Liveness
+	// Snapshots carries what is bulky and may take its time. Its frames may be lost.
+	Snapshots
 )
 
 // Frame is what one store says to another on a lane. Nothing in it is changed
@@ -66,6 +68,12 @@ type Frame struct {
 	// those of ToStart.
 	Closings []Closing
 	Closed   []Closed
+
+	// Gone are replicas of To, Present ask whether From's replicas are; of lane Raft.
+	Gone, Present []peerpb.Gone
+	// Chunks are pieces of snapshots, Taken what is said to those; of lane Snapshots.
+	Chunks []*peerpb.SnapshotChunk
+	Taken  []peerpb.SnapshotAnswer
 }
 
 // NotSequencer says that a store does not run the sequencer, or may not answer
@@ -96,6 +104,6 @@ type Closed struct {
 
 // Empty reports whether the frame says nothing but who is there.
 func (f *Frame) Empty() bool {
-	return len(f.Raft)+len(f.Requests)+len(f.Replies)+len(f.Asks)+len(f.Answers)+len(f.Closings)+len(f.Closed) == 0 &&
-		f.Refused == nil
+	return len(f.Raft)+len(f.Requests)+len(f.Replies)+len(f.Asks)+len(f.Answers)+len(f.Closings)+len(f.Closed)+
+		len(f.Gone)+len(f.Present)+len(f.Chunks)+len(f.Taken) == 0 && f.Refused == nil
 }

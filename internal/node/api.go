@@ -107,8 +107,8 @@ func (n *Node) Status(ctx context.Context) (*pb.StatusResponse, error) {
 		StorageVersion: "3.7.0",
 	}
 	err := n.inLoop(ctx, func() {
-		if r := n.core.Store().Replica(metapb.SystemRange); r != nil {
-			in := r.Info()
+		if sys := n.core.Store().Replica(metapb.SystemRange); sys != nil {
+			in := sys.Info()
 			resp.RaftIndex, resp.RaftAppliedIndex = in.Last, in.Applied
 		}
 	})
@@ -305,9 +305,9 @@ func (n *Node) measure(in *adminpb.RangeInfo) error {
 func (n *Node) ShowRange(ctx context.Context, req *adminpb.ShowRangeRequest) (*adminpb.RangeInfo, error) {
 	id := metapb.RangeID(req.RangeId)
 	if id == 0 {
-		t, addr := n.pub.table.Load(), keys.User(req.Key)
-		i := t.find(addr)
-		if i < 0 || !t.pieces[i].desc.Contains(addr) {
+		t := n.pub.table.Load()
+		i := t.find(keys.User(req.Key))
+		if i < 0 || !t.pieces[i].desc.Contains(keys.User(req.Key)) {
 			return nil, peerpb.ErrRangeNotFound
 		}
 		id = t.pieces[i].desc.ID()

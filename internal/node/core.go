@@ -24,6 +24,14 @@ type CoreConfig struct {
 	StoreStart uint64
 	Reader     engine.Reader
 	NewBatch   func() engine.Batch
+	// NewView shows spans of the engine as they are at the moment, Tables begins table
+	// files there. Without them no snapshot is sent, or taken.
+	NewView func([]engine.Span) engine.View
+	Tables  ranges.TableMaker
+	// SnapshotDir is what the paths of snapshots' files begin with; SnapshotChunkBytes
+	// bounds a piece of one, 0: 256 KiB.
+	SnapshotDir        string
+	SnapshotChunkBytes int
 	// Logger is given to raft. May be nil.
 	Logger raftgroup.Logger
 	// Random chooses ids of leases. May be nil.
@@ -52,6 +60,19 @@ type Ready struct {
 	Asks bool
 	// Descriptors are of ranges that changed or are new.
 	Descriptors []*metapb.Descriptor
+	// Removed are ranges that lost their replica here, even if they have another one by
+	// now. Readers hear of it before Append is committed. Advance fills it in.
+	Removed []metapb.RangeID
+	// Lost are ranges that came by a snapshot: what happened there is not in Applied.
+	Lost []metapb.RangeID
+	// RemovalMark is up to where a snapshot that comes may lack what was compacted,
+	// -1: nowhere. Readers hear of it before Jobs begin.
+	RemovalMark metapb.Revision
+	// Jobs are to be run beside the loop, each then handed to SnapshotDone; those
+	// that ingest not before Append is committed. Advance fills them in.
+	Jobs []*SnapshotJob
+	// Unused are table files to be removed.
+	Unused []string
 }
 
 // Core is everything of a node that decides: a router, a store's replicas, and
@@ -89,16 +110,16 @@ type Core struct {
 	many, ending bool
 	// reached is the highest revision of what was applied here, if there are.
 	reached metapb.Revision
+	// removed and lost are for the next Ready.
+	removed, lost []metapb.RangeID
+	failed        error // the first; the next Ready returns it
 	peers
 	stores
 	asking
 	closings
 	reads
+	snapshots
 }
-
-// logBehindBytes is how much log a range keeps for a replica that is away. No
-// snapshot goes between nodes yet: who misses more does not come back.
-const logBehindBytes = 1 << 30
 
 // Ids of requests that the core itself makes have this bit; the driver's have
 // not.
@@ -122,8 +143,9 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 	cfg.Ranges.NodeID, cfg.Ranges.StoreID, cfg.Ranges.StoreStart = cfg.NodeID, cfg.StoreID, cfg.StoreStart
 	cfg.Ranges.Reader, cfg.Ranges.NewBatch = cfg.Reader, cfg.NewBatch
 	cfg.Ranges.System, cfg.Ranges.Logger = system, cfg.Logger
-	if cfg.Ranges.LogBehindBytesMax == 0 {
-		cfg.Ranges.LogBehindBytesMax = logBehindBytes
+	cfg.Ranges.NewView = cfg.NewView
+	if cfg.SnapshotChunkBytes == 0 {
+		cfg.SnapshotChunkBytes = snapshotChunkBytes
 	}
 	if cfg.Router.Random == nil {
 		cfg.Router.Random = cfg.Random
@@ -149,6 +171,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		compacted: -1,
 		many:      !system.OneStore(),
 		peers:     newPeers(),
+		snapshots: newSnapshots(),
 		closings:  closings{closing: make(map[metapb.RangeID]*closing)},
 	}
 	if c.many {
@@ -208,9 +231,14 @@ func (c *Core) Tick(now clock.Time) {
 		c.tickLinks()
 		c.retryClosings()
 		c.tickReads()
-		if c.mayLookUp() {
-			c.lookUp()
-		}
+		c.tickSnapshots()
+	}
+}
+
+// fail ends the node: the next Ready returns the first error.
+func (c *Core) fail(err error) {
+	if c.failed == nil {
+		c.failed = err
 	}
 }
 
@@ -265,6 +293,9 @@ func (c *Core) Stop() {
 func (c *Core) Ready() (Ready, error) {
 	c.run()
 	rd, err := c.store.Collect()
+	if err == nil {
+		err = c.failed
+	}
 	if err != nil {
 		return Ready{}, err
 	}
@@ -275,8 +306,9 @@ func (c *Core) Ready() (Ready, error) {
 		Reached: c.reached,
 		Apply:   rd.Apply, Append: rd.Append, Token: rd.Token, Applied: rd.Applied, Messages: rd.Messages, Liveness: rd.Liveness,
 		Results: c.results, Descriptors: c.changed, Asks: c.many,
+		Lost: c.lost, RemovalMark: c.ingestLater(rd.Ingests),
 	}
-	c.results, c.changed = nil, nil
+	c.results, c.changed, c.lost = nil, nil, nil
 	return out, nil
 }
 
@@ -292,6 +324,7 @@ func (c *Core) reach(applied []ranges.Applied) {
 // HasReady reports whether Ready would do anything.
 func (c *Core) HasReady() bool {
 	return c.store.HasWork() || c.store.HasOutput() || len(c.results) > 0 || len(c.changed) > 0 || c.router.HasReady() || c.mayTell() ||
+		len(c.jobs)+len(c.removed)+len(c.lost)+len(c.unused) > 0 || c.failed != nil ||
 		c.many && c.hasPeerWork()
 }
 
@@ -331,7 +364,8 @@ func (c *Core) Advance(rd *Ready) {
 		rd.Frames = c.outbox(rd)
 	}
 	rd.Results = append(rd.Results, c.results...)
-	c.results = nil
+	rd.Removed, rd.Jobs, rd.Unused = c.removed, c.jobs, c.unused
+	c.results, c.removed, c.jobs, c.unused = nil, nil, nil, nil
 }
 
 // run lets requests, replies and grants go back and forth until all wait for
@@ -400,9 +434,7 @@ func (c *Core) pump() (moved bool) {
 		for _, d := range out.Descriptors {
 			c.learn(d)
 		}
-		for _, w := range out.Snapshots {
-			c.store.SnapshotEnded(w.Range, w.Replica, false) // see logBehindBytes
-		}
+		c.changes(&out)
 		for _, e := range out.Expired {
 			c.internal++
 			id := internalBit | c.internal

@@ -99,8 +99,8 @@ func (c *Core) flushClosings() (here bool) {
 	for _, id := range all {
 		cl := c.closing[id]
 		cl.wanting = false
-		if cl.want <= max(cl.closed, cl.told) || cl.asked != 0 {
-			continue
+		if cl.want <= max(cl.closed, cl.told) || cl.asked != 0 || c.store.Replica(id) == nil {
+			continue // it has no replica here: nobody can read it
 		}
 		hint, ok := c.leaderOf(id)
 		l := c.links[hint.store]
@@ -206,7 +206,7 @@ func (c *Core) touchClosing(id metapb.RangeID, cl *closing) {
 func (c *Core) countClosings() {
 	c.counting = slices.DeleteFunc(c.counting, func(id metapb.RangeID) bool {
 		cl := c.closing[id]
-		if !c.count(id, cl) {
+		if !c.count(id, cl) && c.store.Replica(id) != nil {
 			return false
 		}
 		cl.counting = false
@@ -237,7 +237,13 @@ func (c *Core) closingsLost(store metapb.StoreID) {
 // need not be its neighbour: where the replica was behind it was cut several times
 // at once. One that no split made here has nothing of before.
 func (c *Core) bornClosing(d *metapb.Descriptor) {
-	if c.closing[d.ID()] != nil {
+	if cl := c.closing[d.ID()]; cl != nil {
+		// What was asked while there was no replica here counts again.
+		if cl.told > cl.closed && !cl.counting {
+			cl.counting = true
+			c.counting = append(c.counting, d.ID())
+		}
+		c.wantLater(d.ID(), cl)
 		return
 	}
 	cl := c.closingOf(d.ID())

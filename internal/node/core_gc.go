@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -22,8 +23,9 @@ type Removal struct {
 	addr []byte // where the next range is looked up; nil: done
 
 	// The range under way; nil: none.
-	desc *metapb.Descriptor
-	gc   *mvcc.Collector
+	desc  *metapb.Descriptor
+	gc    *mvcc.Collector
+	swaps uint64 // of pub, when it was begun
 
 	garbage Garbage
 }
@@ -63,6 +65,13 @@ func NewRemoval(pub *Published, to metapb.Revision) *Removal {
 
 // Step removes a bounded amount.
 func (g *Removal) Step(eng engine.Engine, budget mvcc.CollectBudget) (RemovalStep, error) {
+	g.pub.rows.Lock()
+	defer g.pub.rows.Unlock()
+	if g.swaps != g.pub.swaps {
+		// The range under way may be gone, or another state of it be there, which has
+		// a mark of its own.
+		g.desc, g.gc, g.swaps = nil, nil, g.pub.swaps
+	}
 	if g.desc == nil {
 		if len(g.addr) == 0 {
 			return RemovalDone, nil
@@ -121,7 +130,15 @@ func (g *Removal) TakeGarbage(all bool) (Garbage, bool) {
 // removed.
 func (g *Removal) begin(eng engine.Reader) (RemovalStep, error) {
 	t := g.pub.table.Load()
-	pr := t.pieces[t.find(g.addr)]
+	at := max(t.find(g.addr), 0)
+	if at < len(t.pieces) && !t.pieces[at].desc.Contains(g.addr) && bytes.Compare(t.pieces[at].desc.Start, g.addr) < 0 {
+		at++ // what is in between is not here
+	}
+	if at == len(t.pieces) {
+		g.addr = nil
+		return RemovalWorked, nil
+	}
+	pr := t.pieces[at]
 	// What is under way below the compacted revision must be applied first, or
 	// the newest version that the compaction keeps would not be known.
 	if metapb.Revision(pr.bound.Load()) <= g.to {

@@ -9,6 +9,7 @@ import (
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/raftgroup"
+	"github.com/flotilladb/flotilla/range"
 )
 
 // peers is what a core has to do with other stores.
@@ -61,16 +62,23 @@ func (c *Core) meet(d *metapb.Descriptor) {
 	}
 }
 
+func (c *Core) meetStore(to metapb.StoreID) {
+	if to == c.cfg.StoreID || c.links[to] != nil {
+		return
+	}
+	c.links[to] = &link{self: c.cfg.StoreID, peer: to, selfStart: c.cfg.StoreStart}
+	c.waits[to] = make(map[uint64]bool)
+	c.order = append(c.order, to)
+	slices.Sort(c.order)
+}
+
 // Step takes what another store says. An error means that the store cannot go on.
 func (c *Core) Step(f *frame.Frame) error {
 	if f.To != c.cfg.StoreID || !c.many {
 		return nil
 	}
-	c.meetStore(f.From) // who comes in is of this cluster, and may be new
+	c.meetStore(f.From) // it may have a replica in mind that is yet to come
 	l := c.links[f.From]
-	if l == nil {
-		return nil
-	}
 	switch f.Lane {
 	case frame.Liveness:
 		if f.Liveness != nil {
@@ -79,6 +87,14 @@ func (c *Core) Step(f *frame.Frame) error {
 		return nil
 	case frame.Raft:
 		return c.stepRaft(f)
+	case frame.Snapshots:
+		for _, ch := range f.Chunks {
+			c.stepChunk(f.From, ch)
+		}
+		for i := range f.Taken {
+			c.stepTaken(f.From, &f.Taken[i])
+		}
+		return nil
 	}
 	h := l.step(f, c.now)
 	if h.lost {
@@ -112,8 +128,14 @@ func (c *Core) Step(f *frame.Frame) error {
 }
 
 func (c *Core) stepRaft(f *frame.Frame) error {
+	for _, g := range f.Gone {
+		c.store.Gone(ranges.Gone{Range: g.Range, Replica: g.Replica})
+	}
+	for _, g := range f.Present {
+		c.store.Present(f.From, ranges.Gone{Range: g.Range, Replica: g.Replica})
+	}
 	for _, m := range f.Raft {
-		err := c.store.Step(m.RangeID, m.Message)
+		err := c.store.StepFrom(f.From, m.RangeID, m.Message)
 		if err != nil && !errors.Is(err, peerpb.ErrRangeNotFound) && !errors.Is(err, raftgroup.ErrBadMessage) {
 			return err
 		}

@@ -64,7 +64,7 @@ func (c *Core) startSequencer() {
 func (c *Core) checkSequencer() {
 	if c.seq != nil && c.many {
 		sys := c.store.Replica(metapb.SystemRange)
-		if !sys.Leads() || sys.Info().Term != c.epoch {
+		if sys == nil || !sys.Leads() || sys.Info().Term != c.epoch {
 			c.seq, c.ceiling = nil, nil
 			c.askAgain(0)
 		}

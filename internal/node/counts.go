@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/range"
@@ -47,6 +48,19 @@ func (c *Counts) Commit(applied []ranges.Applied, commit func() error) error {
 		}
 	}
 	return nil
+}
+
+// Forget has the live keys of a span counted anew: a snapshot has replaced them.
+func (c *Counts) Forget(span metapb.Span) {
+	start, end, ok := keys.UserBounds(span)
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.index != nil {
+		c.mu.index.Forget(start, end)
+	}
 }
 
 // Count returns the number of live keys of [start, end) at a revision.

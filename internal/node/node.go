@@ -23,21 +23,21 @@ import (
 
 // Node is one running node. Its goroutines are named in its Stopper: "loop"
 // drives the core, "gc" removes compacted versions, "count" builds the index of
-// live keys, "space" watches the disk, "announce" tells the cluster who this node
-// is, "book" keeps the addresses of the others.
+// live keys, "space" watches the disk, and "snapshots" are those that read and write
+// snapshots.
 type Node struct {
-	cfg    Config
-	ident  *metapb.StoreIdent
-	eng    engine.Engine
-	core   *Core
-	client *router.Client
-	counts *Counts
-	gc     *collector
-	hub    *watchfeed.Hub
-	book   *book
-	peers  atomic.Pointer[peerLink] // nil where there are none
-	stop   *stop.Stopper            // all but the loop
-	loopIn *stop.Stopper
+	cfg       Config
+	ident     *metapb.StoreIdent
+	eng       engine.Engine
+	core      *Core
+	client    *router.Client
+	counts    *Counts
+	gc        *collector
+	hub       *watchfeed.Hub
+	peers     atomic.Pointer[peerLink] // nil where there are none
+	snapshots *snapshotWorkers
+	stop      *stop.Stopper // all but the loop
+	loopIn    *stop.Stopper
 
 	pub     Published
 	refused chan struct{} // has room for one: a put was refused for want of space
@@ -47,6 +47,7 @@ type Node struct {
 		calls, spare []*router.Call
 		synced       []syncDone
 		frames       []peerFrame
+		jobs         []*SnapshotJob
 		frameBytes   int
 		funcs        []func()
 		closed       bool
@@ -109,19 +110,25 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := clearSnapshots(cfg.Dir); err != nil {
+		return nil, err
+	}
 	begun, err := NextStart(eng)
 	if err != nil {
 		return nil, fmt.Errorf("count the start: %w", err)
 	}
 	core, err := NewCore(CoreConfig{
-		NodeID:     metapb.NodeID(ident.NodeId),
-		StoreID:    metapb.StoreID(ident.StoreId),
-		StoreStart: begun,
-		Reader:     eng,
-		NewBatch:   eng.NewBatch,
-		Logger:     raftgroup.NewLogger(cfg.Logger.With("part", "raft")),
-		Random:     rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
-		Ranges:     ranges.Config{SyncsMax: cfg.SyncsMax},
+		NodeID:      metapb.NodeID(ident.NodeId),
+		StoreID:     metapb.StoreID(ident.StoreId),
+		StoreStart:  begun,
+		Reader:      eng,
+		NewBatch:    eng.NewBatch,
+		NewView:     eng.NewView,
+		Tables:      eng,
+		SnapshotDir: snapshotDir(cfg.Dir),
+		Logger:      raftgroup.NewLogger(cfg.Logger.With("part", "raft")),
+		Random:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		Ranges:      ranges.Config{SyncsMax: cfg.SyncsMax},
 	})
 	if err != nil {
 		return nil, err
@@ -144,6 +151,7 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		loopDone: make(chan struct{}),
 	}
 	n.gc = newCollector(n)
+	n.snapshots = newSnapshotWorkers(n)
 	n.pub.init()
 	n.pub.room.Store(n.room())
 	if n.pub.direct.Store(core.Direct()); !core.Direct() {
@@ -160,6 +168,10 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	if err := n.startPeers(begun); err != nil {
 		n.hub.Stop()
 		return nil, err
+	}
+	if err := n.snapshots.run(); err != nil {
+		n.hub.Stop()
+		return nil, errors.Join(err, n.stopPeers(ctx))
 	}
 	n.wake()
 	if err := n.loopIn.Go("loop", n.loop); err != nil {
@@ -215,7 +227,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := errors.Join(n.stop.Wait(ctx), n.stopPeers(ctx)); err != nil {
+	if err := errors.Join(n.stop.Wait(ctx), n.stopPeers(ctx), n.core.CloseSnapshots()); err != nil {
 		return err
 	}
 	return n.eng.Close()

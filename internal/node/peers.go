@@ -141,6 +141,8 @@ func laneOf(f *frame.Frame) rpc.Lane {
 		return rpc.Raft
 	case frame.Liveness:
 		return rpc.Liveness
+	case frame.Snapshots:
+		return rpc.Snapshots
 	}
 	return rpc.Requests
 }

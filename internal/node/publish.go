@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"sort"
+	"sync"
 	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -33,9 +34,11 @@ type Published struct {
 	removal atomic.Int64
 	// leader is the node that leads the system range in term, 0 if it is not known.
 	leader, term atomic.Uint64
-	// direct: what is current need not be asked for, since there is one store.
-	direct atomic.Bool
-	table  atomic.Pointer[pieceTable]
+	table        atomic.Pointer[pieceTable]
+	// rows keeps what removal reads and writes together, against ranges that go or are
+	// replaced. swaps counts these.
+	rows   sync.Mutex
+	swaps  uint64
 	room   atomic.Int64 // bytes that the store may still take from clients
 	alarms atomic.Pointer[[]*pb.AlarmMember]
 	// bounds are those set since Step: the loop's own.
@@ -56,6 +59,25 @@ func NewPublished() *Published {
 	return p
 }
 
+// Leave has readers know which ranges are here no more, or not as they were, before
+// their rows go. It is called before Ranges.
+func (p *Published) Leave(core *Core, rd *Ready) {
+	if len(rd.Removed) == 0 && rd.RemovalMark < 0 {
+		return
+	}
+	p.rows.Lock()
+	defer p.rows.Unlock()
+	p.swaps++
+	p.removal.Store(max(p.removal.Load(), int64(rd.RemovalMark)))
+	next := &pieceTable{}
+	for _, pr := range p.table.Load().pieces {
+		if core.Store().Replica(pr.desc.ID()) != nil || !slices.Contains(rd.Removed, pr.desc.ID()) {
+			next.pieces = append(next.pieces, pr)
+		}
+	}
+	p.table.Store(next)
+}
+
 // Ranges publishes ranges that changed, and the bounds of those that the last
 // step of the core touched. It is called after the step's rows are committed.
 func (p *Published) Ranges(core *Core, changed []*metapb.Descriptor) {
@@ -63,6 +85,9 @@ func (p *Published) Ranges(core *Core, changed []*metapb.Descriptor) {
 		newest := map[metapb.RangeID]*metapb.Descriptor{}
 		var order []metapb.RangeID
 		for _, d := range changed {
+			if core.Store().Replica(d.ID()) == nil {
+				continue // it went at once
+			}
 			if newest[d.ID()] == nil {
 				order = append(order, d.ID())
 			}
@@ -185,7 +210,7 @@ func (p *Published) setBound(t *pieceTable, core *Core, r *ranges.Replica) {
 func (p *Published) Step(rd *Ready) watchfeed.Step {
 	current, compacted := p.Current()
 	s := watchfeed.Step{
-		Descriptors: rd.Descriptors, Bounds: p.bounds, Current: current, Compacted: compacted, Asks: rd.Asks, Reached: rd.Reached,
+		Descriptors: rd.Descriptors, Lost: rd.Lost, Bounds: p.bounds, Current: current, Compacted: compacted, Asks: rd.Asks, Reached: rd.Reached,
 	}
 	p.bounds = make([]watchfeed.RangeBound, 0, len(p.bounds))
 	if n := len(rd.Applied); n > 0 {
@@ -211,18 +236,32 @@ func (p *Published) Current() (current, compacted metapb.Revision) {
 // Pieces implements router.Local.
 func (p *Published) Pieces(dst []router.Piece, span metapb.Span, s metapb.Revision) []router.Piece {
 	t := p.table.Load()
+	next := span.Start // no piece yet from here on
 	for i := max(t.find(span.Start), 0); i < len(t.pieces); i++ {
 		pr := t.pieces[i]
 		part, ok := pr.desc.Span().Intersect(span)
+		if !ok && bytes.Compare(pr.desc.Start, next) <= 0 {
+			continue // the one before what is looked for
+		}
 		if !ok {
 			break
 		}
+		if !bytes.Equal(part.Start, next) {
+			dst = append(dst, router.Piece{Span: metapb.Span{Start: next, End: part.Start}}) // it is not here
+		}
+		next = part.End
 		dst = append(dst, router.Piece{
 			Range:      pr.desc.ID(),
 			Generation: pr.desc.Generation,
 			Span:       part,
 			Ready:      metapb.Revision(pr.bound.Load()) > s,
 		})
+		if len(next) == 0 {
+			return dst
+		}
+	}
+	if !bytes.Equal(next, span.End) {
+		dst = append(dst, router.Piece{Span: metapb.Span{Start: next, End: span.End}})
 	}
 	return dst
 }

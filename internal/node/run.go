@@ -200,14 +200,14 @@ func (n *Node) drained() bool {
 // over is in the inbox again.
 func (n *Node) receive() error {
 	n.inbox.Lock()
-	calls, synced, funcs, frames := n.inbox.calls, n.inbox.synced, n.inbox.funcs, n.inbox.frames
-	if len(calls)+len(synced)+len(funcs)+len(frames) == 0 {
+	calls, synced, funcs, frames, jobs := n.inbox.calls, n.inbox.synced, n.inbox.funcs, n.inbox.frames, n.inbox.jobs
+	if len(calls)+len(synced)+len(funcs)+len(frames)+len(jobs) == 0 {
 		n.inbox.Unlock()
 		return nil
 	}
 	n.inbox.calls, n.inbox.spare = n.inbox.spare[:0], calls
 	n.inbox.hurried = false
-	n.inbox.synced, n.inbox.funcs, n.inbox.frames, n.inbox.frameBytes = nil, nil, nil, 0
+	n.inbox.synced, n.inbox.funcs, n.inbox.frames, n.inbox.frameBytes, n.inbox.jobs = nil, nil, nil, 0, nil
 	n.inbox.Unlock()
 	for _, s := range synced {
 		n.syncing--
@@ -224,7 +224,11 @@ func (n *Node) receive() error {
 	if len(calls)+len(frames) > 0 {
 		n.core.SetNow(clock.Now())
 	}
-	if err := n.takeFrames(frames); err != nil {
+	err := n.takeFrames(frames)
+	if err == nil {
+		err = n.takeJobs(jobs)
+	}
+	if err != nil {
 		n.inbox.Lock()
 		n.inbox.calls = append(calls, n.inbox.calls...)
 		n.inbox.Unlock()
@@ -255,6 +259,7 @@ func (n *Node) step() error {
 	}
 	n.core.Advance(&rd)
 	n.publish(&rd)
+	n.removeTables(rd.Unused)
 	if len(rd.Frames) > 0 {
 		n.peers.Load().send(rd.Frames)
 	}
@@ -264,9 +269,17 @@ func (n *Node) step() error {
 		c.Resp, c.Err = res.Resp, res.Err
 		c.Done <- struct{}{}
 	}
-	if rd.Append == nil {
-		return nil
+	if rd.Append != nil {
+		if err := n.commitAppend(&rd); err != nil {
+			return err
+		}
 	}
+	n.snapshots.start(rd.Jobs) // after the rows that an ingest must not overtake
+	return nil
+}
+
+// commitAppend gives the log's rows to the engine.
+func (n *Node) commitAppend(rd *Ready) error {
 	n.syncing++
 	token := rd.Token
 	return n.whenRoom(func() error {
@@ -316,12 +329,14 @@ func (n *Node) commitApply(rd *Ready) error {
 // publish lets readers see what the step made readable. The order is that of
 // the comment of Published.
 func (n *Node) publish(rd *Ready) {
+	n.pub.Leave(n.core, rd)
 	n.pub.Ranges(n.core, rd.Descriptors)
 	if n.pub.Revisions(n.core.Current(), n.core.System().Compacted()) {
 		n.gc.wake()
 	}
-	n.publishDirect()
-	n.learnMembers()
+	if len(rd.Lost) > 0 {
+		n.gc.wake() // a snapshot may have brought garbage that was removed here
+	}
 	n.feed(rd)
 	if !n.isServing || !n.core.Direct() {
 		n.pub.SystemLeader(n.core.SystemLeader())

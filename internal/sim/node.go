@@ -35,10 +35,13 @@ type simNode struct {
 	pub     *node.Published
 	counts  *node.Counts
 	removal *node.Removal // under way; nil: none
-	hub     *simHub
+	// removeAgain: a snapshot came meanwhile, which may have brought garbage.
+	removeAgain bool
+	hub         *simHub
 
 	inbox        []*job
-	frames       []*frame.Frame // that came from others
+	frames       []*frame.Frame      // that came from others
+	jobs         []*node.SnapshotJob // that were run
 	wants        []watchfeed.Want
 	calls        map[uint64]*job
 	nextCall     uint64
@@ -97,12 +100,13 @@ func (n *simNode) open() error {
 	}
 	n.core, err = node.NewCore(node.CoreConfig{
 		NodeID: metapb.NodeID(ident.NodeId), StoreID: metapb.StoreID(ident.StoreId), StoreStart: begun,
-		Reader: n.eng, NewBatch: n.eng.NewBatch, Ranges: n.s.cfg.Ranges,
+		Reader: n.eng, NewBatch: n.eng.NewBatch, NewView: n.eng.NewView, Tables: n.eng,
+		SnapshotChunkBytes: n.s.cfg.Moves.ChunkBytes, Ranges: n.s.cfg.Ranges,
 		Router: router.Config{LeaseTTLMin: n.s.cfg.Traffic.Limits.LeaseTTLMin},
 		Random: rand.New(rand.NewPCG(n.s.cfg.Seed, 7+begun+1000*uint64(n.id-1))),
 	})
 	n.pub, n.counts, n.removal = node.NewPublished(), node.NewCounts(n.eng), nil
-	n.frames, n.wants = nil, nil
+	n.frames, n.wants, n.jobs = nil, nil, nil
 	n.inbox, n.calls, n.synced, n.syncing, n.syncEnd = nil, make(map[uint64]*job), nil, 0, 0
 	n.serving, n.stopping, n.doomed, n.awake, n.stalledUntil = false, false, false, false, 0
 	if err != nil {
@@ -204,6 +208,7 @@ func (n *simNode) receive() {
 		}
 	}
 	n.frames = n.frames[:0]
+	n.takeJobs()
 	for _, w := range n.wants {
 		n.core.Want(w.Range, w.Revision)
 	}
@@ -241,6 +246,7 @@ func (n *simNode) step() {
 		return
 	}
 	n.core.Advance(&rd)
+	n.pub.Leave(n.core, &rd)
 	n.pub.Ranges(n.core, rd.Descriptors)
 	if n.point() {
 		return
@@ -267,6 +273,7 @@ func (n *simNode) step() {
 	if rd.Append != nil {
 		n.append(&rd)
 	}
+	n.startJobs(&rd)
 }
 
 // feed tells the hub of the step.
@@ -371,7 +378,7 @@ func (n *simNode) startRemoval() {
 	if n.removal != nil || compacted < 0 || !n.serving {
 		return
 	}
-	n.removal = node.NewRemoval(n.pub, compacted)
+	n.removal, n.removeAgain = node.NewRemoval(n.pub, compacted), false
 	n.planRemoval(compacted)
 }
 
@@ -390,7 +397,7 @@ func (n *simNode) planRemoval(to metapb.Revision) {
 			n.tracef("removal up to %d done", to)
 			n.s.stats.Compactions++
 			n.removal = nil
-			if _, compacted := n.pub.Current(); compacted > to {
+			if _, compacted := n.pub.Current(); compacted > to || n.removeAgain {
 				n.startRemoval()
 			}
 		}

@@ -52,7 +52,8 @@ type Stats struct {
 	Ops, Unknown, Refused  int
 	Writes, Crashes, Stops int
 	Splits, Ranges, Steps  int
-	Cuts, Grown            int
+	Cuts                   int
+	Snapshots, Moves       int
 	Compactions            int
 	Watches, WatchEvents   int
 	WatchesCompacted       int

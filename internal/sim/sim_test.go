@@ -133,6 +133,8 @@ func (s *Stats) add(o Stats) {
 	s.Stops += o.Stops
 	s.Splits += o.Splits
 	s.Cuts += o.Cuts
+	s.Snapshots += o.Snapshots
+	s.Moves += o.Moves
 	s.Ranges = max(s.Ranges, o.Ranges)
 	s.Steps += o.Steps
 	s.Compactions += o.Compactions

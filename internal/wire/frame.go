@@ -25,6 +25,10 @@ const (
 	sectionAnswers
 	sectionClosings
 	sectionClosed
+	sectionGone
+	sectionPresent
+	sectionChunks
+	sectionTaken
 	sectionsEnd
 )
 
@@ -100,7 +104,7 @@ func open(b []byte) (coder, error) {
 
 func (c *coder) head(f *frame.Frame) {
 	lane := uint32(f.Lane)
-	if num(c, &lane); lane > uint32(frame.Liveness) {
+	if num(c, &lane); lane > uint32(frame.Snapshots) {
 		c.unknown("lane", uint64(lane))
 	}
 	if !c.enc {
@@ -136,6 +140,14 @@ func items(f *frame.Frame, k byte) int {
 		return len(f.Closings)
 	case sectionClosed:
 		return len(f.Closed)
+	case sectionGone:
+		return len(f.Gone)
+	case sectionPresent:
+		return len(f.Present)
+	case sectionChunks:
+		return len(f.Chunks)
+	case sectionTaken:
+		return len(f.Taken)
 	}
 	return 0
 }
@@ -156,6 +168,14 @@ func (c *coder) section(f *frame.Frame, k byte) {
 		list(c, &f.Closings, (*coder).closing)
 	case sectionClosed:
 		list(c, &f.Closed, (*coder).closed)
+	case sectionGone:
+		list(c, &f.Gone, (*coder).gone)
+	case sectionPresent:
+		list(c, &f.Present, (*coder).gone)
+	case sectionChunks:
+		pointers(c, &f.Chunks, (*coder).chunk)
+	case sectionTaken:
+		list(c, &f.Taken, (*coder).taken)
 	default:
 		c.unknown("section", uint64(k))
 	}

@@ -65,7 +65,7 @@ func (f *filler) fill(v reflect.Value) {
 		v.Set(reflect.ValueOf(raftgroup.RangeMessage{RangeID: metapb.RangeID(f.number()), Message: f.raft()}))
 		return
 	case reflect.TypeFor[frame.Lane]():
-		v.SetUint(uint64(f.rng.IntN(int(frame.Liveness) + 1)))
+		v.SetUint(uint64(f.rng.IntN(int(frame.Snapshots) + 1)))
 		return
 	case reflect.TypeFor[peerpb.Reply]():
 		v.Set(reflect.ValueOf(f.reply()))

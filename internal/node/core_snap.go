@@ -1,0 +1,449 @@
+package node
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/frame"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/raftgroup"
+	"github.com/flotilladb/flotilla/range"
+)
+
+// A snapshot goes chunk by chunk, each sent when the one before was taken. What
+// reads or writes much of the engine is a SnapshotJob, which the driver runs beside
+// the loop; a snapshot has one at a time.
+//
+//	wanted ─> sending: read ─> chunk ══> write ─> answer ══> read the next ...
+//	          all is there: no view is held; the last chunk is asked about until
+//	          the replica is installed, or one end gives up
+//
+// Chunks and answers may be lost: a chunk without an answer is sent again, so that a
+// snapshot goes on where it was when the way between the stores is open again. A
+// receiver that was started anew asks for the first chunk.
+
+// snapshots are those under way.
+type snapshots struct {
+	wanted    []ranges.WantedSnapshot // wait for their turn
+	sending   map[snapshotKey]*sending
+	receiving map[snapshotKey]*receiving
+	// pauses say when a snapshot may be begun once more that came to nothing.
+	pauses map[snapshotKey]clock.Time
+	jobs   []*SnapshotJob
+	open   []*ranges.SnapshotSender // that have a view of the engine
+	// unused are tables that nobody needs any more.
+	unused []string
+	files  uint64 // that were named
+}
+
+// snapshotKey is whom a snapshot is for.
+type snapshotKey struct {
+	id      metapb.RangeID
+	replica metapb.ReplicaID
+}
+
+// sending is a snapshot that goes to another store.
+type sending struct {
+	to     metapb.StoreID
+	sender *ranges.SnapshotSender // nil: all of it is there
+	chunk  *ranges.SnapshotChunk  // without an answer
+	busy   bool                   // a job has sender
+	over   bool                   // to be closed when it has no more
+	// heardAt is when something was heard of it, wholeAt when all was there.
+	heardAt, sentAt, wholeAt clock.Time
+}
+
+// receiving is a snapshot that comes.
+type receiving struct {
+	from      metapb.StoreID
+	receiver  *ranges.SnapshotReceiver
+	index, id uint64
+	busy      bool // a job has receiver
+	whole     bool // it was given to the store
+	heardAt   clock.Time
+}
+
+const (
+	snapshotsSentMax     = 4
+	snapshotsReceivedMax = 8
+	snapshotsWantedMax   = 1 << 16
+	// snapshotResend is when a chunk is sent again that was not answered.
+	snapshotResend = 500 * time.Millisecond
+	// snapshotSilence is when a snapshot is given up of which nothing is heard: until
+	// then it goes on where it was.
+	snapshotSilence = 10 * time.Second
+	// snapshotPlaceMax is how long one that has arrived may wait for its place.
+	snapshotPlaceMax = 30 * time.Second
+	// snapshotPause is between two snapshots for one replica.
+	snapshotPause      = 500 * time.Millisecond
+	snapshotChunkBytes = 256 << 10
+)
+
+func newSnapshots() snapshots {
+	return snapshots{
+		sending:   make(map[snapshotKey]*sending),
+		receiving: make(map[snapshotKey]*receiving),
+		pauses:    make(map[snapshotKey]clock.Time),
+	}
+}
+
+// SnapshotJob is work on a snapshot. Exactly one of sender, receiver, dropped and
+// ingest is set.
+type SnapshotJob struct {
+	key  snapshotKey
+	path string // of files that it writes
+
+	sender   *ranges.SnapshotSender
+	answer   *ranges.SnapshotAnswer // nil: the first chunk is wanted
+	read     *ranges.SnapshotChunk
+	over, ok bool
+
+	receiver *ranges.SnapshotReceiver
+	chunk    *ranges.SnapshotChunk
+	taken    ranges.SnapshotAnswer
+
+	dropped *ranges.SnapshotReceiver
+	ingest  *ranges.Ingest
+	err     error
+}
+
+// Ingests reports whether the job puts a snapshot into the engine: it must not begin
+// before the batches of its Ready are committed.
+func (j *SnapshotJob) Ingests() bool { return j.ingest != nil }
+
+func sortedKeys[V any](m map[snapshotKey]V) []snapshotKey {
+	keys := make([]snapshotKey, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b snapshotKey) int {
+		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.replica, b.replica))
+	})
+	return keys
+}
+
+// snapshotPath names a file.
+func (c *Core) snapshotPath() string {
+	c.files++
+	return fmt.Sprintf("%ssnapshot-%d-%d", c.cfg.SnapshotDir, c.cfg.StoreStart, c.files)
+}
+
+// SnapshotDone takes back a job that was run. An error means that the store cannot
+// go on.
+func (c *Core) SnapshotDone(j *SnapshotJob) error {
+	switch {
+	case j.ingest != nil:
+		return c.ingested(j)
+	case j.sender != nil:
+		return c.chunkRead(j)
+	case j.dropped != nil:
+		c.unused = append(c.unused, j.dropped.Files()...)
+		return nil
+	}
+	c.chunkWritten(j)
+	return nil
+}
+
+// CloseSnapshots gives back what snapshots under way have of the engine. It is called
+// when no job runs any more, and nothing else will be.
+func (c *Core) CloseSnapshots() (err error) {
+	for _, x := range c.open {
+		err = errors.Join(err, x.Close())
+	}
+	for _, rc := range c.receiving { // any order
+		rc.receiver.Close()
+	}
+	c.open = nil
+	return err
+}
+
+func (c *Core) closeSender(x *ranges.SnapshotSender) error {
+	c.open = slices.DeleteFunc(c.open, func(o *ranges.SnapshotSender) bool { return o == x })
+	return x.Close()
+}
+
+// wantSnapshot takes in that a replica needs a snapshot.
+func (c *Core) wantSnapshot(w ranges.WantedSnapshot) {
+	key := snapshotKey{w.Range, w.Replica}
+	if s := c.sending[key]; s != nil {
+		c.endSending(key, s) // the group has forgotten it
+	}
+	c.wanted = slices.DeleteFunc(c.wanted, func(o ranges.WantedSnapshot) bool { return o.Range == w.Range && o.Replica == w.Replica })
+	if len(c.wanted) >= snapshotsWantedMax || c.cfg.NewView == nil {
+		c.store.SnapshotEnded(w.Range, w.Replica, false)
+		return
+	}
+	c.wanted = append(c.wanted, w)
+}
+
+// beginSnapshots begins those whose turn it is. It is called between the store's
+// Advance and its next Collect.
+func (c *Core) beginSnapshots() {
+	waiting := c.wanted
+	c.wanted = nil
+	for i, w := range waiting {
+		key := snapshotKey{w.Range, w.Replica}
+		switch {
+		case len(c.sending) >= snapshotsSentMax:
+			c.wanted = append(c.wanted, waiting[i:]...)
+			return
+		case !c.store.Live(w.To):
+			c.store.SnapshotEnded(w.Range, w.Replica, false)
+		case c.now.Before(c.pauses[key]) || c.sending[key] != nil:
+			c.wanted = append(c.wanted, w)
+		default:
+			c.beginSnapshot(key, w.To)
+		}
+	}
+}
+
+func (c *Core) beginSnapshot(key snapshotKey, to metapb.StoreID) {
+	x, err := c.store.BeginSnapshot(key.id, key.replica, c.cfg.SnapshotChunkBytes)
+	switch {
+	case errors.Is(err, peerpb.ErrNotLeader), errors.Is(err, peerpb.ErrBadChange), errors.Is(err, raftgroup.ErrNotApplied):
+		c.store.SnapshotEnded(key.id, key.replica, false)
+		return
+	case err != nil:
+		c.fail(fmt.Errorf("range %d: begin a snapshot: %w", key.id, err))
+		return
+	}
+	c.open = append(c.open, x)
+	c.pauses[key] = c.now.Add(snapshotPause)
+	c.sending[key] = &sending{to: to, sender: x, busy: true, heardAt: c.now}
+	c.jobs = append(c.jobs, &SnapshotJob{key: key, sender: x})
+}
+
+// chunkRead takes a chunk that is to be sent.
+func (c *Core) chunkRead(j *SnapshotJob) error {
+	s := c.sending[j.key]
+	if s == nil || s.sender != j.sender {
+		return c.closeSender(j.sender) // it was given up meanwhile
+	}
+	s.busy = false
+	switch {
+	case j.err != nil:
+		return errors.Join(fmt.Errorf("range %d: read a snapshot: %w", j.key.id, j.err), c.endSending(j.key, s))
+	case j.over:
+		err := c.endSending(j.key, s)
+		c.store.SnapshotEnded(j.key.id, j.key.replica, j.ok)
+		return err
+	}
+	s.chunk = j.read
+	c.sendChunk(s)
+	return nil
+}
+
+func (c *Core) sendChunk(s *sending) {
+	s.sentAt = c.now
+	c.out = append(c.out, &frame.Frame{
+		Lane: frame.Snapshots, From: c.cfg.StoreID, To: s.to, FromStart: c.cfg.StoreStart, Chunks: []*peerpb.SnapshotChunk{s.chunk},
+	})
+}
+
+// endSending forgets a snapshot.
+func (c *Core) endSending(key snapshotKey, s *sending) error {
+	delete(c.sending, key)
+	if s.sender == nil || s.busy {
+		return nil // whoever has it closes it
+	}
+	return c.closeSender(s.sender)
+}
+
+// giveUpSending tells the group that a snapshot came to nothing.
+func (c *Core) giveUpSending(key snapshotKey, s *sending) {
+	if err := c.endSending(key, s); err != nil {
+		c.fail(err)
+	}
+	c.store.SnapshotEnded(key.id, key.replica, false)
+}
+
+// stepTaken takes what a receiver says.
+func (c *Core) stepTaken(from metapb.StoreID, a *ranges.SnapshotAnswer) {
+	key := snapshotKey{a.Range, a.Replica}
+	s := c.sending[key]
+	if s == nil || s.to != from || s.busy || s.chunk == nil || s.chunk.ID != a.ID {
+		return
+	}
+	s.heardAt = c.now
+	switch {
+	case a.Done || a.Refused:
+		if err := c.endSending(key, s); err != nil {
+			c.fail(err)
+		}
+		c.store.SnapshotEnded(key.id, key.replica, a.Done)
+	case s.sender == nil && a.Next <= s.chunk.Number:
+		c.giveUpSending(key, s) // it has lost what it had
+	case s.sender == nil:
+	case s.chunk.Last && a.Next == s.chunk.Number+1:
+		c.allSent(s)
+	case a.Next == s.chunk.Number+1, a.Next == 0 && s.chunk.Number > 0:
+		s.busy = true
+		c.jobs = append(c.jobs, &SnapshotJob{key: key, sender: s.sender, answer: a})
+	}
+}
+
+// allSent lets the view go. What is left is to hear of the end.
+func (c *Core) allSent(s *sending) {
+	err := c.closeSender(s.sender)
+	s.sender, s.wholeAt = nil, c.now
+	last := *s.chunk
+	last.Rows = nil // it is only asked about
+	var sumErr error
+	last.Sum, sumErr = last.Checksum()
+	if err = errors.Join(err, sumErr); err != nil {
+		c.fail(err)
+	}
+	s.chunk = &last
+}
+
+// tickSnapshots sends again what was not answered, and gives up what does not move.
+func (c *Core) tickSnapshots() {
+	for _, key := range sortedKeys(c.sending) {
+		s := c.sending[key]
+		switch {
+		case c.now.Sub(s.heardAt) > snapshotSilence && !s.busy, s.sender == nil && c.now.Sub(s.wholeAt) > snapshotPlaceMax:
+			c.giveUpSending(key, s)
+		case !s.busy && c.now.Sub(s.sentAt) > snapshotResend:
+			c.sendChunk(s)
+		}
+	}
+	for _, key := range sortedKeys(c.receiving) {
+		rc := c.receiving[key]
+		switch silent := c.now.Sub(rc.heardAt) > snapshotSilence; {
+		case !silent || rc.busy:
+		case rc.whole:
+			c.store.Uninstall(key.id, key.replica)
+		default:
+			c.dropReceiving(key, rc)
+		}
+	}
+	for _, key := range sortedKeys(c.pauses) {
+		if c.now.After(c.pauses[key]) {
+			delete(c.pauses, key)
+		}
+	}
+	c.beginSnapshots()
+}
+
+// stepChunk takes a chunk of another store.
+func (c *Core) stepChunk(from metapb.StoreID, ch *ranges.SnapshotChunk) {
+	key := snapshotKey{ch.Range, ch.Replica}
+	rc := c.receiving[key]
+	if rc == nil || rc.from != from || rc.id != ch.ID || rc.index != ch.Index {
+		if rc = c.beginReceiving(from, key, rc, ch); rc == nil {
+			return
+		}
+	}
+	rc.heardAt = c.now
+	switch {
+	case rc.busy: // it comes again
+	case rc.whole:
+		c.sendTaken(from, ranges.SnapshotAnswer{Range: ch.Range, Replica: ch.Replica, Index: ch.Index, ID: ch.ID, Next: ch.Number + 1})
+	default:
+		rc.busy = true
+		c.jobs = append(c.jobs, &SnapshotJob{key: key, receiver: rc.receiver, chunk: ch})
+	}
+}
+
+// beginReceiving makes a receiver for a snapshot's first chunk, if it is of use.
+func (c *Core) beginReceiving(from metapb.StoreID, key snapshotKey, old *receiving, ch *ranges.SnapshotChunk) *receiving {
+	answer := ranges.SnapshotAnswer{Range: ch.Range, Replica: ch.Replica, Index: ch.Index, ID: ch.ID}
+	answer.Done, answer.Refused = c.store.Receives(ch.Range, ch.Replica, ch.Index)
+	switch {
+	case answer.Done || answer.Refused:
+		c.sendTaken(from, answer)
+		return nil
+	case old != nil && (old.index > ch.Index || old.busy || old.whole):
+		return nil
+	case ch.Number > 0:
+		c.sendTaken(from, answer) // from the beginning
+		return nil
+	case old != nil:
+		c.dropReceiving(key, old)
+	case len(c.receiving) >= snapshotsReceivedMax:
+		return nil
+	}
+	rc := &receiving{from: from, index: ch.Index, id: ch.ID, receiver: ranges.NewSnapshotReceiver(c.cfg.Tables, c.snapshotPath())}
+	c.receiving[key] = rc
+	return rc
+}
+
+func (c *Core) dropReceiving(key snapshotKey, rc *receiving) {
+	c.jobs = append(c.jobs, &SnapshotJob{key: key, dropped: rc.receiver})
+	delete(c.receiving, key)
+}
+
+func (c *Core) sendTaken(to metapb.StoreID, a ranges.SnapshotAnswer) {
+	c.out = append(c.out, &frame.Frame{
+		Lane: frame.Snapshots, From: c.cfg.StoreID, To: to, FromStart: c.cfg.StoreStart, Taken: []peerpb.SnapshotAnswer{a},
+	})
+}
+
+// chunkWritten takes a chunk that was written.
+func (c *Core) chunkWritten(j *SnapshotJob) {
+	rc := c.receiving[j.key]
+	if rc == nil || rc.receiver != j.receiver {
+		return
+	}
+	rc.busy = false
+	if j.err != nil { // damaged, or the disk is full: it begins anew
+		c.dropReceiving(j.key, rc)
+		return
+	}
+	c.sendTaken(rc.from, j.taken)
+	if in := rc.receiver.Incoming(); in != nil && !rc.whole {
+		rc.whole = true
+		c.store.Install(in)
+	}
+}
+
+// ingestLater hands out what the store's Ready has to be ingested.
+func (c *Core) ingestLater(all []*ranges.Ingest) (upTo metapb.Revision) {
+	upTo = -1
+	for _, g := range all {
+		h := g.Header()
+		upTo = max(upTo, h.Compacted)
+		c.jobs = append(c.jobs, &SnapshotJob{key: snapshotKey{h.Descriptor.ID(), h.Replica}, ingest: g, path: c.snapshotPath()})
+	}
+	return upTo
+}
+
+// ingested lets a replica live whose rows are in the engine.
+func (c *Core) ingested(j *SnapshotJob) error {
+	h := j.ingest.Header()
+	id := h.Descriptor.ID()
+	if j.err != nil {
+		return fmt.Errorf("range %d: ingest a snapshot: %w", id, j.err)
+	}
+	if err := c.store.Ingested(j.ingest); err != nil {
+		return fmt.Errorf("range %d: %w", id, err)
+	}
+	if id == metapb.SystemRange {
+		if err := c.system.Load(c.cfg.Reader); err != nil {
+			return fmt.Errorf("system rows: %w", err)
+		}
+	}
+	// How far the range to the left is closed says nothing about this one, which was
+	// not cut off from it here.
+	c.closingOf(id)
+	c.reached = max(c.reached, h.Revision)
+	c.lost = append(c.lost, id)
+	return nil
+}
+
+// installed tells the sender what became of a snapshot.
+func (c *Core) installed(in *ranges.Installed) {
+	c.unused = append(c.unused, in.Tables...)
+	key := snapshotKey{in.Range, in.Replica}
+	if rc := c.receiving[key]; rc != nil && rc.id == in.ID && rc.whole {
+		delete(c.receiving, key)
+		c.sendTaken(rc.from, ranges.SnapshotAnswer{
+			Range: in.Range, Replica: in.Replica, Index: in.Index, ID: in.ID, Done: in.OK, Refused: !in.OK,
+		})
+	}
+}

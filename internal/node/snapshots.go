@@ -1,0 +1,162 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// Run does the job's reads and writes.
+func (j *SnapshotJob) Run(ctx context.Context, eng engine.Engine) {
+	switch {
+	case j.ingest != nil:
+		j.err = j.ingest.Run(ctx, eng, j.path)
+	case j.receiver != nil:
+		j.taken, j.err = j.receiver.Step(j.chunk)
+	case j.dropped != nil:
+		j.dropped.Close()
+	default:
+		if j.answer != nil {
+			if j.over, j.ok, j.err = j.sender.Answer(j.answer); j.over || j.err != nil {
+				return
+			}
+		}
+		j.read, j.err = j.sender.Chunk()
+	}
+}
+
+// Span is that of a snapshot's range.
+// REQUIRES: Ingests.
+func (j *SnapshotJob) Span() metapb.Span { return j.ingest.Header().Descriptor.Span() }
+
+// snapshotDir is what the paths of snapshots' files begin with. They lie on the
+// engine's disk, so that it can take them over.
+func snapshotDir(dir string) string {
+	return filepath.Join(dir, "snapshots") + string(filepath.Separator)
+}
+
+// clearSnapshots removes what an earlier start of the store left.
+func clearSnapshots(dir string) error {
+	if err := os.RemoveAll(snapshotDir(dir)); err != nil {
+		return fmt.Errorf("remove old snapshots: %w", err)
+	}
+	if err := os.MkdirAll(snapshotDir(dir), 0o700); err != nil {
+		return fmt.Errorf("make room for snapshots: %w", err)
+	}
+	return nil
+}
+
+// removeTables removes tables that nobody needs any more.
+func (n *Node) removeTables(paths []string) {
+	for _, path := range paths {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			n.cfg.Logger.Warn("a table of a snapshot is left", "path", path, "err", err)
+		}
+	}
+}
+
+// snapshotWorkers run the jobs of snapshots beside the loop. The core has only so
+// many under way.
+type snapshotWorkers struct {
+	n      *Node
+	signal chan struct{}
+	mu     struct {
+		sync.Mutex
+		jobs []*SnapshotJob
+	}
+}
+
+// snapshotWorkersMax is how many jobs run at once.
+const snapshotWorkersMax = 2
+
+func newSnapshotWorkers(n *Node) *snapshotWorkers {
+	return &snapshotWorkers{n: n, signal: make(chan struct{}, snapshotWorkersMax)}
+}
+
+func (w *snapshotWorkers) run() error {
+	for range snapshotWorkersMax {
+		if err := w.n.stop.Go("snapshots", w.work); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start has jobs run.
+func (w *snapshotWorkers) start(jobs []*SnapshotJob) {
+	if len(jobs) == 0 {
+		return
+	}
+	w.mu.Lock()
+	w.mu.jobs = append(w.mu.jobs, jobs...)
+	w.mu.Unlock()
+	for range jobs {
+		select {
+		case w.signal <- struct{}{}:
+		default: // all of them look anyway
+			return
+		}
+	}
+}
+
+func (w *snapshotWorkers) next() *SnapshotJob {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.mu.jobs) == 0 {
+		return nil
+	}
+	j := w.mu.jobs[0]
+	w.mu.jobs = w.mu.jobs[1:]
+	return j
+}
+
+func (w *snapshotWorkers) work(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.signal:
+		}
+		for j := w.next(); j != nil && ctx.Err() == nil; j = w.next() {
+			w.do(ctx, j)
+		}
+	}
+}
+
+// do runs a job and has the loop take it back. An ingest must be done: it waits for
+// room on the disk.
+func (w *snapshotWorkers) do(ctx context.Context, j *SnapshotJob) {
+	n := w.n
+	j.Run(ctx, n.eng)
+	for j.Ingests() && errors.Is(j.err, engine.ErrDiskFull) && sleep(ctx, fullRetry) == nil {
+		j.Run(ctx, n.eng)
+	}
+	if ctx.Err() != nil {
+		return // the node stops, and its next start begins anew
+	}
+	if j.Ingests() && j.err == nil {
+		n.counts.Forget(j.Span())
+		h := j.ingest.Header()
+		n.cfg.Logger.Info("a range came by a snapshot", "range", h.Descriptor.RangeId, "replica", h.Replica, "index", h.Index)
+	}
+	n.inbox.Lock()
+	n.inbox.jobs = append(n.inbox.jobs, j)
+	n.inbox.Unlock()
+	n.wake()
+}
+
+// takeJobs hands jobs that were run to the core.
+func (n *Node) takeJobs(jobs []*SnapshotJob) error {
+	for _, j := range jobs {
+		if err := n.core.SnapshotDone(j); err != nil {
+			return err
+		}
+	}
+	return nil
+}
