@@ -20,6 +20,9 @@ type Env struct {
 	Known Revision
 	// Compacted is the compacted revision, -1 if there never was a compaction.
 	Compacted Revision
+	// Stale says that more may be compacted, and clients may know: to read at a
+	// revision that is not, one has to wait for who knows.
+	Stale bool
 	// Lease says whether a put may attach a key to a lease. It is not called for
 	// lease 0. Nil: no lease exists.
 	Lease func(id int64, key []byte) LeaseState

@@ -123,6 +123,8 @@ func checkRevision(env *Env, r *pb.RangeRequest) error {
 		return ErrFutureRevision
 	case rev < env.Compacted:
 		return ErrCompacted
+	case env.Stale:
+		return ErrWait
 	}
 	return nil
 }

@@ -186,7 +186,8 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 			return cuts, nil
 		}
 		if r.store.many {
-			// What is current only the sequencer knows. A transaction asks it.
+			// What is current, and what is compacted, only the sequencer knows. A
+			// transaction asks it.
 			r.store.reply(w.req.ID, nil, peerpb.ErrNeedsTxn)
 			return taken, nil
 		}
@@ -242,7 +243,7 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 func (r *Replica) evaluateAt(st mvcc.State, rev Revision, req proto.Message) (mvcc.Result, error) {
 	cfg := &r.store.cfg
 	env := mvcc.Env{
-		Revision: rev, Known: r.store.known, Compacted: r.store.compacted,
+		Revision: rev, Known: r.store.known, Compacted: r.store.compacted, Stale: r.store.many,
 		Lease:      r.lessor,
 		DeletesMax: cfg.EntryKeysMax, DeleteBytesMax: cfg.EntryBytesMax,
 	}

@@ -184,7 +184,7 @@ func (o *txnOp) runAt(r *Router, rev metapb.Revision) error {
 		return nil
 	}
 	env := mvcc.Env{
-		Revision: rev, Known: o.known, Compacted: o.compacted, Lease: o.lease, DeletesMax: r.cfg.TxnDeletesMax,
+		Revision: rev, Known: o.known, Compacted: o.compacted, Stale: !o.asked, Lease: o.lease, DeletesMax: r.cfg.TxnDeletesMax,
 	}
 	if !mvcc.IsOpen(rev) {
 		env.Known = rev - 1

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -32,6 +33,7 @@ type checker struct {
 	compacts []*op         // answered or unknown
 	proofs   leaseProofs
 	limits   model.Limits
+	drift    float64
 }
 
 // check checks everything about a run that is quiet.
@@ -40,7 +42,7 @@ func (s *Sim) check() error {
 	if err != nil {
 		return err
 	}
-	c := &checker{h: s.hist, first: first, owners: make(map[int64]*op), limits: s.cfg.Traffic.Limits}
+	c := &checker{h: s.hist, first: first, owners: make(map[int64]*op), limits: s.cfg.Traffic.Limits, drift: s.cfg.Swarm.Drift}
 	for _, step := range []func() error{c.sort, c.collectProofs, c.replay, c.answers, c.checkLeases} {
 		if err := step(); err != nil {
 			return err
@@ -171,26 +173,33 @@ func (c *checker) write(before *model.State, rev int64) (*model.State, error) {
 // tryWrite is the model's state after a write, or why it cannot have been that
 // one.
 func (c *checker) tryWrite(before *model.State, o *op, effects []*txnpb.Mutation) (*model.State, string) {
-	why := ""
+	var all []string
 	for _, compacted := range c.compactions(o) {
-		next, resp, err := model.Step(before.WithCompacted(compacted).WithLeases(leasesIn(o.req)...), o.req)
-		switch {
-		case err != nil:
-			why = "the model refuses it: " + err.Error()
-		case next.Revision() == before.Revision():
-			why = "it changes nothing in the model"
-		default:
-			if o.fate == fateAnswered {
-				if why = model.Equal(o.req, o.resp, resp, nil, nil); why != "" {
-					continue
-				}
-			}
-			if why = sameEffects(next, next.Revision(), effects); why == "" {
-				return next.WithCompacted(-1), ""
-			}
+		next, why := tryWriteAt(before.WithCompacted(compacted), o, effects)
+		if next != nil {
+			return next.WithCompacted(-1), ""
+		}
+		all = append(all, fmt.Sprintf("compacted at %d, %s", compacted, why))
+	}
+	return nil, strings.Join(all, "; ")
+}
+
+func tryWriteAt(before *model.State, o *op, effects []*txnpb.Mutation) (next *model.State, why string) {
+	next, resp, err := model.Step(before.WithLeases(leasesIn(o.req)...), o.req)
+	switch {
+	case err != nil:
+		return nil, "the model refuses it: " + err.Error()
+	case next.Revision() == before.Revision():
+		return nil, "it changes nothing in the model"
+	case o.fate == fateAnswered:
+		if why = model.Equal(o.req, o.resp, resp, nil, nil); why != "" {
+			return nil, why
 		}
 	}
-	return nil, why
+	if why = sameEffects(next, next.Revision(), effects); why != "" {
+		return nil, why
+	}
+	return next, ""
 }
 
 // sameEffects compares what was applied with what the model changed.

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/model"
 	"github.com/flotilladb/flotilla/lease"
 	"github.com/flotilladb/flotilla/mvcc"
@@ -87,7 +88,11 @@ func (c *client) kill() {
 func (c *client) resumeAfter(d time.Duration) {
 	turn := c.turn
 	c.s.after(d, func() {
-		if c.turn == turn {
+		switch {
+		case c.turn != turn:
+		case c.s.now < c.node.frozenUntil:
+			c.resumeAfter(c.node.thawed())
+		default:
 			c.resume()
 		}
 	})
@@ -219,12 +224,24 @@ func (c *client) execute(req any) (proto.Message, error) {
 func (c *client) keepAlive(ctx context.Context, r *pb.LeaseKeepAliveRequest) (proto.Message, error) {
 	current, _ := c.Current()
 	resp := &pb.LeaseKeepAliveResponse{Header: &pb.ResponseHeader{Revision: int64(current)}, ID: r.ID}
+	at := c.node.clock()
+	c.maybePause()
+	if ttl, ok := c.node.pub.Renew(lease.ID(r.ID), at, c.clock); ok {
+		resp.TTL = ttl
+		return resp, nil
+	}
 	ttl, err := c.api.LeaseRenew(ctx, r.ID)
 	if err != nil && !errors.Is(err, lease.ErrNotFound) {
 		return nil, err
 	}
 	resp.TTL = ttl
 	return resp, nil
+}
+
+// clock reads the node's clock, after a while.
+func (c *client) clock() clock.Time {
+	c.maybePause()
+	return c.node.clock()
 }
 
 // timeToLive answers as the API does: an unknown lease is no error.

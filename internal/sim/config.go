@@ -45,6 +45,8 @@ type Config struct {
 	// CrashEvery, StopEvery, StallEvery and FullEvery are mean times between
 	// faults of a kind; 0: never.
 	CrashEvery, StopEvery, StallEvery, FullEvery time.Duration
+	// Swarm is what else may go wrong where there are several nodes.
+	Swarm SwarmConfig
 	// SyncMin and SyncMax bound the time of a usual sync; one in a hundred takes
 	// up to SyncStall.
 	SyncMin, SyncMax, SyncStall time.Duration

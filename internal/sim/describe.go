@@ -27,7 +27,7 @@ func describeAnswer(resp proto.Message, err error) string {
 
 // cut keeps lines readable.
 func cut(s string) string {
-	const max = 300
+	const max = 1000
 	if len(s) > max {
 		return s[:max] + "..."
 	}

@@ -22,10 +22,7 @@ func (s *Sim) planFaults() {
 		s.tracef("stall for %v", d)
 		s.someNode().stalledUntil = s.now.Add(d)
 	})
-	s.every(s.cfg.Network.CutEvery, s.net.cutSome)
-	if s.cfg.GrowAfter > 0 {
-		s.after(s.cfg.GrowAfter, s.grow)
-	}
+	s.planSwarm()
 	s.every(s.cfg.FullEvery, func() {
 		n := s.someNode()
 		n.setFull(true)

@@ -130,7 +130,7 @@ func (s *Sim) lateness(max time.Duration) time.Duration {
 
 func (h *simHub) planTick() {
 	h.n.s.after(hubTickEvery, h.n.planned(func() {
-		h.core.Tick(h.n.s.now)
+		h.core.Tick(h.n.clock())
 		h.wake()
 		h.planTick()
 	}))

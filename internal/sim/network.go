@@ -2,12 +2,14 @@ package sim
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/config"
 	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/internal/node"
+	"github.com/flotilladb/flotilla/internal/wire"
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
@@ -18,8 +20,9 @@ type NetworkConfig struct {
 	DelayMin, DelayMax time.Duration
 	// LossPerMille and DoublePerMille are of all frames.
 	LossPerMille, DoublePerMille int
-	// CutEvery is the mean time between cuts of a way from one node to another, or
-	// of both ways, or of a node from all; they last up to CutMax.
+	// CutEvery is the mean time between cuts, which last up to CutMax: of a way from
+	// one node to another, of both ways, of a node from all, of the leader of some
+	// range from all, or of a node from the sequencer.
 	CutEvery, CutMax time.Duration
 }
 
@@ -28,6 +31,8 @@ type network struct {
 	s   *Sim
 	rng *rand.Rand
 	cut map[way]int // by how many cuts
+	// healed counts the times that all cuts were ended.
+	healed int
 }
 
 // way is from one store to another.
@@ -48,29 +53,57 @@ func (w *network) send(f *frame.Frame) {
 	case w.rng.IntN(1000) < cfg.DoublePerMille:
 		times = 2
 	}
+	var bytes []byte
+	if w.s.cfg.Swarm.Bytes {
+		var err error
+		if bytes, err = wire.Append(nil, f); err != nil {
+			w.s.fail(err)
+			return
+		}
+	}
 	for range times {
 		w.s.after(between(w.rng, cfg.DelayMin, cfg.DelayMax), func() {
 			if w.cut[way{f.From, f.To}] == 0 {
-				w.s.nodes[f.To-1].deliver(f)
+				w.arrive(f, bytes)
 			}
 		})
 	}
 }
 
+// arrive hands a frame over.
+func (w *network) arrive(f *frame.Frame, bytes []byte) {
+	if bytes != nil {
+		var err error
+		// What is taken apart points into the bytes, which both copies have.
+		if f, err = wire.Decode(slices.Clone(bytes)); err != nil {
+			w.s.fail(err)
+			return
+		}
+	}
+	w.s.nodes[f.To-1].deliver(f)
+}
+
 // cutSome cuts ways for a while.
 func (w *network) cutSome() {
-	a := w.s.someNode().id
-	b := w.s.someNode().id
+	if len(w.s.nodes) == 1 {
+		return
+	}
+	a, b := w.s.someNode().id, w.s.someNode().id
 	var ways []way
-	switch w.s.faults.IntN(3) {
+	switch kind := w.s.faults.IntN(5); kind {
 	case 0:
 		ways = []way{{a, b}}
 	case 1:
 		ways = []way{{a, b}, {b, a}}
+	case 2:
+		ways = w.isolate(a)
+	case 3:
+		ways = w.isolate(w.leader(a))
 	default:
-		for _, n := range w.s.nodes {
-			ways = append(ways, way{a, n.id}, way{n.id, a})
+		if b = w.sequencer(); b == 0 {
+			return
 		}
+		ways = []way{{a, b}, {b, a}}
 	}
 	d := between(w.s.faults, 0, w.s.cfg.Network.CutMax)
 	w.s.tracef("cut %v for %v", ways, d)
@@ -78,27 +111,53 @@ func (w *network) cutSome() {
 	for _, x := range ways {
 		w.cut[x]++
 	}
+	healed := w.healed
 	w.s.after(d, func() {
 		for _, x := range ways {
-			w.cut[x]--
+			if w.healed == healed {
+				w.cut[x]--
+			}
 		}
 	})
 }
 
-// DrawCluster makes the configuration of a seed with several nodes.
-func DrawCluster(seed uint64, nodes int) Config {
-	c := Draw(seed)
-	rng := rand.New(rand.NewPCG(seed, 9))
-	c.Nodes = nodes
-	delay := pick(rng, 50*time.Microsecond, 500*time.Microsecond, 5*time.Millisecond)
-	c.Network = NetworkConfig{
-		DelayMin: delay / 4, DelayMax: delay * 2,
-		LossPerMille: pick(rng, 0, 0, 5, 50), DoublePerMille: pick(rng, 0, 0, 5, 50),
+// isolate are the ways between a node and all others.
+func (w *network) isolate(a metapb.StoreID) (ways []way) {
+	for _, n := range w.s.nodes {
+		if n.id != a {
+			ways = append(ways, way{a, n.id}, way{n.id, a})
+		}
 	}
-	c.Duration += 3 * time.Second // until there are leaders
-	c.Ranges.Liveness.ElectionTimeout = pick(rng, 300*time.Millisecond, time.Second)
-	c.Ranges.Seed = seed
-	return c
+	return ways
+}
+
+// leader draws a node that leads a range as a says; it is a if that knows none.
+func (w *network) leader(a metapb.StoreID) metapb.StoreID {
+	n := w.s.nodes[a-1]
+	if !n.up {
+		return a
+	}
+	ids := n.core.Store().IDs()
+	if led := n.core.Store().Replica(ids[w.s.faults.IntN(len(ids))]).Leader(); led != 0 {
+		return led
+	}
+	return a
+}
+
+// sequencer is the node that leads the system range, 0 if none does.
+func (w *network) sequencer() metapb.StoreID {
+	for _, n := range w.s.nodes {
+		if n.up && n.core.Store().Replica(metapb.SystemRange).Leads() {
+			return n.id
+		}
+	}
+	return 0
+}
+
+// heal ends all cuts.
+func (w *network) heal() {
+	w.healed++
+	clear(w.cut)
 }
 
 // cluster is what the nodes begin with. Each is named after the id that its store

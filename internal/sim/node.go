@@ -50,6 +50,10 @@ type simNode struct {
 	syncEnd      clock.Time // of the last one begun: they end in order
 	awake        bool       // the loop's next turn is planned
 	stalledUntil clock.Time
+	frozenUntil  clock.Time // nothing of the process goes on
+	// Its clock showed clockBase at clockFrom.
+	clockFrom, clockBase clock.Time
+	clockRate            float64
 }
 
 // job is a call on its way, and what to do when it is answered.
@@ -76,13 +80,14 @@ func newNode(s *Sim, id metapb.StoreID) *simNode {
 // boot starts the node on its disk.
 func (n *simNode) boot() {
 	n.life++
+	n.startClock()
 	n.tracef("boot %d", n.life)
 	if err := n.open(); err != nil {
 		n.s.fail(fmt.Errorf("boot: %w", err))
 		return
 	}
 	n.up = true
-	n.core.Tick(n.s.now)
+	n.core.Tick(n.clock())
 	n.core.SetFull(n.full)
 	n.planTick()
 	n.hub.planTick()
@@ -115,21 +120,30 @@ func (n *simNode) open() error {
 	return n.openHub()
 }
 
-// planned wraps what is to happen in this life only.
+// planned wraps what is to happen in this life only, and while the process goes on.
 func (n *simNode) planned(do func()) func() {
 	life := n.life
 	return func() {
-		if n.up && n.life == life {
+		switch {
+		case !n.up || n.life != life:
+		case n.s.now < n.frozenUntil:
+			n.s.after(n.thawed(), n.planned(do))
+		default:
 			do()
 		}
 	}
+}
+
+// thawed is how long it is until the process goes on, in no order.
+func (n *simNode) thawed() time.Duration {
+	return n.frozenUntil.Sub(n.s.now) + between(n.s.disk, 0, turnDelayMax)
 }
 
 func (n *simNode) planTick() {
 	n.s.after(tickEvery, n.planned(func() {
 		n.planTick()
 		if n.s.now >= n.stalledUntil {
-			n.core.Tick(n.s.now)
+			n.core.Tick(n.clock())
 			n.wake()
 		}
 	}))
@@ -176,9 +190,23 @@ func (n *simNode) turn() {
 		n.s.after(n.stalledUntil.Sub(n.s.now), n.planned(n.turn))
 		return
 	}
-	life := n.life
 	n.receive()
+	n.steps()
+}
+
+// steps takes steps while there are any. Where processes are stopped it may be
+// stopped between any two of them.
+func (n *simNode) steps() {
+	life := n.life
 	for n.core.HasReady() {
+		if n.s.cfg.Swarm.FreezeEvery > 0 && n.s.disk.IntN(8) == 0 {
+			n.awake = true
+			n.s.after(between(n.s.disk, 0, turnDelayMax), n.planned(func() {
+				n.awake = false
+				n.steps()
+			}))
+			return
+		}
 		n.step()
 		if !n.up || n.life != life || n.s.failed != nil {
 			return
@@ -200,7 +228,7 @@ func (n *simNode) receive() {
 	}
 	n.synced = n.synced[:0]
 	if len(n.inbox)+len(n.frames) > 0 {
-		n.core.SetNow(n.s.now)
+		n.core.SetNow(n.clock())
 	}
 	for _, f := range n.frames {
 		if err := n.core.Step(f); err != nil {
@@ -289,7 +317,9 @@ func (n *simNode) feed(rd *node.Ready) {
 func (n *simNode) point() (crashed bool) {
 	s := n.s
 	for len(s.pausing) > 0 && s.load.IntN(4) == 0 {
-		s.pausing[s.load.IntN(len(s.pausing))].resume()
+		if c := s.pausing[s.load.IntN(len(s.pausing))]; s.now >= c.node.frozenUntil {
+			c.resume()
+		}
 	}
 	if n.doomed && s.faults.IntN(6) == 0 {
 		n.crash()

@@ -52,8 +52,8 @@ type Stats struct {
 	Ops, Unknown, Refused  int
 	Writes, Crashes, Stops int
 	Splits, Ranges, Steps  int
-	Cuts                   int
-	Snapshots, Moves       int
+	Cuts, Freezes          int
+	Transfers              int
 	Compactions            int
 	Watches, WatchEvents   int
 	WatchesCompacted       int
@@ -118,6 +118,7 @@ func (s *Sim) run() {
 	}
 	s.ending = true
 	s.tracef("quiet now")
+	s.heal()
 	for _, w := range s.watchers {
 		if !w.connected {
 			w.reconnect()

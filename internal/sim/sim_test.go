@@ -85,6 +85,7 @@ func TestCluster(t *testing.T) {
 func calm(cfg Config) Config {
 	cfg.CrashEvery, cfg.StopEvery, cfg.StallEvery, cfg.FullEvery = 0, 0, 0, 0
 	cfg.Network.LossPerMille, cfg.Network.DoublePerMille, cfg.Network.CutEvery = 0, 0, 0
+	cfg.Swarm = SwarmConfig{Bytes: cfg.Swarm.Bytes}
 	return cfg
 }
 
@@ -133,8 +134,8 @@ func (s *Stats) add(o Stats) {
 	s.Stops += o.Stops
 	s.Splits += o.Splits
 	s.Cuts += o.Cuts
-	s.Snapshots += o.Snapshots
-	s.Moves += o.Moves
+	s.Freezes += o.Freezes
+	s.Transfers += o.Transfers
 	s.Ranges = max(s.Ranges, o.Ranges)
 	s.Steps += o.Steps
 	s.Compactions += o.Compactions
