@@ -160,6 +160,9 @@ func (r *Replica) evaluateOne(b *batch, st mvcc.State, w *work) (verdict, error)
 		return r.evaluateRelease(b, w, body)
 	case *peerpb.Forget:
 		return r.evaluateForget(b, w, body)
+	case *peerpb.Transfer:
+		r.store.out.Transfers = append(r.store.out.Transfers, WantedTransfer{w.req.ID, r.desc.ID(), body.To})
+		return taken, nil
 	}
 	if v, ok := r.evaluateLease(b, w); ok {
 		return v, nil

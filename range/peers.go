@@ -27,6 +27,8 @@ type peers struct {
 	lagging map[metapb.StoreID][]metapb.RangeID
 	// homes are leaders of others that have leases.
 	homes []*Replica
+	// leaving: the store is about to stop.
+	leaving bool
 	// early are vote requests for replicas that do not exist yet.
 	early map[metapb.RangeID]earlyVote
 }
@@ -269,6 +271,10 @@ func (s *Store) stand() {
 		r := s.replicas[id]
 		if r == nil || r.group.IsLeader() || s.peers.live.Promised(r.Leader()) {
 			continue // if the promise to the leader's store runs out, it comes again
+		}
+		if s.peers.leaving {
+			s.peers.elections.Again(id, s.now)
+			continue
 		}
 		if from := s.peers.live.VotesFrom(); s.now.Before(from) {
 			if rank, ok := r.rank(); ok {

@@ -1,6 +1,7 @@
 package ranges
 
 import (
+	"slices"
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/clock"
@@ -60,6 +61,37 @@ func (s *Store) Transfer(id metapb.RangeID, to metapb.StoreID) error {
 	s.mark(r)
 	return nil
 }
+
+// Heirs returns the stores to which the leadership of a range that is led here could
+// go, in order of id: live ones with a voter, and if there are any, those that lack
+// little.
+func (s *Store) Heirs(id metapb.RangeID) []metapb.StoreID {
+	r := s.replicas[id]
+	if r == nil || !r.group.IsLeader() {
+		return nil
+	}
+	var near, far []metapb.StoreID
+	r.group.Progress(func(p raftgroup.PeerProgress) {
+		store := r.storeOf(p.ReplicaID)
+		repl := r.desc.ReplicaOn(store)
+		switch {
+		case repl == nil, store == s.cfg.StoreID, repl.Kind != metapb.ReplicaKind_VOTER, !s.Live(store):
+		case p.Match+caughtUpMax >= r.group.LastIndex():
+			near = append(near, store)
+		default:
+			far = append(far, store)
+		}
+	})
+	if len(near) == 0 {
+		near = far
+	}
+	slices.Sort(near)
+	return near
+}
+
+// SetLeaving says that the store is about to stop: its replicas stand for no
+// election, for others can.
+func (s *Store) SetLeaving(leaving bool) { s.peers.leaving = leaving }
 
 // Transferring reports whether the leadership is being handed over.
 func (r *Replica) Transferring() bool { return r.leaving != nil }

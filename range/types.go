@@ -79,11 +79,17 @@ type Output struct {
 	Present []Gone
 	// Snapshots are to be sent; see BeginSnapshot. For each SnapshotEnded is due.
 	Snapshots []WantedSnapshot
-	// Removed are ranges that have, or had, no replica here any more. Readers have to
-	// know before the next batches of a Ready are committed, and its Ingests run.
-	Removed []metapb.RangeID
+	// Transfers are asked for; see Transfer. Each is answered by who is told of it.
+	Transfers []WantedTransfer
 	// Installed says what became of snapshots given to Install.
 	Installed []Installed
+}
+
+// WantedTransfer is a peerpb.Transfer of this ID whose turn it is.
+type WantedTransfer struct {
+	ID    uint64
+	Range metapb.RangeID
+	To    metapb.StoreID
 }
 
 // Send asks whichever range holds an address. It does no harm if it is asked

@@ -120,6 +120,8 @@ func toAdmin(err error) error {
 	switch {
 	case errors.Is(err, peerpb.ErrRangeNotFound):
 		return status.Error(codes.NotFound, err.Error())
+	case errors.Is(err, peerpb.ErrBadTransfer):
+		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.Is(err, router.ErrBadSplitKey):
 		return status.Error(codes.InvalidArgument, err.Error())
 	}

@@ -82,7 +82,7 @@ func TestErrorTableIsComplete(t *testing.T) {
 		"mvcc.ErrLeaseNotFound", "lease.ErrNotFound",
 		"lease.ErrCheckpointed", // tried again by the node
 		// Of changes of replicas, which only operators ask for:
-		"peerpb.ErrBadChange", "peerpb.ErrNotCaughtUp", "peerpb.ErrLeaderLeaves",
+		"peerpb.ErrBadChange", "peerpb.ErrNotCaughtUp", "peerpb.ErrLeaderLeaves", "peerpb.ErrBadTransfer",
 		// Met when the node starts:
 		"engine.ErrLocked", "engine.ErrNewerFormat",
 		"engine.ErrNotFound", // an answer, to whoever reads the engine

@@ -69,12 +69,21 @@ type Frame struct {
 	Closings []Closing
 	Closed   []Closed
 
-	// Gone are replicas of To, Present ask whether From's replicas are; of lane Raft.
-	Gone, Present []peerpb.Gone
-	// Chunks are pieces of snapshots, Taken what is said to those; of lane Snapshots.
-	Chunks []*peerpb.SnapshotChunk
-	Taken  []peerpb.SnapshotAnswer
+	// Parting says whether From is about to stop.
+	Parting Parting
 }
+
+// Parting is how far a store is on its way out.
+type Parting uint8
+
+const (
+	Stays Parting = iota
+	// Leaves: it gives its leaders away, and should be given none.
+	Leaves
+	// Ends is said once, by the last numbered frame of a session: what that does not
+	// acknowledge was not taken, and will not be.
+	Ends
+)
 
 // NotSequencer says that a store does not run the sequencer, or may not answer
 // from memory.
@@ -104,6 +113,6 @@ type Closed struct {
 
 // Empty reports whether the frame says nothing but who is there.
 func (f *Frame) Empty() bool {
-	return len(f.Raft)+len(f.Requests)+len(f.Replies)+len(f.Asks)+len(f.Answers)+len(f.Closings)+len(f.Closed)+
-		len(f.Gone)+len(f.Present)+len(f.Chunks)+len(f.Taken) == 0 && f.Refused == nil
+	return len(f.Raft)+len(f.Requests)+len(f.Replies)+len(f.Asks)+len(f.Answers)+len(f.Closings)+len(f.Closed) == 0 &&
+		f.Refused == nil && f.Parting != Ends
 }

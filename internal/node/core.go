@@ -103,7 +103,8 @@ type Core struct {
 	// expiries are the revokes of expired leases that are under way, by our ids.
 	expiries map[uint64]ranges.Expired
 	internal uint64 // the last id of our own requests
-	ceiling  *placement.CeilingOp
+	// ceilings are those of seq on their way into the log, by our ids.
+	ceilings map[uint64]*placement.CeilingOp
 
 	// many: the cluster has several stores. ending: it has one, and that is about to
 	// end.
@@ -118,7 +119,7 @@ type Core struct {
 	asking
 	closings
 	reads
-	snapshots
+	moves
 }
 
 // Ids of requests that the core itself makes have this bit; the driver's have
@@ -128,8 +129,6 @@ const internalBit = 1 << 63
 // Our own requests besides the store's questions.
 const (
 	reportID  = internalBit | iota
-	ceilingID // the sequencer's ceiling
-	lookupID  // a page of the directory
 	firstSendID
 )
 
@@ -167,6 +166,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		report:    make(map[metapb.RangeID]*metapb.Descriptor),
 		sends:     make(map[uint64]uint64),
 		expiries:  make(map[uint64]ranges.Expired),
+		ceilings:  make(map[uint64]*placement.CeilingOp),
 		internal:  firstSendID,
 		compacted: -1,
 		many:      !system.OneStore(),
@@ -231,14 +231,8 @@ func (c *Core) Tick(now clock.Time) {
 		c.tickLinks()
 		c.retryClosings()
 		c.tickReads()
-		c.tickSnapshots()
-	}
-}
-
-// fail ends the node: the next Ready returns the first error.
-func (c *Core) fail(err error) {
-	if c.failed == nil {
-		c.failed = err
+		c.looked = false
+		c.advanceMoves()
 	}
 }
 
@@ -359,6 +353,7 @@ func (c *Core) Advance(rd *Ready) {
 	}
 	if c.many {
 		c.sawCurrent(c.store.Visible())
+		c.advanceMoves()
 		c.countClosings()
 		c.checkReads()
 		rd.Frames = c.outbox(rd)
@@ -434,7 +429,12 @@ func (c *Core) pump() (moved bool) {
 		for _, d := range out.Descriptors {
 			c.learn(d)
 		}
-		c.changes(&out)
+		for _, w := range out.Snapshots {
+			c.store.SnapshotEnded(w.Range, w.Replica, false) // see logBehindBytes
+		}
+		for _, w := range out.Transfers {
+			c.wantTransfer(w)
+		}
 		for _, e := range out.Expired {
 			c.internal++
 			id := internalBit | c.internal
@@ -453,20 +453,16 @@ func (c *Core) result(res router.Result) {
 	switch res.ID {
 	case reportID:
 		c.reported(res.Err)
-	case lookupID:
-		c.lookedUp(res.Resp, res.Err)
-	case ceilingID:
-		op := c.ceiling
-		c.ceiling = nil
-		if c.seq == nil {
+	default:
+		if op := c.ceilings[res.ID]; op != nil {
+			delete(c.ceilings, res.ID)
+			if res.Err != nil {
+				c.seq.PersistFailed(op)
+			} else {
+				c.seq.Persisted(op)
+			}
 			return
 		}
-		if res.Err != nil {
-			c.seq.PersistFailed(op)
-		} else {
-			c.seq.Persisted(op)
-		}
-	default:
 		if e, ok := c.expiries[res.ID]; ok {
 			delete(c.expiries, res.ID)
 			c.store.Revoked(e, res.Err)

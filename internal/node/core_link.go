@@ -31,10 +31,16 @@ type link struct {
 	// nothing was heard since.
 	down bool
 
+	// leaves: this store is about to stop. ends: it has said so, and takes nothing
+	// more.
+	leaves, ends bool
+
 	// Of what is received:
 	heardSession, heard uint64 // the peer's session, and its last frame taken
 	ackDue              bool
 	helloAt             clock.Time
+	// peerLeaves: the peer is about to stop. peerEnded: it did.
+	peerLeaves, peerEnded bool
 }
 
 const (
@@ -52,11 +58,11 @@ const (
 )
 
 // ready reports whether something can be said.
-func (l *link) ready() bool { return l.peerStart != 0 && !l.down }
+func (l *link) ready() bool { return l.peerStart != 0 && !l.down && !l.peerEnded && !l.ends }
 
 // hasNext reports whether there is a frame to send.
 func (l *link) hasNext() bool {
-	return l.ready() && len(l.unacked) < linkFramesMax && !l.next.Empty()
+	return (l.ready() || l.ends && l.next.Parting == frame.Ends) && len(l.unacked) < linkFramesMax && !l.next.Empty()
 }
 
 // take hands out the next frame.
@@ -80,6 +86,9 @@ func (l *link) seal(f *frame.Frame) {
 	f.Lane, f.From, f.To = frame.Requests, l.self, l.peer
 	f.FromStart, f.ToStart = l.selfStart, l.peerStart
 	f.AckSession, f.Ack = l.heardSession, l.heard
+	if l.leaves && f.Parting == frame.Stays {
+		f.Parting = frame.Leaves
+	}
 	l.ackDue = false
 }
 
@@ -98,6 +107,8 @@ type heardFrame struct {
 	lost bool
 	// taken: the frame's contents count.
 	taken bool
+	// ended: the peer took nothing that it did not acknowledge, and is gone.
+	ended bool
 }
 
 // step takes the head of a frame.
@@ -108,14 +119,19 @@ func (l *link) step(f *frame.Frame, now clock.Time) (h heardFrame) {
 	if f.FromStart > l.peerStart {
 		h.lost = l.peerStart != 0
 		l.peerStart, l.heardSession, l.heard = f.FromStart, 0, 0
+		l.peerEnded = false
 		l.reset()
 		l.helloAt = 0 // it is told at once
 	}
 	l.down = false
+	l.peerLeaves = f.Parting != frame.Stays
 	if f.ToStart == 0 {
 		return h
 	}
 	l.acked(f, now)
+	if l.ends {
+		return h
+	}
 	switch {
 	case f.Number == 0 || f.Session < l.heardSession:
 		return h
@@ -127,8 +143,34 @@ func (l *link) step(f *frame.Frame, now clock.Time) (h heardFrame) {
 	if f.Number == l.heard+1 {
 		l.heard++
 		h.taken = true
+		h.ended = f.Parting == frame.Ends
+		l.peerEnded = h.ended
 	}
 	return h
+}
+
+// end says the last word. REQUIRES: nothing is taken afterwards.
+func (l *link) end() {
+	if l.ready() {
+		l.next.Parting = frame.Ends
+	}
+	l.ends = true
+}
+
+// over reports whether the peer knows all that was said to it, or is not there.
+func (l *link) over() bool {
+	return l.peerStart == 0 || l.down || l.peerEnded || len(l.unacked) == 0 && l.next.Empty()
+}
+
+// untaken returns the requests that the peer, now that it has ended, did not take
+// for certain.
+func (l *link) untaken() (ids []uint64) {
+	for _, f := range append(l.unacked, &l.next) {
+		for _, req := range f.Requests {
+			ids = append(ids, req.ID)
+		}
+	}
+	return ids
 }
 
 // acked forgets what the peer has taken.

@@ -100,6 +100,11 @@ func (c *Core) Step(f *frame.Frame) error {
 	if h.lost {
 		c.lostLink(f.From)
 	}
+	defer func() {
+		if h.ended {
+			c.linkEnded(l)
+		}
+	}()
 	if !h.taken {
 		return nil
 	}
@@ -153,6 +158,18 @@ func (c *Core) lostLink(store metapb.StoreID) {
 	}
 	c.asksLost(store)
 	c.closingsLost(store)
+}
+
+// linkEnded says that a store stopped in order. What it did not take was not done.
+func (c *Core) linkEnded(l *link) {
+	for _, id := range l.untaken() {
+		if c.waits[l.peer][id] {
+			delete(c.waits[l.peer], id)
+			c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrNotLeader}, c.now)
+		}
+	}
+	l.reset()
+	c.lostLink(l.peer)
 }
 
 // leaderOf returns the store of a range's leader, as far as is known.

@@ -26,3 +26,6 @@ func (p *places[T]) take(i uint32) T {
 	p.free = append(p.free, i)
 	return v
 }
+
+// len is how many places hold something.
+func (p *places[T]) len() int { return len(p.items) - len(p.free) }

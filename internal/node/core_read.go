@@ -56,7 +56,7 @@ func (c *Core) requestRead(id uint64, req any) bool {
 		return false
 	}
 	switch {
-	case c.stopping && len(rd.spans) > 0: // what only wants a header is done, and must be answered
+	case c.said, c.stopping && len(rd.spans) > 0: // what only wants a header is done, and must be answered
 		c.results = append(c.results, router.Result{ID: id, Err: router.ErrStopping})
 	case len(c.fresh)+len(c.askedReads)+len(c.waiting) >= readsMax:
 		c.results = append(c.results, router.Result{ID: id, Err: router.ErrTooManyRequests})

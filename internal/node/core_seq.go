@@ -64,8 +64,9 @@ func (c *Core) startSequencer() {
 func (c *Core) checkSequencer() {
 	if c.seq != nil && c.many {
 		sys := c.store.Replica(metapb.SystemRange)
-		if sys == nil || !sys.Leads() || sys.Info().Term != c.epoch {
-			c.seq, c.ceiling = nil, nil
+		if !sys.Leads() || sys.Info().Term != c.epoch {
+			c.seq = nil
+			clear(c.ceilings)
 			c.askAgain(0)
 		}
 	}
@@ -110,8 +111,11 @@ func (c *Core) pumpSequencer() {
 		c.give(rd.Answers[i])
 	}
 	if rd.Ceiling != nil {
-		c.ceiling = rd.Ceiling
-		c.router.RequestOwn(ceilingID, &router.SystemRequest{Op: rd.Ceiling}, c.now)
+		// An exact value may follow before the one before it is known to be in the log.
+		c.internal++
+		id := internalBit | c.internal
+		c.ceilings[id] = rd.Ceiling
+		c.router.RequestOwn(id, &router.SystemRequest{Op: rd.Ceiling}, c.now)
 	}
 }
 

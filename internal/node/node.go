@@ -39,6 +39,7 @@ type Node struct {
 	stop      *stop.Stopper // all but the loop
 	loopIn    *stop.Stopper
 
+	drains  atomic.Bool // Drain was called
 	pub     Published
 	refused chan struct{} // has room for one: a put was refused for want of space
 	wakeup  chan struct{}
@@ -65,8 +66,7 @@ type Node struct {
 	nextCall  uint64
 	syncing   int
 	isServing bool
-	// membersSeen is the version of the members that the book has.
-	membersSeen uint64
+	drained   chan struct{} // closed when no leader is left; nil: nobody waits for it
 
 	serving   chan struct{} // closed when the node can answer
 	several   chan struct{} // closed when the cluster is one of several stores
@@ -216,9 +216,10 @@ func (n *Node) Failed() <-chan struct{} { return n.failed }
 // Err returns why the node failed, after Failed.
 func (n *Node) Err() error { return n.err }
 
-// Stop ends the node in order: no new request is taken, those under way are
-// answered, and the disk has everything.
+// Stop ends the node in order: its leaders go to other stores, no new request is
+// taken, those under way are answered, and the disk has everything.
 func (n *Node) Stop(ctx context.Context) error {
+	n.Drain(ctx)
 	n.hub.Stop()
 	n.stop.Quiesce()
 	n.loopIn.Quiesce()

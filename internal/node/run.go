@@ -124,7 +124,7 @@ func (n *Node) loop(ctx context.Context) {
 		select {
 		case <-n.wakeup:
 		case <-ticker.C:
-			n.locked(func() { n.core.Tick(clock.Now()) })
+			n.locked(func() { n.core.Tick(clock.Now()); n.noteDrained() })
 		case <-stop:
 			stop = nil
 			n.locked(n.core.Stop)
@@ -165,8 +165,11 @@ func (n *Node) takeTurn(ticks <-chan time.Time, stopping bool) (over bool) {
 	case err != nil:
 		n.fail(err)
 		n.ended = true
-	case stopping && n.drained():
+	case stopping && n.idle() && n.core.MayEnd() && !n.core.HasReady():
+		n.closeInbox()
 		n.ended = true
+	case stopping && n.core.HasReady():
+		n.wake()
 	case n.rest():
 		n.wake()
 	}
@@ -185,15 +188,24 @@ func (n *Node) rest() bool {
 	return !n.inbox.lazy && len(n.inbox.calls) > 0
 }
 
-// drained reports whether nothing is under way, and closes the inbox if so.
-func (n *Node) drained() bool {
+// idle reports whether nothing is under way.
+func (n *Node) idle() bool {
 	n.inbox.Lock()
 	defer n.inbox.Unlock()
-	if len(n.calls)+len(n.inbox.calls)+len(n.inbox.synced) > 0 || n.syncing > 0 {
-		return false
-	}
+	return len(n.calls)+len(n.inbox.calls)+len(n.inbox.synced) == 0 && n.syncing == 0
+}
+
+// closeInbox takes nothing more. What came since idle is refused.
+func (n *Node) closeInbox() {
+	n.inbox.Lock()
 	n.inbox.closed = true
-	return true
+	calls := n.inbox.calls
+	n.inbox.calls = nil
+	n.inbox.Unlock()
+	for _, c := range calls {
+		c.Err = router.ErrStopping
+		c.Done <- struct{}{}
+	}
 }
 
 // receive hands what came in to the core. After an error what it could not hand

@@ -33,6 +33,7 @@ const (
 	kindListLeases
 	kindCheckpointLeases
 	kindChangeReplicas
+	kindTransfer
 )
 
 func (c *coder) request(r *peerpb.Request) {
@@ -79,6 +80,8 @@ func kindOf(b peerpb.Body) byte {
 		return kindSplit
 	case *peerpb.ChangeReplicas:
 		return kindChangeReplicas
+	case *peerpb.Transfer:
+		return kindTransfer
 	case *peerpb.System:
 		return kindSystem
 	}
@@ -112,6 +115,8 @@ func newBody(k byte) peerpb.Body {
 		return &peerpb.System{}
 	case kindChangeReplicas:
 		return &peerpb.ChangeReplicas{}
+	case kindTransfer:
+		return &peerpb.Transfer{}
 	}
 	return newLeaseBody(k)
 }
@@ -159,6 +164,8 @@ func (c *coder) body(b peerpb.Body) {
 		list(c, &b.Promote, num[metapb.StoreID])
 		list(c, &b.Remove, num[metapb.StoreID])
 		c.bool(&b.Leave)
+	case *peerpb.Transfer:
+		num(c, &b.To)
 	default:
 		c.leaseBody(b)
 	}

@@ -52,6 +52,7 @@ func sentinels() []errorRow {
 		{26, peerpb.ErrBadChange},
 		{27, peerpb.ErrNotCaughtUp},
 		{28, peerpb.ErrLeaderLeaves},
+		{29, peerpb.ErrBadTransfer},
 
 		{40, mvcc.ErrEmptyKey},
 		{41, mvcc.ErrKeyNotFound},

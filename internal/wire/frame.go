@@ -25,10 +25,7 @@ const (
 	sectionAnswers
 	sectionClosings
 	sectionClosed
-	sectionGone
-	sectionPresent
-	sectionChunks
-	sectionTaken
+	sectionParting
 	sectionsEnd
 )
 
@@ -140,14 +137,8 @@ func items(f *frame.Frame, k byte) int {
 		return len(f.Closings)
 	case sectionClosed:
 		return len(f.Closed)
-	case sectionGone:
-		return len(f.Gone)
-	case sectionPresent:
-		return len(f.Present)
-	case sectionChunks:
-		return len(f.Chunks)
-	case sectionTaken:
-		return len(f.Taken)
+	case sectionParting:
+		return int(min(f.Parting, 1))
 	}
 	return 0
 }
@@ -168,14 +159,8 @@ func (c *coder) section(f *frame.Frame, k byte) {
 		list(c, &f.Closings, (*coder).closing)
 	case sectionClosed:
 		list(c, &f.Closed, (*coder).closed)
-	case sectionGone:
-		list(c, &f.Gone, (*coder).gone)
-	case sectionPresent:
-		list(c, &f.Present, (*coder).gone)
-	case sectionChunks:
-		pointers(c, &f.Chunks, (*coder).chunk)
-	case sectionTaken:
-		list(c, &f.Taken, (*coder).taken)
+	case sectionParting:
+		c.parting(&f.Parting)
 	default:
 		c.unknown("section", uint64(k))
 	}
@@ -184,6 +169,16 @@ func (c *coder) section(f *frame.Frame, k byte) {
 func (c *coder) notSequencer(n *frame.NotSequencer) {
 	num(c, &n.Leader)
 	num(c, &n.Term)
+}
+
+func (c *coder) parting(p *frame.Parting) {
+	n := uint8(*p)
+	if c.kind(&n); c.enc || c.err != nil {
+		return
+	}
+	if *p = frame.Parting(n); *p == frame.Stays || *p > frame.Ends {
+		c.unknown("parting", uint64(n))
+	}
 }
 
 func (c *coder) closing(q *frame.Closing) {

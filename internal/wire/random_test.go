@@ -67,6 +67,9 @@ func (f *filler) fill(v reflect.Value) {
 	case reflect.TypeFor[frame.Lane]():
 		v.SetUint(uint64(f.rng.IntN(int(frame.Snapshots) + 1)))
 		return
+	case reflect.TypeFor[frame.Parting]():
+		v.SetUint(uint64(f.rng.IntN(int(frame.Ends) + 1)))
+		return
 	case reflect.TypeFor[peerpb.Reply]():
 		v.Set(reflect.ValueOf(f.reply()))
 		return

@@ -29,9 +29,7 @@ const (
 	replyAllocIDs
 	replyAlarm
 	replyReplicasChanged
-	replyJoin
-	replyMembers
-	replyLookup
+	replyTransferred
 )
 
 func (c *coder) reply(r *peerpb.Reply) {
@@ -80,6 +78,8 @@ func kindOfReply(b any) byte {
 		return replySplitDone
 	case *peerpb.ReplicasChanged:
 		return replyReplicasChanged
+	case *peerpb.Transferred:
+		return replyTransferred
 	case *peerpb.Registered:
 		return replyRegistered
 	case *peerpb.Marks:
@@ -149,12 +149,8 @@ func newReply(k byte) any {
 		return &placement.AlarmReply{}
 	case replyReplicasChanged:
 		return &peerpb.ReplicasChanged{}
-	case replyJoin:
-		return &placement.JoinReply{}
-	case replyMembers:
-		return &placement.MembersReply{}
-	case replyLookup:
-		return &placement.LookupReply{}
+	case replyTransferred:
+		return &peerpb.Transferred{}
 	}
 	return nil
 }
@@ -185,6 +181,8 @@ func (c *coder) replyBody(b any) {
 		maybe(c, &b.Right, contract)
 	case *peerpb.ReplicasChanged:
 		maybe(c, &b.Descriptor, contract)
+	case *peerpb.Transferred:
+		num(c, &b.Leader)
 	case *placement.CompactReply:
 		num(c, &b.Compacted)
 	case *placement.AllocIDsReply:

@@ -50,6 +50,8 @@ var (
 	ErrNotCaughtUp = errors.New("range: the learner is not caught up")
 	// ErrLeaderLeaves (retry after a transfer): the leader does not take itself out.
 	ErrLeaderLeaves = errors.New("range: the leader's own replica is to go; transfer first")
+	// ErrBadTransfer: the store has no live voter of the range, or lacks too much.
+	ErrBadTransfer = errors.New("range: the leadership cannot go to that store")
 	// ErrStopping (retry elsewhere): the store stops.
 	ErrStopping = errors.New("range: the store stops")
 )
