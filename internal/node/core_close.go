@@ -1,6 +1,7 @@
 package node
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/flotilladb/flotilla/internal/frame"
@@ -225,8 +226,8 @@ func (c *Core) retryClosings() {
 
 // closingsLost says that questions to a store may be lost, or their answers.
 func (c *Core) closingsLost(store metapb.StoreID) {
-	for _, id := range c.store.IDs() {
-		if cl := c.closing[id]; cl != nil && cl.asked != 0 && cl.store == store {
+	for _, id := range slices.Sorted(maps.Keys(c.closing)) { // the replica may be on its way
+		if cl := c.closing[id]; cl.asked != 0 && cl.store == store {
 			cl.asked = 0
 			c.wantLater(id, cl)
 		}

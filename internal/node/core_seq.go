@@ -1,6 +1,8 @@
 package node
 
 import (
+	"time"
+
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/placement"
@@ -21,6 +23,8 @@ type asking struct {
 	again   bool
 	againAt clock.Time
 	epoch   uint64 // of seq
+	// askedAt is when the sequencer was asked last.
+	askedAt clock.Time
 }
 
 // startSequencer begins to hand out revisions, when this node leads the system
@@ -186,6 +190,10 @@ func (c *Core) granted(a placement.Answer) {
 // askPause is when the sequencer is asked again that did not answer.
 const askPause = tickPause
 
+// askResend is when the sequencer is asked again that does not answer at all: it may
+// have lost the system range, and what it was asked, and lead it again by now.
+const askResend = time.Second
+
 // askAgain has what is under way sent once more.
 func (c *Core) askAgain(after clock.Time) {
 	c.again = true
@@ -207,7 +215,7 @@ func (c *Core) mayAsk() (to metapb.StoreID, ok bool) {
 	} else if !c.store.HoldsLease(metapb.SystemRange) {
 		return 0, false
 	}
-	return to, c.asker.HasNext() || to != c.target || c.again && c.now >= c.againAt
+	return to, c.asker.HasNext() || to != c.target || c.again && c.now >= c.againAt || c.now.Sub(c.askedAt) > askResend
 }
 
 // flushAsks asks the sequencer, wherever it is. It reports whether it did.
@@ -217,13 +225,13 @@ func (c *Core) flushAsks() bool {
 		return false
 	}
 	var asks []placement.Ask
-	if c.again || to != c.target {
+	if c.again || to != c.target || c.now.Sub(c.askedAt) > askResend {
 		asks = c.asker.Again()
 	}
 	if len(asks) == 0 {
 		asks = c.asker.Next()
 	}
-	c.again, c.target = false, to
+	c.again, c.target, c.askedAt = false, to, c.now
 	if len(asks) == 0 {
 		return false
 	}
