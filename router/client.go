@@ -91,6 +91,11 @@ func (c *Client) Split(ctx context.Context, key []byte) (*peerpb.SplitDone, erro
 	return do[*peerpb.SplitDone](c, ctx, &SplitRequest{Key: key})
 }
 
+// Transfer hands the leadership of a range to a store.
+func (c *Client) Transfer(ctx context.Context, d *metapb.Descriptor, to metapb.StoreID) (*peerpb.Transferred, error) {
+	return do[*peerpb.Transferred](c, ctx, &AddressRequest{Address: d.Start, Body: &peerpb.Transfer{To: to}})
+}
+
 // System has the system range carry out an operation of package placement.
 func (c *Client) System(ctx context.Context, op any) (any, error) {
 	return c.call(ctx, &SystemRequest{Op: op})

@@ -41,6 +41,8 @@ func TestUsage(t *testing.T) {
 		{"range show", "want the id of a range or a key, got 0 arguments", "flotilla range show"},
 		{"range split", "want at least one key", "flotilla range split"},
 		{"range split --hex zz", `"zz" is not hexadecimal`, "flotilla range split"},
+		{"range transfer 1", "--to names the store", "flotilla range transfer"},
+		{"range transfer x --to 1", `"x" is not the id of a range`, "flotilla range transfer"},
 		{"bench", "which command?", "flotilla bench"},
 		{"bench watch --mode x", `mode "x": want latency`, "flotilla bench watch"},
 		{"bench watch --on x", `on "x": want key`, "flotilla bench watch"},

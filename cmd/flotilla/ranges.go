@@ -20,13 +20,13 @@ import (
 func newRange(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "range",
-		Short: "Look at ranges and cut them",
+		Short: "Look at ranges, cut them and move their leaders",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  needCommand,
 	}
 	flags := &clientFlags{}
 	flags.add(cmd)
-	cmd.AddCommand(newRangeList(a, flags), newRangeShow(a, flags), newRangeSplit(a, flags))
+	cmd.AddCommand(newRangeList(a, flags), newRangeShow(a, flags), newRangeSplit(a, flags), newRangeTransfer(a, flags))
 	return cmd
 }
 

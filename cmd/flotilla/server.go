@@ -135,8 +135,9 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 	return errors.Join(err, stopAll(api, n, stopper))
 }
 
-// stopAll ends the API before the node behind it.
+// stopAll has the leaders leave, and then ends the API before the node behind it.
 func stopAll(api *etcdapi.Server, n *node.Node, stopper *stop.Stopper) error {
+	n.Drain(context.Background())
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	if api != nil {

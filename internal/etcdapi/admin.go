@@ -48,3 +48,15 @@ func (s *adminServer) SplitRange(ctx context.Context, r *adminpb.SplitRangeReque
 	}
 	return resp, nil
 }
+
+// TransferLeader hands the leadership of a range to a store.
+func (s *adminServer) TransferLeader(ctx context.Context, r *adminpb.TransferLeaderRequest) (*adminpb.TransferLeaderResponse, error) {
+	if r.RangeId == 0 || r.ToStoreId == 0 {
+		return nil, status.Error(codes.InvalidArgument, "name a range and a store by their ids")
+	}
+	resp, err := s.admin.TransferLeader(ctx, r)
+	if err != nil {
+		return nil, toAdmin(err)
+	}
+	return resp, nil
+}

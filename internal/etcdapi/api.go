@@ -96,10 +96,12 @@ type Quota interface {
 	Available(costBytes int64) bool
 }
 
-// Admin shows and splits ranges. A range that does not exist is
+// Admin shows ranges, splits them and moves their leaders. A range that does not exist is
 // peerpb.ErrRangeNotFound.
 type Admin interface {
 	ListRanges(context.Context) ([]*adminpb.RangeInfo, error)
 	ShowRange(context.Context, *adminpb.ShowRangeRequest) (*adminpb.RangeInfo, error)
 	SplitRange(context.Context, *adminpb.SplitRangeRequest) (*adminpb.SplitRangeResponse, error)
+	// TransferLeader returns when the store leads, or peerpb.ErrBadTransfer.
+	TransferLeader(context.Context, *adminpb.TransferLeaderRequest) (*adminpb.TransferLeaderResponse, error)
 }

@@ -163,6 +163,10 @@ func (f *fakeNode) SplitRange(context.Context, *adminpb.SplitRangeRequest) (*adm
 	return &adminpb.SplitRangeResponse{Split: true}, f.err
 }
 
+func (f *fakeNode) TransferLeader(_ context.Context, r *adminpb.TransferLeaderRequest) (*adminpb.TransferLeaderResponse, error) {
+	return &adminpb.TransferLeaderResponse{LeaderStoreId: r.ToStoreId}, f.err
+}
+
 func testConfig(t testing.TB, f *fakeNode) Config {
 	reg := prometheus.NewRegistry()
 	cfg := DefaultConfig()

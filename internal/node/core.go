@@ -128,7 +128,7 @@ const internalBit = 1 << 63
 
 // Our own requests besides the store's questions.
 const (
-	reportID  = internalBit | iota
+	reportID = internalBit | iota
 	firstSendID
 )
 

@@ -3,6 +3,10 @@ package node
 import (
 	"context"
 	"time"
+
+	"github.com/flotilladb/flotilla/proto/adminpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
 )
 
 // drainTimeout bounds how long the leaders of a node that stops may take to leave.
@@ -52,4 +56,36 @@ func (n *Node) noteDrained() {
 		close(n.drained)
 		n.drained = nil
 	}
+}
+
+// TransferLeader implements etcdapi.Admin.
+func (n *Node) TransferLeader(ctx context.Context, req *adminpb.TransferLeaderRequest) (*adminpb.TransferLeaderResponse, error) {
+	d, err := n.descriptor(ctx, metapb.RangeID(req.RangeId))
+	if err != nil {
+		return nil, err
+	}
+	done, err := n.client.Transfer(ctx, d, metapb.StoreID(req.ToStoreId))
+	if err != nil {
+		return nil, err
+	}
+	return &adminpb.TransferLeaderResponse{LeaderStoreId: uint64(done.Leader)}, nil
+}
+
+// descriptor returns a range as this node has it, or as the directory has.
+func (n *Node) descriptor(ctx context.Context, id metapb.RangeID) (d *metapb.Descriptor, err error) {
+	err = n.inLoop(ctx, func() {
+		if r := n.core.Store().Replica(id); r != nil {
+			d = r.Descriptor()
+			return
+		}
+		for _, known := range n.core.System().Directory().Lookup(nil, metapb.Span{}) {
+			if known.ID() == id {
+				d = known
+			}
+		}
+	})
+	if err == nil && d == nil {
+		err = peerpb.ErrRangeNotFound
+	}
+	return d, err
 }

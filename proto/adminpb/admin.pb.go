@@ -304,6 +304,103 @@ func (x *SplitRangeResponse) GetRight() *RangeInfo {
 	return nil
 }
 
+type TransferLeaderRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RangeId       uint64                 `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
+	ToStoreId     uint64                 `protobuf:"varint,2,opt,name=to_store_id,json=toStoreId,proto3" json:"to_store_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeaderRequest) Reset() {
+	*x = TransferLeaderRequest{}
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeaderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeaderRequest) ProtoMessage() {}
+
+func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
+func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *TransferLeaderRequest) GetRangeId() uint64 {
+	if x != nil {
+		return x.RangeId
+	}
+	return 0
+}
+
+func (x *TransferLeaderRequest) GetToStoreId() uint64 {
+	if x != nil {
+		return x.ToStoreId
+	}
+	return 0
+}
+
+type TransferLeaderResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// leader_store_id is the store that leads now.
+	LeaderStoreId uint64 `protobuf:"varint,1,opt,name=leader_store_id,json=leaderStoreId,proto3" json:"leader_store_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeaderResponse) Reset() {
+	*x = TransferLeaderResponse{}
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeaderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeaderResponse) ProtoMessage() {}
+
+func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
+func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *TransferLeaderResponse) GetLeaderStoreId() uint64 {
+	if x != nil {
+		return x.LeaderStoreId
+	}
+	return 0
+}
+
 // RangeInfo is a range as its leader sees it.
 type RangeInfo struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -328,7 +425,7 @@ type RangeInfo struct {
 
 func (x *RangeInfo) Reset() {
 	*x = RangeInfo{}
-	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[6]
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -340,7 +437,7 @@ func (x *RangeInfo) String() string {
 func (*RangeInfo) ProtoMessage() {}
 
 func (x *RangeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[6]
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -353,7 +450,7 @@ func (x *RangeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RangeInfo.ProtoReflect.Descriptor instead.
 func (*RangeInfo) Descriptor() ([]byte, []int) {
-	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{6}
+	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RangeInfo) GetDescriptor_() *metapb.Descriptor {
@@ -458,7 +555,12 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x12SplitRangeResponse\x12\x14\n" +
 	"\x05split\x18\x01 \x01(\bR\x05split\x12/\n" +
 	"\x04left\x18\x02 \x01(\v2\x1b.flotilla.adminpb.RangeInfoR\x04left\x121\n" +
-	"\x05right\x18\x03 \x01(\v2\x1b.flotilla.adminpb.RangeInfoR\x05right\"\xd1\x03\n" +
+	"\x05right\x18\x03 \x01(\v2\x1b.flotilla.adminpb.RangeInfoR\x05right\"R\n" +
+	"\x15TransferLeaderRequest\x12\x19\n" +
+	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12\x1e\n" +
+	"\vto_store_id\x18\x02 \x01(\x04R\ttoStoreId\"@\n" +
+	"\x16TransferLeaderResponse\x12&\n" +
+	"\x0fleader_store_id\x18\x01 \x01(\x04R\rleaderStoreId\"\xd1\x03\n" +
 	"\tRangeInfo\x12;\n" +
 	"\n" +
 	"descriptor\x18\x01 \x01(\v2\x1b.flotilla.metapb.DescriptorR\n" +
@@ -477,13 +579,14 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x11writes_per_second\x18\n" +
 	" \x01(\x01R\x0fwritesPerSecond\x12(\n" +
 	"\x10reads_per_second\x18\v \x01(\x01R\x0ereadsPerSecond\x123\n" +
-	"\x16write_bytes_per_second\x18\f \x01(\x01R\x13writeBytesPerSecond2\x8f\x02\n" +
+	"\x16write_bytes_per_second\x18\f \x01(\x01R\x13writeBytesPerSecond2\xf4\x02\n" +
 	"\x05Admin\x12W\n" +
 	"\n" +
 	"ListRanges\x12#.flotilla.adminpb.ListRangesRequest\x1a$.flotilla.adminpb.ListRangesResponse\x12T\n" +
 	"\tShowRange\x12\".flotilla.adminpb.ShowRangeRequest\x1a#.flotilla.adminpb.ShowRangeResponse\x12W\n" +
 	"\n" +
-	"SplitRange\x12#.flotilla.adminpb.SplitRangeRequest\x1a$.flotilla.adminpb.SplitRangeResponseB.Z,github.com/flotilladb/flotilla/proto/adminpbb\x06proto3"
+	"SplitRange\x12#.flotilla.adminpb.SplitRangeRequest\x1a$.flotilla.adminpb.SplitRangeResponse\x12c\n" +
+	"\x0eTransferLeader\x12'.flotilla.adminpb.TransferLeaderRequest\x1a(.flotilla.adminpb.TransferLeaderResponseB.Z,github.com/flotilladb/flotilla/proto/adminpbb\x06proto3"
 
 var (
 	file_flotilla_proto_adminpb_admin_proto_rawDescOnce sync.Once
@@ -497,31 +600,35 @@ func file_flotilla_proto_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_flotilla_proto_adminpb_admin_proto_rawDescData
 }
 
-var file_flotilla_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_flotilla_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_flotilla_proto_adminpb_admin_proto_goTypes = []any{
-	(*ListRangesRequest)(nil),  // 0: flotilla.adminpb.ListRangesRequest
-	(*ListRangesResponse)(nil), // 1: flotilla.adminpb.ListRangesResponse
-	(*ShowRangeRequest)(nil),   // 2: flotilla.adminpb.ShowRangeRequest
-	(*ShowRangeResponse)(nil),  // 3: flotilla.adminpb.ShowRangeResponse
-	(*SplitRangeRequest)(nil),  // 4: flotilla.adminpb.SplitRangeRequest
-	(*SplitRangeResponse)(nil), // 5: flotilla.adminpb.SplitRangeResponse
-	(*RangeInfo)(nil),          // 6: flotilla.adminpb.RangeInfo
-	(*metapb.Descriptor)(nil),  // 7: flotilla.metapb.Descriptor
+	(*ListRangesRequest)(nil),      // 0: flotilla.adminpb.ListRangesRequest
+	(*ListRangesResponse)(nil),     // 1: flotilla.adminpb.ListRangesResponse
+	(*ShowRangeRequest)(nil),       // 2: flotilla.adminpb.ShowRangeRequest
+	(*ShowRangeResponse)(nil),      // 3: flotilla.adminpb.ShowRangeResponse
+	(*SplitRangeRequest)(nil),      // 4: flotilla.adminpb.SplitRangeRequest
+	(*SplitRangeResponse)(nil),     // 5: flotilla.adminpb.SplitRangeResponse
+	(*TransferLeaderRequest)(nil),  // 6: flotilla.adminpb.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil), // 7: flotilla.adminpb.TransferLeaderResponse
+	(*RangeInfo)(nil),              // 8: flotilla.adminpb.RangeInfo
+	(*metapb.Descriptor)(nil),      // 9: flotilla.metapb.Descriptor
 }
 var file_flotilla_proto_adminpb_admin_proto_depIdxs = []int32{
-	6, // 0: flotilla.adminpb.ListRangesResponse.ranges:type_name -> flotilla.adminpb.RangeInfo
-	6, // 1: flotilla.adminpb.ShowRangeResponse.range:type_name -> flotilla.adminpb.RangeInfo
-	6, // 2: flotilla.adminpb.SplitRangeResponse.left:type_name -> flotilla.adminpb.RangeInfo
-	6, // 3: flotilla.adminpb.SplitRangeResponse.right:type_name -> flotilla.adminpb.RangeInfo
-	7, // 4: flotilla.adminpb.RangeInfo.descriptor:type_name -> flotilla.metapb.Descriptor
+	8, // 0: flotilla.adminpb.ListRangesResponse.ranges:type_name -> flotilla.adminpb.RangeInfo
+	8, // 1: flotilla.adminpb.ShowRangeResponse.range:type_name -> flotilla.adminpb.RangeInfo
+	8, // 2: flotilla.adminpb.SplitRangeResponse.left:type_name -> flotilla.adminpb.RangeInfo
+	8, // 3: flotilla.adminpb.SplitRangeResponse.right:type_name -> flotilla.adminpb.RangeInfo
+	9, // 4: flotilla.adminpb.RangeInfo.descriptor:type_name -> flotilla.metapb.Descriptor
 	0, // 5: flotilla.adminpb.Admin.ListRanges:input_type -> flotilla.adminpb.ListRangesRequest
 	2, // 6: flotilla.adminpb.Admin.ShowRange:input_type -> flotilla.adminpb.ShowRangeRequest
 	4, // 7: flotilla.adminpb.Admin.SplitRange:input_type -> flotilla.adminpb.SplitRangeRequest
-	1, // 8: flotilla.adminpb.Admin.ListRanges:output_type -> flotilla.adminpb.ListRangesResponse
-	3, // 9: flotilla.adminpb.Admin.ShowRange:output_type -> flotilla.adminpb.ShowRangeResponse
-	5, // 10: flotilla.adminpb.Admin.SplitRange:output_type -> flotilla.adminpb.SplitRangeResponse
-	8, // [8:11] is the sub-list for method output_type
-	5, // [5:8] is the sub-list for method input_type
+	6, // 8: flotilla.adminpb.Admin.TransferLeader:input_type -> flotilla.adminpb.TransferLeaderRequest
+	1, // 9: flotilla.adminpb.Admin.ListRanges:output_type -> flotilla.adminpb.ListRangesResponse
+	3, // 10: flotilla.adminpb.Admin.ShowRange:output_type -> flotilla.adminpb.ShowRangeResponse
+	5, // 11: flotilla.adminpb.Admin.SplitRange:output_type -> flotilla.adminpb.SplitRangeResponse
+	7, // 12: flotilla.adminpb.Admin.TransferLeader:output_type -> flotilla.adminpb.TransferLeaderResponse
+	9, // [9:13] is the sub-list for method output_type
+	5, // [5:9] is the sub-list for method input_type
 	5, // [5:5] is the sub-list for extension type_name
 	5, // [5:5] is the sub-list for extension extendee
 	0, // [0:5] is the sub-list for field type_name
@@ -538,7 +645,7 @@ func file_flotilla_proto_adminpb_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flotilla_proto_adminpb_admin_proto_rawDesc), len(file_flotilla_proto_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
