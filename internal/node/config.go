@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/flotilladb/flotilla/internal/config"
+	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
@@ -50,6 +51,8 @@ type Config struct {
 	// WatchProgressInterval is how long a watch that wants progress is idle before
 	// it hears of it. Default 10 minutes.
 	WatchProgressInterval time.Duration
+	// Planner are the rules by which replicas and leaders are moved.
+	Planner placement.Limits
 	// Fatal is told when the disk did not take what must be durable; see
 	// engine.Config.
 	Fatal func(error)
@@ -75,7 +78,7 @@ func (c *Config) Validate() error {
 	case c.CallsMax < 0 || c.SyncsMax < 0:
 		return errors.New("node config: a bound is negative")
 	}
-	return nil
+	return c.Planner.Validate()
 }
 
 func (c *Config) setDefaults() {

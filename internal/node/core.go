@@ -36,6 +36,9 @@ type CoreConfig struct {
 	Logger raftgroup.Logger
 	// Random chooses ids of leases. May be nil.
 	Random *rand.Rand
+	// Planner are the rules by which this node moves replicas and leaders when it
+	// leads the system range; nil: it does not.
+	Planner *placement.Limits
 	// Ranges and Router tune the parts; the fields above are filled in.
 	Ranges ranges.Config
 	Router router.Config
@@ -116,6 +119,8 @@ type Core struct {
 	failed        error // the first; the next Ready returns it
 	peers
 	stores
+	planning
+	operations operations
 	asking
 	closings
 	reads
@@ -231,8 +236,11 @@ func (c *Core) Tick(now clock.Time) {
 		c.tickLinks()
 		c.retryClosings()
 		c.tickReads()
-		c.looked = false
-		c.advanceMoves()
+		if c.mayLookUp() {
+			c.lookUp()
+		}
+		c.tickOperations()
+		c.tickPlan()
 	}
 }
 
@@ -468,6 +476,9 @@ func (c *Core) result(res router.Result) {
 			c.store.Revoked(e, res.Err)
 			return
 		}
+		if c.operated(res.ID, res.Resp, res.Err) {
+			return
+		}
 		id := c.sends[res.ID]
 		delete(c.sends, res.ID)
 		c.store.Reply(peerpb.Reply{ID: id, Body: res.Resp, Err: res.Err})
@@ -477,7 +488,8 @@ func (c *Core) result(res router.Result) {
 // mayTell reports whether there is something to tell the directory now. Not
 // while the node stops: its next start tells everything.
 func (c *Core) mayTell() bool {
-	return c.reporting == nil && len(c.report) > 0 && c.seq != nil && !c.stopping && !c.now.Before(c.reportAt)
+	reaches := c.seq != nil || c.many && c.serves
+	return c.reporting == nil && len(c.report) > 0 && reaches && !c.stopping && !c.now.Before(c.reportAt)
 }
 
 // tellDirectory reports changed ranges to the system range.

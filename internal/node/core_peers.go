@@ -121,6 +121,7 @@ func (c *Core) Step(f *frame.Frame) error {
 		c.asksRefused(f.From, f.Refused)
 	}
 	for i := range f.Answers {
+		c.sawSequencer(f.From, &f.Answers[i])
 		c.granted(f.Answers[i])
 	}
 	for _, q := range f.Closings {

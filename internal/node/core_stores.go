@@ -139,3 +139,11 @@ func (c *Core) lookedUp(resp any, err error) {
 	c.lookingUp = false
 	c.lookupAt = c.now.Add(lookupDelay)
 }
+
+// sawSequencer notes who leads the system range, where no replica here can tell:
+// who gives out revisions does, in the term that is its epoch.
+func (c *Core) sawSequencer(from metapb.StoreID, a *placement.Answer) {
+	if a.Err == nil && a.Epoch > c.leaders[metapb.SystemRange].term && c.store.Replica(metapb.SystemRange) == nil {
+		c.leaders[metapb.SystemRange] = leaderHint{from, a.Epoch}
+	}
+}

@@ -118,17 +118,15 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		return nil, fmt.Errorf("count the start: %w", err)
 	}
 	core, err := NewCore(CoreConfig{
-		NodeID:      metapb.NodeID(ident.NodeId),
-		StoreID:     metapb.StoreID(ident.StoreId),
-		StoreStart:  begun,
-		Reader:      eng,
-		NewBatch:    eng.NewBatch,
-		NewView:     eng.NewView,
-		Tables:      eng,
-		SnapshotDir: snapshotDir(cfg.Dir),
-		Logger:      raftgroup.NewLogger(cfg.Logger.With("part", "raft")),
-		Random:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
-		Ranges:      ranges.Config{SyncsMax: cfg.SyncsMax},
+		NodeID:     metapb.NodeID(ident.NodeId),
+		StoreID:    metapb.StoreID(ident.StoreId),
+		StoreStart: begun,
+		Reader:     eng,
+		NewBatch:   eng.NewBatch,
+		Logger:     raftgroup.NewLogger(cfg.Logger.With("part", "raft")),
+		Random:     rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		Ranges:     ranges.Config{SyncsMax: cfg.SyncsMax},
+		Planner:    &cfg.Planner,
 	})
 	if err != nil {
 		return nil, err
@@ -137,26 +135,8 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("addresses of other nodes: %w", err)
 	}
-	n := &Node{
-		cfg: cfg, ident: ident, eng: eng, core: core, book: book,
-		several: make(chan struct{}), announced: make(chan struct{}),
-		counts:   NewCounts(eng),
-		stop:     stop.New(context.Background()),
-		loopIn:   stop.New(context.Background()),
-		wakeup:   make(chan struct{}, 1),
-		refused:  make(chan struct{}, 1),
-		calls:    make(map[uint64]*router.Call),
-		serving:  make(chan struct{}),
-		failed:   make(chan struct{}),
-		loopDone: make(chan struct{}),
-	}
-	n.gc = newCollector(n)
-	n.snapshots = newSnapshotWorkers(n)
-	n.pub.init()
-	n.pub.room.Store(n.room())
-	if n.pub.direct.Store(core.Direct()); !core.Direct() {
-		close(n.several)
-	}
+	n := newNode(cfg, ident, eng, core)
+	n.book = book
 	if n.client, err = router.NewClient(router.ClientConfig{Local: n}); err != nil {
 		return nil, err
 	}
@@ -186,6 +166,31 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		return nil, errors.Join(err, n.stop.Wait(context.Background()), n.stopPeers(context.Background()))
 	}
 	return n, nil
+}
+
+// newNode returns a node around its core, of which nothing runs yet.
+func newNode(cfg Config, ident *metapb.StoreIdent, eng engine.Engine, core *Core) *Node {
+	n := &Node{
+		cfg: cfg, ident: ident, eng: eng, core: core,
+		counts:    NewCounts(eng),
+		stop:      stop.New(context.Background()),
+		loopIn:    stop.New(context.Background()),
+		wakeup:    make(chan struct{}, 1),
+		refused:   make(chan struct{}, 1),
+		calls:     make(map[uint64]*router.Call),
+		serving:   make(chan struct{}),
+		several:   make(chan struct{}),
+		announced: make(chan struct{}),
+		failed:    make(chan struct{}),
+		loopDone:  make(chan struct{}),
+	}
+	n.gc = newCollector(n)
+	n.pub.init()
+	n.pub.room.Store(n.room())
+	if n.pub.direct.Store(core.Direct()); !core.Direct() {
+		close(n.several)
+	}
+	return n
 }
 
 // begin waits until the node can answer, and starts what runs beside the loop.

@@ -1,0 +1,155 @@
+package node
+
+import (
+	"slices"
+	"time"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/router"
+)
+
+// operations are the planner's operators at work, one for a range. Each looks at the
+// range's descriptor, asks its leader for the next step, and looks again.
+type operations struct {
+	at    map[metapb.RangeID]*operation
+	asked map[uint64]metapb.RangeID // by the id of our request
+}
+
+type operation struct {
+	op    placement.Operator
+	desc  *metapb.Descriptor // the newest seen
+	asked bool               // a step is under way
+	tryAt clock.Time
+	until clock.Time
+	tries int
+}
+
+const (
+	// operateMax is how long an operator may take; then the planner looks anew.
+	operateMax = 10 * time.Minute
+	// handOverMax is the same of a transfer.
+	handOverMax = 10 * time.Second
+	// operatePause is when a step is asked for again that was refused, or is waited
+	// for. It doubles up to operatePauseMax.
+	operatePause    = 50 * time.Millisecond
+	operatePauseMax = time.Second
+)
+
+// operate begins an operator.
+func (c *Core) operate(op placement.Operator) {
+	if c.operations.at == nil {
+		c.operations.at, c.operations.asked = make(map[metapb.RangeID]*operation), make(map[uint64]metapb.RangeID)
+	}
+	o := &operation{op: op, until: c.now.Add(operateMax)}
+	if op.TransferTo != 0 {
+		o.until = c.now.Add(handOverMax)
+	}
+	if c.operations.at[op.ID.Range] == nil && c.see(o) {
+		c.operations.at[op.ID.Range] = o
+		c.stepOperation(o)
+	}
+}
+
+// see takes the newest descriptor that is known of an operation's range. It reports
+// whether there is one.
+func (c *Core) see(o *operation) bool {
+	newest := func(d *metapb.Descriptor) {
+		if d != nil && (o.desc == nil || d.Generation > o.desc.Generation) {
+			o.desc = d
+		}
+	}
+	if r := c.store.Replica(o.op.ID.Range); r != nil {
+		newest(r.Descriptor())
+	}
+	newest(c.router.Find(o.op.ID.Range))
+	return o.desc != nil
+}
+
+// tickOperations goes on with what has waited.
+func (c *Core) tickOperations() {
+	if len(c.operations.at) == 0 {
+		return
+	}
+	ids := make([]metapb.RangeID, 0, len(c.operations.at))
+	for id := range c.operations.at {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		o := c.operations.at[id]
+		switch {
+		case c.seq == nil, !c.now.Before(o.until):
+			delete(c.operations.at, id)
+		case !o.asked && !c.now.Before(o.tryAt):
+			c.see(o)
+			c.stepOperation(o)
+		}
+	}
+}
+
+// stepOperation asks for an operator's next step, or ends it.
+func (c *Core) stepOperation(o *operation) {
+	id := o.op.ID.Range
+	hint, _ := c.leaderOf(id)
+	if to := o.op.TransferTo; to != 0 {
+		if hint.store == to || o.tries > 0 {
+			delete(c.operations.at, id)
+			return
+		}
+		c.askOperation(o, &peerpb.Transfer{To: to})
+		return
+	}
+	switch next := o.op.Move.Next(o.desc, hint.store); {
+	case next.Done:
+		delete(c.operations.at, id)
+	case next.Change != nil:
+		c.askOperation(o, next.Change)
+	case next.TransferTo != 0:
+		c.askOperation(o, &peerpb.Transfer{To: next.TransferTo})
+	default:
+		c.pauseOperation(o)
+	}
+}
+
+// askOperation asks the range's leader, who refuses what the range is not ready for.
+func (c *Core) askOperation(o *operation, body peerpb.Body) {
+	c.internal++
+	id := internalBit | c.internal
+	o.asked = true
+	c.operations.asked[id] = o.op.ID.Range
+	c.router.Descriptors([]*metapb.Descriptor{o.desc})
+	c.router.RequestOwn(id, &router.AddressRequest{Address: o.desc.Start, Body: body}, c.now)
+}
+
+func (c *Core) pauseOperation(o *operation) {
+	pause := operatePause << min(o.tries, 10)
+	o.tries++
+	o.tryAt = c.now.Add(min(pause, operatePauseMax))
+}
+
+// operated takes the answer to a step. It reports whether the request was one.
+func (c *Core) operated(reqID uint64, body any, err error) bool {
+	id, ok := c.operations.asked[reqID]
+	if !ok {
+		return false
+	}
+	delete(c.operations.asked, reqID)
+	o := c.operations.at[id]
+	if o == nil {
+		return true
+	}
+	o.asked = false
+	done, ok := body.(*peerpb.ReplicasChanged)
+	if err != nil || !ok {
+		c.pauseOperation(o)
+		return true
+	}
+	o.tries = 0
+	o.desc = done.Descriptor
+	c.router.Descriptors([]*metapb.Descriptor{done.Descriptor})
+	c.stepOperation(o)
+	return true
+}

@@ -1,0 +1,89 @@
+package node
+
+import (
+	"slices"
+	"time"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// planning is the planner's driver: on the node that gives out revisions it makes a
+// picture of the cluster, plans, and hands what is planned to the operations. When it
+// moves to another node that one begins with a new look; what was under way is in the
+// ranges' descriptors.
+type planning struct {
+	planAt clock.Time
+	epoch  uint64 // of the sequencer beside which heard was filled
+	// heard is when each store could last be reached.
+	heard map[metapb.StoreID]clock.Time
+}
+
+const (
+	// planInterval is how often the planner looks.
+	planInterval = 500 * time.Millisecond
+	// awayAfter is how long a store may be silent until it gets nothing new.
+	awayAfter = 2 * time.Second
+)
+
+// tickPlan plans if it is time to.
+func (c *Core) tickPlan() {
+	if c.cfg.Planner == nil || c.seq == nil || c.stopping || c.now.Before(c.planAt) {
+		return
+	}
+	c.planAt = c.now.Add(planInterval)
+	if c.heard == nil || c.planning.epoch != c.epoch {
+		c.heard, c.planning.epoch = make(map[metapb.StoreID]clock.Time), c.epoch
+	}
+	limits := *c.cfg.Planner
+	if limits.Validate() != nil {
+		return
+	}
+	pic := c.picture(limits.LostAfter)
+	for _, op := range placement.Plan(pic, limits) {
+		c.operate(op)
+	}
+}
+
+// picture is the cluster as this node sees it.
+func (c *Core) picture(lostAfter time.Duration) *placement.Picture {
+	pic := &placement.Picture{}
+	for _, m := range c.system.Members() {
+		if m.Name == "" {
+			continue // it has not come yet
+		}
+		pic.Stores = append(pic.Stores, placement.StoreState{
+			ID: m.Store, Node: m.Node, Leaving: m.Removed, Health: c.health(m.Store, lostAfter),
+		})
+	}
+	slices.SortFunc(pic.Stores, func(a, b placement.StoreState) int { return int(a.ID) - int(b.ID) })
+	for _, d := range c.system.Directory().Lookup(nil, metapb.Span{}) {
+		if r := c.store.Replica(d.ID()); r != nil && r.Descriptor().Generation > d.Generation {
+			d = r.Descriptor()
+		}
+		hint, _ := c.leaderOf(d.ID())
+		pic.Ranges = append(pic.Ranges, placement.RangeState{Descriptor: d, Leader: hint.store, Busy: c.operations.at[d.ID()] != nil})
+	}
+	return pic
+}
+
+// health says whether a store can be counted on. One that was not heard of since
+// this node plans is given its time.
+func (c *Core) health(store metapb.StoreID, lostAfter time.Duration) placement.StoreHealth {
+	last, known := c.heard[store]
+	if !known || store == c.cfg.StoreID || c.canAsk(store) {
+		c.heard[store] = c.now
+		last = c.now
+		if !known && store != c.cfg.StoreID && !c.canAsk(store) {
+			return placement.Away
+		}
+	}
+	switch silent := c.now.Sub(last); {
+	case silent >= lostAfter:
+		return placement.Lost
+	case silent >= awayAfter:
+		return placement.Away
+	}
+	return placement.Live
+}

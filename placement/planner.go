@@ -1,0 +1,334 @@
+package placement
+
+import (
+	"slices"
+
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// Plan says what to do about a picture, the most urgent first. It is a pure
+// function: the same picture gives the same plan, and a plan that was carried out
+// gives none, or one that goes on from there.
+//
+// In this order, and one thing for a range at a time:
+//
+//	repair      replicas on stores that are lost or leave are made anew elsewhere
+//	replicate   a range gets as many replicas as it should have
+//	trim        what it has too many goes, and learners that nobody needs
+//	drain       leaders leave stores that leave
+//	balance     replicas, then leaders, go from who has most to who has least
+//
+// Balance only ever makes the sum of the squares of all counts smaller, so it comes
+// to an end and never goes back and forth.
+func Plan(pic *Picture, limits Limits) []Operator {
+	if limits.Validate() != nil {
+		return nil
+	}
+	p := newPlan(pic, limits)
+	for i := range pic.Ranges {
+		p.mend(&pic.Ranges[i])
+	}
+	p.balanceReplicas()
+	p.balanceLeaders()
+	return p.ops
+}
+
+// plan is a Plan in the making.
+type plan struct {
+	pic     *Picture
+	limits  Limits
+	ops     []Operator
+	stores  map[metapb.StoreID]*storeCount
+	usable  []*storeCount // those that may get something, by id
+	busy    map[metapb.RangeID]bool
+	moves   int
+	handing int // transfers
+}
+
+// storeCount is a store and what it has, as it will be when all that is planned is
+// done.
+type storeCount struct {
+	*StoreState
+	replicas, leaders int
+	moves             int // that come to it or go from it
+}
+
+func newPlan(pic *Picture, limits Limits) *plan {
+	p := &plan{pic: pic, limits: limits, stores: make(map[metapb.StoreID]*storeCount), busy: make(map[metapb.RangeID]bool)}
+	for i := range pic.Stores {
+		s := &storeCount{StoreState: &pic.Stores[i]}
+		p.stores[s.ID] = s
+		if s.takes() {
+			p.usable = append(p.usable, s)
+		}
+	}
+	for i := range pic.Ranges {
+		r := &pic.Ranges[i]
+		for _, repl := range r.Descriptor.Replicas {
+			if s := p.stores[metapb.StoreID(repl.StoreId)]; s != nil {
+				s.replicas++
+			}
+		}
+		if s := p.stores[r.Leader]; s != nil {
+			s.leaders++
+		}
+		if r.Busy {
+			p.busy[r.Descriptor.ID()] = true
+			p.moves++
+		}
+	}
+	return p
+}
+
+// add plans an operator, if there is room for it.
+func (p *plan) add(r *RangeState, op Operator) bool {
+	from, to := p.stores[op.Move.From], p.stores[op.Move.To]
+	if p.moves >= p.limits.MovesMax || p.full(from) || p.full(to) {
+		return false
+	}
+	op.ID = OperatorID{r.Descriptor.ID(), r.Descriptor.Generation}
+	op.Move.Range = r.Descriptor.ID()
+	if from != nil {
+		from.replicas--
+		from.moves++
+	}
+	if to != nil {
+		op.Move.ToNode = to.Node
+		to.replicas++
+		to.moves++
+	}
+	p.moves++
+	p.busy[op.ID.Range] = true
+	p.ops = append(p.ops, op)
+	return true
+}
+
+func (p *plan) full(s *storeCount) bool { return s != nil && s.moves >= p.limits.StoreMovesMax }
+
+// handOver plans a transfer, if there is room for it.
+func (p *plan) handOver(r *RangeState, to *storeCount, why string) bool {
+	if p.handing >= p.limits.TransfersMax {
+		return false
+	}
+	p.handing++
+	if from := p.stores[r.Leader]; from != nil {
+		from.leaders--
+	}
+	to.leaders++
+	id := r.Descriptor.ID()
+	p.busy[id] = true
+	p.ops = append(p.ops, Operator{ID: OperatorID{id, r.Descriptor.Generation}, TransferTo: to.ID, Why: why})
+	return true
+}
+
+// mend does what a range needs besides balance.
+func (p *plan) mend(r *RangeState) {
+	d := r.Descriptor
+	if p.busy[d.ID()] || between(d) {
+		return
+	}
+	var good, bad, live int
+	var learner, worst metapb.StoreID
+	for _, repl := range d.Replicas {
+		s := p.stores[metapb.StoreID(repl.StoreId)]
+		switch {
+		case repl.Kind == metapb.ReplicaKind_LEARNER:
+			learner = metapb.StoreID(repl.StoreId)
+			continue
+		case s == nil || s.Health == Lost || s.Leaving:
+			bad++
+			if worst == 0 || s == nil || s.Health == Lost {
+				worst = metapb.StoreID(repl.StoreId)
+			}
+		default:
+			good++
+		}
+		if s != nil && s.Health == Live {
+			live++
+		}
+	}
+	if 2*live <= good+bad {
+		return // it can do nothing until stores are back
+	}
+	if learner != 0 {
+		p.settle(r, learner, good, worst)
+		return
+	}
+	want := p.want(good)
+	switch {
+	case good+bad > p.limits.Factor:
+		p.trim(r, worst)
+	case bad > 0:
+		if to := p.room(r, worst); to != nil {
+			p.add(r, Operator{Move: Move{From: worst, To: to.ID}, Why: "its store is lost or leaves"})
+		} else if s := p.stores[worst]; s != nil && s.Leaving && good > 0 {
+			p.add(r, Operator{Move: Move{From: worst}, Why: "its store leaves"})
+		}
+	case good < want:
+		if to := p.room(r, 0); to != nil {
+			p.add(r, Operator{Move: Move{To: to.ID}, Why: "it has too few replicas"})
+		}
+	}
+	if !p.busy[d.ID()] {
+		p.drain(r)
+	}
+}
+
+// want is how many replicas a range with so many good ones should have: an odd
+// number, since one more than that survives no more failures.
+func (p *plan) want(good int) int {
+	n := min(p.limits.Factor, max(len(p.usable), good))
+	return n - (n+1)%2
+}
+
+// settle ends what somebody began with a learner.
+func (p *plan) settle(r *RangeState, learner metapb.StoreID, good int, worst metapb.StoreID) {
+	s := p.stores[learner]
+	switch {
+	case s != nil && s.takes() && (good < p.want(good) || worst != 0):
+		p.add(r, Operator{Move: Move{From: worst, To: learner}, Why: "it has a learner already"})
+	case s == nil || s.Health == Lost || s.Health == Live:
+		p.add(r, Operator{Move: Move{From: learner}, Why: "it needs no learner"})
+	}
+}
+
+// trim takes a replica away, a bad one first.
+func (p *plan) trim(r *RangeState, worst metapb.StoreID) {
+	if worst == 0 {
+		most := -1
+		for _, repl := range r.Descriptor.Replicas {
+			id := metapb.StoreID(repl.StoreId)
+			if s := p.stores[id]; id != r.Leader && s.replicas > most {
+				worst, most = id, s.replicas
+			}
+		}
+	}
+	p.add(r, Operator{Move: Move{From: worst}, Why: "it has too many replicas"})
+}
+
+// drain hands a leader over that is on a store that leaves.
+func (p *plan) drain(r *RangeState) {
+	s := p.stores[r.Leader]
+	if s == nil || !s.Leaving {
+		return
+	}
+	if to := p.voter(r, nil); to != nil {
+		p.handOver(r, to, "the store of its leader leaves")
+	}
+}
+
+// voter returns the store of the voter that has the fewest leaders; below says
+// which count.
+func (p *plan) voter(r *RangeState, below func(*storeCount) bool) (best *storeCount) {
+	for _, repl := range r.Descriptor.Replicas {
+		s := p.stores[metapb.StoreID(repl.StoreId)]
+		if s == nil || repl.Kind != metapb.ReplicaKind_VOTER || s.ID == r.Leader || !s.takes() || below != nil && !below(s) {
+			continue
+		}
+		if best == nil || s.leaders < best.leaders {
+			best = s
+		}
+	}
+	return best
+}
+
+// room returns the store that is best for one more replica of a range, nil if there
+// is none: one in a zone that has few of them, then one that has few replicas.
+// instead is a store whose replica goes for it.
+func (p *plan) room(r *RangeState, instead metapb.StoreID) (best *storeCount) {
+	bestShared := 0
+	for _, s := range p.usable {
+		if r.Descriptor.ReplicaOn(s.ID) != nil || p.full(s) {
+			continue
+		}
+		shared := p.shared(r, s, instead)
+		if best == nil || shared < bestShared || shared == bestShared && s.replicas < best.replicas {
+			best, bestShared = s, shared
+		}
+	}
+	return best
+}
+
+// shared counts the replicas of a range in a store's zone, but for one.
+func (p *plan) shared(r *RangeState, s *storeCount, but metapb.StoreID) (n int) {
+	if s.Zone == "" {
+		return 0
+	}
+	for _, repl := range r.Descriptor.Replicas {
+		id := metapb.StoreID(repl.StoreId)
+		if o := p.stores[id]; o != nil && id != but && id != s.ID && o.Zone == s.Zone {
+			n++
+		}
+	}
+	return n
+}
+
+// slack is by how much two counts may differ. At least 2: to move one of them
+// changes the difference by that.
+func (p *plan) slack(total int) int {
+	return max(2, total*p.limits.SlackPercent/100/max(1, len(p.usable)))
+}
+
+// balanceReplicas moves replicas from stores with many to stores with few.
+func (p *plan) balanceReplicas() {
+	total := 0
+	for _, s := range p.usable {
+		total += s.replicas
+	}
+	slack := p.slack(total)
+	for i := range p.pic.Ranges {
+		r := &p.pic.Ranges[i]
+		if p.moves >= p.limits.MovesMax {
+			return
+		}
+		if p.busy[r.Descriptor.ID()] || !p.whole(r) {
+			continue
+		}
+		from := p.fullest(r)
+		if from == nil {
+			continue
+		}
+		to := p.room(r, from.ID)
+		if to == nil || from.replicas-to.replicas < slack || p.shared(r, to, from.ID) > p.shared(r, from, from.ID) {
+			continue
+		}
+		p.add(r, Operator{Move: Move{From: from.ID, To: to.ID}, Why: "balance of replicas"})
+	}
+}
+
+// whole reports whether all replicas of a range are voters on stores that live.
+func (p *plan) whole(r *RangeState) bool {
+	return !slices.ContainsFunc(r.Descriptor.Replicas, func(repl *metapb.Replica) bool {
+		s := p.stores[metapb.StoreID(repl.StoreId)]
+		return repl.Kind != metapb.ReplicaKind_VOTER || s == nil || !s.takes()
+	})
+}
+
+// fullest returns the store with most replicas that has one of the range.
+func (p *plan) fullest(r *RangeState) (best *storeCount) {
+	for _, repl := range r.Descriptor.Replicas {
+		if s := p.stores[metapb.StoreID(repl.StoreId)]; !p.full(s) && (best == nil || s.replicas > best.replicas) {
+			best = s
+		}
+	}
+	return best
+}
+
+// balanceLeaders has leaders go to stores with few.
+func (p *plan) balanceLeaders() {
+	total := 0
+	for _, s := range p.usable {
+		total += s.leaders
+	}
+	slack := p.slack(total)
+	for i := range p.pic.Ranges {
+		r := &p.pic.Ranges[i]
+		from := p.stores[r.Leader]
+		if from == nil || p.busy[r.Descriptor.ID()] || between(r.Descriptor) {
+			continue
+		}
+		if to := p.voter(r, func(s *storeCount) bool { return from.leaders-s.leaders >= slack }); to != nil && !p.handOver(r, to, "balance of leaders") {
+			return
+		}
+	}
+}
