@@ -81,7 +81,7 @@ func (s *server) splitAt(ctx context.Context, at []int, n int) error {
 				})
 				done()
 				if err != nil {
-					cancel(fmt.Errorf("split %d of %d: %w", i, n, err))
+					cancel(fmt.Errorf("split %d of %d: %w; %s", i, n, err, s.describe(req.Key)))
 					return
 				}
 			}
@@ -89,4 +89,20 @@ func (s *server) splitAt(ctx context.Context, at []int, n int) error {
 	}
 	wg.Wait()
 	return context.Cause(ctx)
+}
+
+// describe tells what each node knows of the range of a key.
+func (s *server) describe(key []byte) (all string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	for _, p := range s.nodes {
+		conn, err := dial(p.addr)
+		if err != nil {
+			continue
+		}
+		resp, err := adminpb.NewAdminClient(conn).ShowRange(ctx, &adminpb.ShowRangeRequest{Key: key})
+		conn.Close()
+		all += fmt.Sprintf("\n%s: %v %v", p.addr, resp, err)
+	}
+	return all
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/internal/rpc"
@@ -20,9 +19,8 @@ type peerLink struct {
 	n    *Node
 	t    *rpc.Transport
 	stop *stop.Stopper
-
-	mu    sync.Mutex
-	taken map[metapb.StoreID]time.Time // since when each says that the id is in use
+	// free has memory of frames that were sent.
+	free sync.Pool
 }
 
 // peerFrame is a frame on its way into the loop. The sender has its bytes back when
@@ -56,6 +54,7 @@ func (n *Node) startPeers(start uint64) error {
 		Answer:      n.answerPeer,
 		TLS:         n.cfg.PeerTLS,
 		Deliver:     p.deliver,
+		Recycle:     p.recycle,
 		Unreachable: func(metapb.StoreID, rpc.Lane) {},
 		Refused:     p.refused,
 		Reachable:   p.reached,
@@ -123,15 +122,38 @@ func (p *peerLink) deliver(from metapb.StoreID, lane rpc.Lane, raw []byte) (held
 	return true
 }
 
+// Memory of frames that were sent is used again, but for very large ones.
+const (
+	frameBytesUsual  = 4 << 10
+	recycledBytesMax = 64 << 10
+)
+
+// buffer returns memory for a frame.
+func (p *peerLink) buffer() []byte {
+	if b, ok := p.free.Get().(*[]byte); ok {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, frameBytesUsual)
+}
+
+// recycle takes the memory of a frame that was sent.
+func (p *peerLink) recycle(raw []byte) {
+	if cap(raw) <= recycledBytesMax {
+		p.free.Put(&raw)
+	}
+}
+
 // send hands the frames of a step to the transport.
 func (p *peerLink) send(frames []*frame.Frame) {
 	for _, f := range frames {
-		raw, err := wire.Append(nil, f)
+		raw, err := wire.Append(p.buffer(), f)
 		if err != nil {
 			p.n.cfg.Logger.Error("a frame cannot be sent", "store", f.To, "err", err)
 			continue
 		}
-		p.t.Send(f.To, laneOf(f), raw) // it says no where nobody can be reached: the frame is lost
+		if !p.t.Send(f.To, laneOf(f), raw) {
+			p.recycle(raw) // nobody can be reached there: the frame is lost
+		}
 	}
 }
 

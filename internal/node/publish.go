@@ -172,25 +172,20 @@ func (t *pieceTable) find(addr []byte) int {
 // update returns a table with newer descriptors in it. Ranges that they displace
 // leave: a reader that used one finds another generation.
 func (t *pieceTable) update(descs []*metapb.Descriptor) *pieceTable {
-	next := &pieceTable{}
+	pieces := make([]*publishedRange, len(t.pieces), len(t.pieces)+len(descs))
+	copy(pieces, t.pieces)
 	for _, d := range descs {
-		pr := &publishedRange{desc: d}
+		first := sort.Search(len(pieces), func(i int) bool {
+			end := pieces[i].desc.End
+			return len(end) == 0 || bytes.Compare(end, d.Start) > 0
+		})
+		last := sort.Search(len(pieces), func(i int) bool {
+			return len(d.End) != 0 && bytes.Compare(pieces[i].desc.Start, d.End) >= 0
+		})
 		// Until the loop says otherwise nothing may be read without asking.
-		next.pieces = append(next.pieces, pr)
+		pieces = slices.Replace(pieces, first, max(first, last), &publishedRange{desc: d})
 	}
-	for _, old := range t.pieces {
-		keep := true
-		for _, d := range descs {
-			if old.desc.Span().Overlaps(d.Span()) {
-				keep = false
-			}
-		}
-		if keep {
-			next.pieces = append(next.pieces, old)
-		}
-	}
-	slices.SortFunc(next.pieces, func(a, b *publishedRange) int { return bytes.Compare(a.desc.Start, b.desc.Start) })
-	return next
+	return &pieceTable{pieces}
 }
 
 // setBound publishes a replica's bound.

@@ -51,6 +51,10 @@ type Config struct {
 	// true the frame counts against the sender's credit until Credit is called for
 	// it; else it is done with.
 	Deliver func(from metapb.StoreID, lane Lane, frame []byte) (held bool)
+	// Recycle, if set, is given a frame that Send took when its bytes are not needed
+	// any more, which is the case for most frames: the sender may use the memory
+	// again. It must not wait.
+	Recycle func(frame []byte)
 	// Unreachable is told, once for each stream, that it was lost or could not be
 	// had: what Send took on the lane since then may be lost. Until the next stream
 	// Send says no. It must not wait.
@@ -130,6 +134,9 @@ func (c *Config) setDefaults() {
 	setDefault(&c.RetryMax, 500*time.Millisecond)
 	setDefault(&c.PingInterval, time.Second)
 	setDefault(&c.SilenceMax, 3*time.Second)
+	if c.Recycle == nil {
+		c.Recycle = func([]byte) {}
+	}
 	if c.Unreachable == nil {
 		c.Unreachable = func(metapb.StoreID, Lane) {}
 	}

@@ -153,6 +153,9 @@ func (o *outLane) sendPiece(ctx context.Context, stream grpc.ClientStream, p *pi
 		m.out = chunkMessage(p.head, p.chunk)
 	} else {
 		m.out = batchMessage(p.frames)
+		for _, f := range p.frames {
+			o.link.t.cfg.Recycle(f)
+		}
 		clear(p.frames)
 	}
 	n := m.out.Len()
