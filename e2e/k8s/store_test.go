@@ -128,9 +128,9 @@ type world struct {
 	layer  *layer
 }
 
-// newWorld opens a store on an empty keyspace. Feature gates are read here, so
-// they are set before.
-func newWorld(t *testing.T, endpoints []string) *world {
+// newWorld opens a store on an empty keyspace, with keys below a prefix. Feature
+// gates are read here, so they are set before.
+func newWorld(t *testing.T, endpoints []string, prefix string) *world {
 	t.Helper()
 	checker := etcdfeature.DefaultFeatureSupportChecker
 	etcdfeature.DefaultFeatureSupportChecker = etcdfeature.NewDefaultFeatureSupportChecker()
@@ -156,7 +156,7 @@ func newWorld(t *testing.T, endpoints []string) *world {
 	versioner := storage.APIObjectVersioner{}
 	store, err := etcd3.New(client, compactor, w.codec,
 		func() runtime.Object { return &example.Pod{} }, func() runtime.Object { return &example.PodList{} },
-		"", podsPrefix, schema.GroupResource{Resource: "pods"}, w.layer, leases,
+		prefix, podsPrefix, schema.GroupResource{Resource: "pods"}, w.layer, leases,
 		etcd3.NewDefaultDecoder(w.codec, versioner), versioner)
 	if err != nil {
 		t.Fatal(err)
