@@ -337,11 +337,20 @@ func (n *Node) SplitRange(ctx context.Context, req *adminpb.SplitRangeRequest) (
 		return nil, err
 	}
 	resp := &adminpb.SplitRangeResponse{Split: done.Split}
-	if resp.Left, err = n.ShowRange(ctx, &adminpb.ShowRangeRequest{RangeId: done.Left.RangeId}); err != nil {
+	if resp.Left, err = n.showSide(ctx, done.Left); err != nil {
 		return nil, err
 	}
 	if done.Right != nil {
-		resp.Right, err = n.ShowRange(ctx, &adminpb.ShowRangeRequest{RangeId: done.Right.RangeId})
+		resp.Right, err = n.showSide(ctx, done.Right)
 	}
 	return resp, err
+}
+
+// showSide shows one side of a split, which need not be applied here yet.
+func (n *Node) showSide(ctx context.Context, d *metapb.Descriptor) (*adminpb.RangeInfo, error) {
+	in, err := n.ShowRange(ctx, &adminpb.ShowRangeRequest{RangeId: d.RangeId})
+	if errors.Is(err, peerpb.ErrRangeNotFound) {
+		return &adminpb.RangeInfo{Descriptor_: d, LiveKeys: -1}, nil
+	}
+	return in, err
 }
