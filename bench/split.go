@@ -32,7 +32,10 @@ func (s *server) split(ctx context.Context) error {
 	if s.ranges == 0 {
 		return nil
 	}
-	return s.splitInto(ctx, s.ranges)
+	if err := s.splitInto(ctx, s.ranges); err != nil || !s.cluster() {
+		return err
+	}
+	return s.spread(ctx)
 }
 
 // splitInto cuts the keyspace at n-1 keys: the middle first, then the middles of
@@ -105,4 +108,47 @@ func (s *server) describe(key []byte) (all string) {
 		all += fmt.Sprintf("\n%s: %v %v", p.addr, resp, err)
 	}
 	return all
+}
+
+// spread hands leaders on until every node leads about as many ranges, in turn by
+// their place in the keyspace.
+func (s *server) spread(ctx context.Context) error {
+	conn, err := dial(s.addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	admin := adminpb.NewAdminClient(conn)
+	resp, err := admin.ListRanges(ctx, &adminpb.ListRangesRequest{})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	next := make(chan *adminpb.TransferLeaderRequest, len(resp.Ranges))
+	for i, r := range resp.Ranges {
+		if to := uint64(i%len(s.nodes) + 1); r.LeaderReplicaId != to {
+			next <- &adminpb.TransferLeaderRequest{RangeId: r.Descriptor_.RangeId, ToStoreId: to}
+		}
+	}
+	close(next)
+	var wg sync.WaitGroup
+	for range splitters {
+		wg.Go(func() {
+			for req := range next {
+				ask, done := context.WithTimeout(ctx, 20*time.Second)
+				err := until(ask, func(ctx context.Context) error {
+					_, err := admin.TransferLeader(ctx, req)
+					return err
+				})
+				done()
+				if err != nil {
+					cancel(fmt.Errorf("transfer range %d to store %d: %w", req.RangeId, req.ToStoreId, err))
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
 }
