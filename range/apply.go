@@ -19,22 +19,20 @@ func (r *Replica) applyEntries(entries []raftgroup.Entry) error {
 		return nil
 	}
 	s := r.store
-	if s.apply == nil {
-		s.apply = s.cfg.NewBatch()
-	}
+	b := s.applyBatch()
 	for i := range entries {
-		if err := r.applyEntry(s.apply, &entries[i]); err != nil {
+		if err := r.applyEntry(b, &entries[i]); err != nil {
 			return fmt.Errorf("apply entry %d: %w", entries[i].Index, err)
 		}
 	}
 	last := entries[len(entries)-1]
 	r.state.index, r.state.term = last.Index, last.Term
-	writeApplied(s.apply, r.desc.ID(), r.state)
+	s.ring.note(r)
 	if err := r.group.Applied(last.Index); err != nil {
 		return err
 	}
 	r.advanceLater()
-	return r.cutLog(s.apply)
+	return r.cutLog(b)
 }
 
 func (r *Replica) advanceLater() {

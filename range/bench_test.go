@@ -132,7 +132,7 @@ func (b *nullBatch) Close() error               { return nil }
 // is the pipeline and raft.
 func BenchmarkPut(b *testing.B) {
 	for _, kind := range []string{"null", "mem", "pebble"} {
-		for _, c := range []struct{ ranges, puts int }{{1, 1}, {1, 10}, {1, 100}, {64, 8}} {
+		for _, c := range []struct{ ranges, puts int }{{1, 1}, {1, 10}, {1, 100}, {64, 3}, {64, 8}} {
 			b.Run(fmt.Sprintf("%s/ranges=%d/puts=%d", kind, c.ranges, c.puts), func(b *testing.B) {
 				var eng engine.Engine = engine.NewMem()
 				if kind == "pebble" {

@@ -222,14 +222,14 @@ func (c *storeCluster) checkEqual() error {
 	var first map[string]string
 	for _, n := range c.nodes {
 		rows := make(map[string]string)
-		local := keys.LocalTable()
+		local, steps := keys.LocalTable(), keys.AppliedSteps()
 		it, err := n.eng.NewIter(engine.IterOptions{})
 		if err != nil {
 			return err
 		}
 		for ok := it.First(); ok; ok = it.Next() {
 			k := string(it.Key())
-			if k >= string(local.Start) && k < string(local.End) {
+			if k >= string(local.Start) && k < string(local.End) || k >= string(steps.Start) && k < string(steps.End) {
 				continue
 			}
 			v, err := it.Value()

@@ -63,9 +63,10 @@ type Config struct {
 	// rows at most does a prepare read at a time, and no request steps over more
 	// than eight times as many dead keys. Defaults 2,048 and 4 MiB.
 	EntryKeysMax, EntryBytesMax int
-	// LogBytesMax is the size of a range's log, in bytes, at which what every
-	// replica has is cut off. Default 4 MiB.
-	LogBytesMax uint64
+	// LogBytesMax is how much of its ranges' logs a store keeps, in bytes, though
+	// every replica has it. A range has an equal share, at least LogShareMin.
+	// Defaults 2 MiB and 16 KiB.
+	LogBytesMax, LogShareMin uint64
 	// LogBehindBytesMax is how far, in bytes of its log, a range's leader lets a
 	// replica fall behind before it cuts off what that replica lacks. It needs
 	// a snapshot then. Default 16 MiB.
@@ -112,7 +113,8 @@ func (c *Config) setDefaults() {
 	def(&c.ProposalBytesMax, 16<<20)
 	def(&c.EntryKeysMax, 2048)
 	def(&c.EntryBytesMax, 4<<20)
-	def(&c.LogBytesMax, 4<<20)
+	def(&c.LogBytesMax, 2<<20)
+	def(&c.LogShareMin, min(16<<10, c.LogBytesMax))
 	def(&c.LogBehindBytesMax, 16<<20)
 	def(&c.EarlyVotesMax, 4096)
 	def(&c.LockAgeMax, 2*time.Second)

@@ -126,30 +126,35 @@ func (r *Replica) needed() uint64 {
 // cutLog cuts the log when it has grown too long. Alone in its group a replica
 // needs nothing that it has applied: the effects come before the cut in the same
 // engine log. With others it keeps what one of them may lack, up to a point.
+//
+// What is cut before the engine writes its memory out never reaches a table. So all
+// logs of a store together are kept small beside that memory.
 func (r *Replica) cutLog(b engine.Batch) error {
-	size := r.group.LogBytes()
-	if size < r.cutAt {
+	if r.group.LogBytes() < r.cutAt {
 		return nil
 	}
-	cfg := &r.store.cfg
-	index, err := r.group.CutIndex(cfg.LogBytesMax / 4)
-	if err != nil {
-		return err
-	}
+	index := r.state.index
 	if !r.single() {
 		needed := r.group.CutHint()
 		if r.group.IsLeader() {
 			needed = r.needed()
 		}
-		behind, err := r.group.CutIndex(cfg.LogBehindBytesMax)
-		if err != nil {
-			return err
+		if needed < index {
+			behind, err := r.group.CutIndex(r.store.cfg.LogBehindBytesMax)
+			if err != nil {
+				return err
+			}
+			index = min(index, max(needed, behind))
 		}
-		index = min(index, max(needed, behind))
 	}
 	if err := r.group.Truncate(b, index); err != nil {
 		return err
 	}
-	r.cutAt = max(cfg.LogBytesMax, r.group.LogBytes()+cfg.LogBytesMax/4)
+	r.cutAt = r.group.LogBytes() + r.store.logShare()
 	return nil
+}
+
+// logShare is by how much a log grows until it is cut.
+func (s *Store) logShare() uint64 {
+	return max(s.cfg.LogBytesMax/uint64(max(len(s.replicas), 1)), s.cfg.LogShareMin)
 }

@@ -110,7 +110,9 @@ func (r *Replica) stop() {
 	r.stepDown()
 	r.refuseQueue(peerpb.ErrRangeNotFound)
 	r.gone = true
-	s.out.Removed = append(s.out.Removed, r.desc.ID())
+	if r.ringStep != 0 { // until its rows are wiped it may have to come back
+		r.writeState(s.applyBatch())
+	}
 	s.peers.elections.Disarm(r.desc.ID())
 	delete(s.replicas, r.desc.ID())
 	s.installs = s.installs || len(s.incoming) > 0

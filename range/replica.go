@@ -94,7 +94,9 @@ type Replica struct {
 
 	stats stats
 
-	dirty, waiting, timed, advancing, touched bool // in the store's list of that name
+	ringStep uint64 // of the row in the store's ring that has its state; 0: its own row has
+
+	dirty, waiting, timed, advancing, touched, noted bool // in the store's list of that name
 }
 
 // newReplica loads a replica from the engine.
@@ -105,12 +107,16 @@ func newReplica(s *Store, d *metapb.Descriptor, born *leases) (*Replica, error) 
 	if err != nil {
 		return nil, err
 	}
+	if now := state.newest(s.loading, d.ID(), metapb.ReplicaID(self.ReplicaId)); now != state {
+		state = now
+		writeApplied(s.applyBatch(), d.ID(), state) // rows of the ring are used again
+	}
 	r := &Replica{
 		store:   s,
 		id:      metapb.ReplicaID(self.ReplicaId),
 		desc:    d,
 		state:   state,
-		cutAt:   s.cfg.LogBytesMax,
+		cutAt:   s.logShare(),
 		locks:   newLockTable(0, s.lockLimits()),
 		overlay: mvcc.NewOverlay(),
 	}

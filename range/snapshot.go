@@ -58,9 +58,8 @@ func (s *Store) BeginSnapshot(id metapb.RangeID, to metapb.ReplicaID, chunkBytes
 	}
 	spans := keys.Tables(r.desc.Span())
 	s.snapshots++
-	x := &SnapshotSender{id: s.cfg.StoreStart<<32 + s.snapshots, view: s.cfg.NewView(append(spans[:len(spans):len(spans)], keys.LocalSpan(id))), bytes: chunkBytes}
-	err := x.readHeader(id, to)
-	x.header.Compacted = max(x.header.RemovalMark, s.compacted)
+	x := &SnapshotSender{id: s.cfg.StoreStart<<32 + s.snapshots, view: s.cfg.NewView(append(spans[:len(spans):len(spans)], keys.LocalSpan(id), keys.AppliedSteps())), bytes: chunkBytes}
+	err := x.readHeader(id, r.id, to)
 	if err == nil && !hasReplica(x.header.Descriptor, to) {
 		err = peerpb.ErrBadChange
 	}
@@ -76,8 +75,12 @@ func (s *Store) BeginSnapshot(id metapb.RangeID, to metapb.ReplicaID, chunkBytes
 
 // readHeader reads what the view has: row and index fit each other whatever the
 // replica has done since.
-func (x *SnapshotSender) readHeader(id metapb.RangeID, to metapb.ReplicaID) error {
-	st, err := readApplied(x.view, id)
+func (x *SnapshotSender) readHeader(id metapb.RangeID, self, to metapb.ReplicaID) error {
+	own, err := readApplied(x.view, id)
+	if err != nil {
+		return err
+	}
+	ring, err := readRing(x.view)
 	if err != nil {
 		return err
 	}
@@ -86,10 +89,14 @@ func (x *SnapshotSender) readHeader(id metapb.RangeID, to metapb.ReplicaID) erro
 		return err
 	}
 	d, err := readDescriptor(x.view, id)
+	if err != nil {
+		return err
+	}
+	st := own.newest(ring, id, self)
 	x.header = SnapshotHeader{
 		Replica: to, Descriptor: d, Index: st.index, Term: st.term, Revision: st.revision, RemovalMark: mark,
 	}
-	return err
+	return nil
 }
 
 func readDescriptor(r engine.Reader, id metapb.RangeID) (*metapb.Descriptor, error) {

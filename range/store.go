@@ -40,10 +40,12 @@ type Store struct {
 	spareOut   Output
 	works      []work // room for requests
 
-	apply    engine.Batch // rows of applied entries since the last Ready
-	append   engine.Batch // log rows that wait for a free sync
-	tokens   []groupToken // what append makes durable
-	syncing  []syncRound  // handed out and not synced, oldest first
+	apply    engine.Batch                 // rows of applied entries since the last Ready
+	ring     stepRing                     // how far the replicas applied
+	loading  map[metapb.RangeID]ringState // while NewStore loads them
+	append   engine.Batch                 // log rows that wait for a free sync
+	tokens   []groupToken                 // what append makes durable
+	syncing  []syncRound                  // handed out and not synced, oldest first
 	token    uint64
 	messages []Message
 	applied  []Applied
@@ -126,6 +128,9 @@ func NewStore(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.loading, err = readRing(cfg.Reader); err != nil {
+		return nil, err
+	}
 	for _, d := range descs {
 		if d.ReplicaOn(cfg.StoreID) == nil {
 			// It was taken out, and its removal did not become durable.
@@ -136,7 +141,16 @@ func NewStore(cfg Config) (*Store, error) {
 			return nil, err
 		}
 	}
+	s.loading = nil
 	return s, nil
+}
+
+// applyBatch returns the batch for the rows of applied entries.
+func (s *Store) applyBatch() engine.Batch {
+	if s.apply == nil {
+		s.apply = s.cfg.NewBatch()
+	}
+	return s.apply
 }
 
 func replicaLess(a, b *Replica) bool { return string(a.desc.Start) < string(b.desc.Start) }
@@ -431,6 +445,9 @@ func (s *Store) Collect() (Ready, error) {
 		if err := r.collect(); err != nil {
 			return Ready{}, fmt.Errorf("range %d: %w", r.desc.RangeId, err)
 		}
+	}
+	if len(s.ring.now) > 0 {
+		s.ring.flush(s.apply)
 	}
 	rd := Ready{Messages: s.messages, Applied: s.applied, Apply: s.apply}
 	s.messages, s.applied, s.apply = nil, nil, nil

@@ -43,6 +43,7 @@ func TestOldBytes(t *testing.T) {
 		{StoreIdent(), "\x02ident\x00"},
 		{StoreStart(), "\x02start\x00"},
 		{StoreRow("x"), "\x02row/x\x00"},
+		{AppliedStep(3), "\x02step/\x03\x00"},
 		{Row(System("dir")), "\x10sdir\x00"},
 		{Row(Lease(5)), "\x10t\x00\x00\x00\x00\x00\x00\x00\x05\x00"},
 		{Intent(User([]byte("a\x00b")), id), "\x11ua\x00\xffb\x00\x01" + txn + "\x00"},

@@ -127,6 +127,15 @@ func storeKey(name string) []byte {
 	return append(append(append(key, tableStore), name...), sentinel)
 }
 
+// AppliedStep is the key of one of the rows in which the store notes in turn how far
+// its replicas applied.
+func AppliedStep(slot int) []byte {
+	return append(append(append([]byte{tableStore}, "step/"...), byte(slot)), sentinel)
+}
+
+// AppliedSteps returns the keys of all of these rows.
+func AppliedSteps() Span { return Span{Start: storeKey("step/"), End: storeKey("step0")} }
+
 // DecodeStore returns the name in a store key.
 func DecodeStore(key []byte) (name string, err error) {
 	if len(key) < 2 || key[0] != tableStore || key[len(key)-1] != sentinel {
