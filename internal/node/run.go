@@ -1,9 +1,11 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/flotilladb/flotilla/engine"
@@ -275,6 +277,9 @@ func (n *Node) step() error {
 	if len(rd.Frames) > 0 {
 		n.peers.Load().send(rd.Frames)
 	}
+	// In the order in which the calls came, those of one connection are neighbours
+	// more often than in that of the ranges, and share a write to it.
+	slices.SortFunc(rd.Results, func(a, b router.Result) int { return cmp.Compare(a.ID, b.ID) })
 	for _, res := range rd.Results {
 		c := n.calls[res.ID]
 		delete(n.calls, res.ID)
