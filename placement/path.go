@@ -1,5 +1,7 @@
 package placement
 
+import "slices"
+
 // path is what the sequencer keeps of one store's way to it: the answers that
 // the store has not acknowledged. They are repeated when it asks again, since a
 // revision given out a second time for the same ask would turn the order of two
@@ -62,7 +64,13 @@ func (s *Sequencer) Ack(name AskName, seq uint64) {
 	if p == nil || p.start != name.StoreStart || seq < p.first {
 		return
 	}
-	n := min(seq-p.first+1, uint64(len(p.asks)))
+	if seq >= p.next() {
+		// Another sequencer answered what came here late, and what came after it.
+		s.waiting = slices.DeleteFunc(s.waiting, func(a Ask) bool { return a.Seq != 0 && a.Name.Store == name.Store })
+		p.first, p.asks = seq+1, p.asks[:0]
+		return
+	}
+	n := seq - p.first + 1
 	for i := range p.asks[:n] {
 		if !p.asks[i].answered {
 			n = uint64(i) // an answer that was never given cannot have arrived

@@ -39,10 +39,6 @@ func (b *batch) told(w *work, body any, err error, touched uint64) {
 
 // evaluateGrant writes the record of a new lease.
 func (r *Replica) evaluateGrant(b *batch, w *work, body *peerpb.GrantLease) verdict {
-	if r.store.full {
-		r.store.reply(w.req.ID, nil, peerpb.ErrDiskFull)
-		return taken
-	}
 	if !w.admitted && !r.locks.idle() && !r.admit(w, nil, leaseLock{id: body.ID, record: true, alone: true}) {
 		return parks
 	}
@@ -51,6 +47,8 @@ func (r *Replica) evaluateGrant(b *batch, w *work, body *peerpb.GrantLease) verd
 		b.told(w, &peerpb.Done{}, nil, batch)
 	case ok:
 		b.told(w, nil, lease.ErrExists, batch)
+	case r.store.full:
+		r.store.reply(w.req.ID, nil, peerpb.ErrDiskFull)
 	default:
 		r.writeRecord(b, lease.Record{ID: leaseID(body.ID), TTL: body.TTL, Number: body.Number})
 		b.done(w.req.ID, &peerpb.Done{})

@@ -41,6 +41,7 @@ type grantOp struct {
 	opBase
 	id, ttl int64
 	chosen  bool // the id is ours
+	unsure  bool // it was asked for, and may be on its way to the log
 	number  uint64
 }
 
@@ -63,10 +64,13 @@ func (o *grantOp) start(r *Router) {
 }
 
 func (o *grantOp) reply(r *Router, _ int, _ any, err error) {
+	o.unsure = o.unsure || err != nil && judge(err) == verdictUnknown
 	err = safe(err)
 	switch {
 	case err == nil:
 		r.finish(o, &pb.LeaseGrantResponse{ID: o.id, TTL: o.ttl}, nil)
+	case o.unsure && errors.Is(err, peerpb.ErrDiskFull):
+		r.finish(o, nil, peerpb.ErrUnknown)
 	case o.chosen && errors.Is(err, lease.ErrExists):
 		o.id = 0
 		o.start(r)

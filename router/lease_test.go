@@ -304,3 +304,43 @@ func TestLeasePages(t *testing.T) {
 		r.Reply(peerpb.Reply{ID: rd.Sends[0].ID, Body: list}, 1)
 	}
 }
+
+// A grant of which an earlier attempt may be on its way to the log is not said to
+// be refused because the disk is full by now.
+func TestGrantTwiceOnFullDisk(t *testing.T) {
+	for _, x := range []struct{ first, second, want error }{
+		{peerpb.ErrUnknown, peerpb.ErrDiskFull, peerpb.ErrUnknown},
+		{peerpb.ErrRefused, peerpb.ErrDiskFull, peerpb.ErrDiskFull},
+		{peerpb.ErrUnknown, nil, nil},
+	} {
+		r, err := New(Config{Store: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Descriptors(leaseRanges())
+		now := clock.Time(1)
+		r.Request(1, &pb.LeaseGrantRequest{ID: 7, TTL: 5}, now)
+		answers := []error{x.first, x.second}
+		for r.Len() > 0 {
+			rd := r.Ready()
+			for _, req := range rd.Sends {
+				rep := peerpb.Reply{ID: req.ID, Err: answers[0]}
+				if rep.Err == nil {
+					rep.Body = &peerpb.Done{}
+				}
+				answers = answers[1:]
+				r.Reply(rep, now)
+			}
+			for i := range rd.Asks { // for the header
+				r.Granted(placement.Answer{Name: rd.Asks[i].Name, First: 3, Compacted: -1}, now)
+			}
+			for _, res := range rd.Results {
+				if res.Err != x.want {
+					t.Errorf("%v, then %v: the client is told %v", x.first, x.second, res.Err)
+				}
+			}
+			now = now.Add(time.Second)
+			r.Tick(now)
+		}
+	}
+}

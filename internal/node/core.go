@@ -106,8 +106,9 @@ type Core struct {
 	// expiries are the revokes of expired leases that are under way, by our ids.
 	expiries map[uint64]ranges.Expired
 	internal uint64 // the last id of our own requests
-	// ceilings are those of seq on their way into the log, by our ids.
-	ceilings map[uint64]*placement.CeilingOp
+	// ceiling is what is being persisted, by our request ceilingID.
+	ceiling   *placement.CeilingOp
+	ceilingID uint64
 
 	// many: the cluster has several stores. ending: it has one, and that is about to
 	// end.
@@ -461,25 +462,24 @@ func (c *Core) result(res router.Result) {
 	switch res.ID {
 	case reportID:
 		c.reported(res.Err)
-	default:
-		if op := c.ceilings[res.ID]; op != nil {
-			delete(c.ceilings, res.ID)
-			if res.Err != nil {
-				c.seq.PersistFailed(op)
-			} else {
-				c.seq.Persisted(op)
-			}
-			return
+	case c.ceilingID:
+		op := c.ceiling
+		c.ceiling, c.ceilingID = nil, 0
+		if res.Err != nil {
+			c.seq.PersistFailed(op)
+		} else {
+			c.seq.Persisted(op)
 		}
+	default:
 		if e, ok := c.expiries[res.ID]; ok {
 			delete(c.expiries, res.ID)
 			c.store.Revoked(e, res.Err)
 			return
 		}
-		if c.operated(res.ID, res.Resp, res.Err) {
-			return
+		id, ok := c.sends[res.ID]
+		if !ok {
+			return // the ceiling of a sequencer that is gone
 		}
-		id := c.sends[res.ID]
 		delete(c.sends, res.ID)
 		c.store.Reply(peerpb.Reply{ID: id, Body: res.Resp, Err: res.Err})
 	}

@@ -92,9 +92,11 @@ func (l *link) seal(f *frame.Frame) {
 	l.ackDue = false
 }
 
-// hello returns a frame that only says who is there and what was taken.
+// hello returns a frame that only says who is there, what was taken, and in which
+// session the next frame will be: if one was given up, and nothing is to be said
+// since, the peer would wait for ever for what was in it.
 func (l *link) hello(now clock.Time) *frame.Frame {
-	f := &frame.Frame{}
+	f := &frame.Frame{Session: l.session}
 	l.seal(f)
 	l.helloAt = now.Add(linkHello)
 	return f
@@ -133,11 +135,14 @@ func (l *link) step(f *frame.Frame, now clock.Time) (h heardFrame) {
 		return h
 	}
 	switch {
-	case f.Number == 0 || f.Session < l.heardSession:
+	case f.Session < l.heardSession:
 		return h
 	case f.Session > l.heardSession:
 		h.lost = h.lost || f.Session > 1
 		l.heardSession, l.heard = f.Session, 0
+	}
+	if f.Number == 0 {
+		return h
 	}
 	l.ackDue = true
 	if f.Number == l.heard+1 {

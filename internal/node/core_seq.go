@@ -69,8 +69,7 @@ func (c *Core) checkSequencer() {
 	if c.seq != nil && c.many {
 		sys := c.store.Replica(metapb.SystemRange)
 		if !sys.Leads() || sys.Info().Term != c.epoch {
-			c.seq = nil
-			clear(c.ceilings)
+			c.seq, c.ceiling, c.ceilingID = nil, nil, 0
 			c.askAgain(0)
 		}
 	}
@@ -115,11 +114,11 @@ func (c *Core) pumpSequencer() {
 		c.give(rd.Answers[i])
 	}
 	if rd.Ceiling != nil {
-		// An exact value may follow before the one before it is known to be in the log.
+		// Not under one id: the answer to what a sequencer of before asked for would
+		// be taken for the answer to this.
 		c.internal++
-		id := internalBit | c.internal
-		c.ceilings[id] = rd.Ceiling
-		c.router.RequestOwn(id, &router.SystemRequest{Op: rd.Ceiling}, c.now)
+		c.ceiling, c.ceilingID = rd.Ceiling, internalBit|c.internal
+		c.router.RequestOwn(c.ceilingID, &router.SystemRequest{Op: rd.Ceiling}, c.now)
 	}
 }
 

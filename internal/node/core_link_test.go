@@ -1,0 +1,61 @@
+package node
+
+import (
+	"testing"
+	"time"
+
+	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/frame"
+	"github.com/flotilladb/flotilla/placement"
+)
+
+// linked returns both ends of a link that know of each other.
+func linked(t *testing.T, now clock.Time) (a, b *link) {
+	t.Helper()
+	a, b = &link{self: 1, peer: 2, selfStart: 1}, &link{self: 2, peer: 1, selfStart: 1}
+	for range 2 {
+		b.step(a.hello(now), now)
+		a.step(b.hello(now), now)
+	}
+	if !a.ready() || !b.ready() {
+		t.Fatal("the ends do not know each other")
+	}
+	return a, b
+}
+
+// A session that is given up when nothing more is to be said: the peer hears of it
+// all the same, and that what it waits for does not come.
+func TestGivenUpSessionIsHeardOf(t *testing.T) {
+	now := clock.Time(time.Second)
+	a, b := linked(t, now)
+	a.next.Answers = []placement.Answer{{Seq: 1}}
+	if first := a.take(now); !b.step(first, now).taken {
+		t.Fatal("the first frame was not taken")
+	}
+	a.next.Answers = []placement.Answer{{Seq: 2}}
+	a.take(now) // is lost, and so are acknowledgements
+	gaveUp := false
+	for end := now.Add(3 * linkTimeout); now < end && !gaveUp; now = now.Add(20 * time.Millisecond) {
+		_, gaveUp = a.tick(now)
+	}
+	if !gaveUp {
+		t.Fatal("the session was not given up")
+	}
+	var hello *frame.Frame
+	for range 20 {
+		now = now.Add(20 * time.Millisecond)
+		again, _ := a.tick(now)
+		for _, f := range again {
+			hello = f
+		}
+	}
+	if hello == nil {
+		t.Fatal("nothing was said for 400 ms")
+	}
+	if h := b.step(hello, now); !h.lost || h.taken {
+		t.Errorf("the peer heard %+v of it", h)
+	}
+	if h := b.step(hello, now); h.lost {
+		t.Error("the peer heard twice that the session was given up")
+	}
+}
