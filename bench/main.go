@@ -23,6 +23,8 @@ type options struct {
 	bin       string
 	dir       string
 	keys      int
+	prepare   string
+	ranges    int
 }
 
 func parse() options {
@@ -35,6 +37,8 @@ func parse() options {
 	flag.StringVar(&o.bin, "bin", "bin", "folder of the programs")
 	flag.StringVar(&o.dir, "dir", "bench/results/data", "folder for the servers' data; must be on a disk that syncs")
 	flag.IntVar(&o.keys, "keys", 2_000_000, "keys of the workload big")
+	flag.StringVar(&o.prepare, "prepare", "", "addresses of a running cluster, comma-separated: cut it into -ranges and spread the leaders, nothing else")
+	flag.IntVar(&o.ranges, "ranges", 1000, "how many ranges -prepare makes")
 	flag.Parse()
 	if o.quick {
 		o.runs = 1
@@ -53,6 +57,9 @@ func main() {
 }
 
 func run(ctx context.Context, o options) error {
+	if o.prepare != "" {
+		return prepare(ctx, strings.Split(o.prepare, ","), o.ranges)
+	}
 	chosen, err := choose(o.workloads)
 	if err != nil {
 		return err

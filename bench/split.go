@@ -38,6 +38,15 @@ func (s *server) split(ctx context.Context) error {
 	return s.spread(ctx)
 }
 
+// prepare does the same for a cluster that runs already.
+func prepare(ctx context.Context, addrs []string, ranges int) error {
+	s := &server{ranges: ranges, addr: addrs[0]}
+	for _, addr := range addrs {
+		s.nodes = append(s.nodes, &process{addr: addr})
+	}
+	return s.split(ctx)
+}
+
 // splitInto cuts the keyspace at n-1 keys: the middle first, then the middles of
 // both halves, so that many ranges can be cut at once.
 func (s *server) splitInto(ctx context.Context, n int) error {
