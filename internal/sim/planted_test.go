@@ -25,6 +25,8 @@ const plantSeedsMax = 1000
 type plant struct {
 	name, file string
 	edits      []edit
+	// nodes is how many there are; 0: one.
+	nodes int
 }
 
 // edit replaces a text that is in the file once.
@@ -95,7 +97,8 @@ func (p *plant) find(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	run := exec.Command(binary, "-test.run", "^TestSeeds$", "-first", "-seeds", strconv.Itoa(plantSeedsMax))
+	run := exec.Command(binary, "-test.run", "^TestSeeds$", "-first", "-seeds", strconv.Itoa(plantSeedsMax),
+		"-nodes", strconv.Itoa(max(1, p.nodes)))
 	run.Dir, err = os.Getwd()
 	if err != nil {
 		t.Fatal(err)

@@ -11,42 +11,42 @@ import "slices"
 // batches under way, and current for bounds (what one store has under way becomes
 // durable in the order of revisions, so nothing current is ever above it).
 func plants() []plant {
-	return slices.Concat(plantsOfOneRange(), plantsOfTransactions(), plantsOfLargeDeletes(), plantsOfWatches(), plantsOfLeases())
+	return slices.Concat(plantsOfOneRange(), plantsOfTransactions(), plantsOfLargeDeletes(), plantsOfWatches(), plantsOfLeases(), plantsOfClusters())
 }
 
 func plantsOfOneRange() []plant {
 	return []plant{
-		{"reply-before-sync", "internal/sim/node.go", []edit{
+		{name: "reply-before-sync", file: "internal/sim/node.go", edits: []edit{
 			{"	n.syncing++\n", "	n.syncing++\n	n.synced = append(n.synced, rd.Token)\n	n.wake()\n	token := uint64(0)\n"},
 			{"	token := rd.Token\n", ""},
 			{"		n.synced = append(n.synced, token)\n		n.wake()\n", "		_ = token\n"},
 		}},
-		{"overlay-loses-an-entry", "range/evaluate.go", []edit{
+		{name: "overlay-loses-an-entry", file: "range/evaluate.go", edits: []edit{
 			{"		r.overlay.Add(b.number, rev, res.Mutations)\n", "		if b.number%4 != 0 {\n			r.overlay.Add(b.number, rev, res.Mutations)\n		}\n"},
 		}},
-		{"split-forgets-a-write", "range/split.go", []edit{
+		{name: "split-forgets-a-write", file: "range/split.go", edits: []edit{
 			{"	r.rights = append(r.rights, bornRange{c.Right, r.splitLeases(c.Right)})\n", "	r.rights = append(r.rights, bornRange{c.Right, r.splitLeases(c.Right)})\n	if start, _, ok := keys.UserBounds(c.Right.Span()); ok {\n		gone := keys.VersionSpan(start, append(bytes.Clone(start), 0))\n		b.DeleteRange(gone.Start, gone.End)\n	}\n"},
 		}},
-		{"split-does-not-stop-writes", "range/apply.go", []edit{
+		{name: "split-does-not-stop-writes", file: "range/apply.go", edits: []edit{
 			{"ent.Term != e.Term || ent.Generation != r.desc.Generation", "ent.Term != e.Term || ent.Generation > r.desc.Generation"},
 			{"func (r *Replica) advanceLater() {\n", "func (r *Replica) advanceLater() {\n	r.frozen = false\n"},
 		}},
-		{"applied-ahead-of-effects", "range/replica.go", []edit{
+		{name: "applied-ahead-of-effects", file: "range/replica.go", edits: []edit{
 			{"		if rd.Token != 0 {\n", "		if ahead := r.state; rd.Token != 0 {\n			ahead.index = r.group.LastIndex()\n			writeApplied(s.append, r.desc.ID(), ahead)\n"},
 		}},
-		{"sequencer-restarts-low", "internal/node/core_seq.go", []edit{
+		{name: "sequencer-restarts-low", file: "internal/node/core_seq.go", edits: []edit{
 			{"last = max(1, c.store.Revision())", "last = max(1, c.store.Revision()-1)"},
 		}},
-		{"removal-without-mark", "internal/node/core_gc.go", []edit{
+		{name: "removal-without-mark", file: "internal/node/core_gc.go", edits: []edit{
 			{"	pub.removal.Store(max(pub.removal.Load(), int64(to)))\n", ""},
 		}},
-		{"removal-of-too-much", "internal/node/core_gc.go", []edit{
+		{name: "removal-of-too-much", file: "internal/node/core_gc.go", edits: []edit{
 			{"max(mark, 0), g.to)", "max(mark, 0), g.to+1)"},
 		}},
-		{"count-misses-a-change", "internal/node/counts.go", []edit{
+		{name: "count-misses-a-change", file: "internal/node/counts.go", edits: []edit{
 			{"		for _, u := range applied[i].Updates {\n", "		for _, u := range applied[i].Updates {\n			if u.Revision%8 == 0 {\n				continue\n			}\n"},
 		}},
-		{"reads-ahead-of-current", "range/store.go", []edit{
+		{name: "reads-ahead-of-current", file: "range/store.go", edits: []edit{
 			{"s.known = max(s.known, g.Current)", "s.known = max(s.known, g.First+Revision(g.N)-1, g.Current)"},
 		}},
 	}
@@ -54,31 +54,31 @@ func plantsOfOneRange() []plant {
 
 func plantsOfTransactions() []plant {
 	return []plant{
-		{"bound-forgets-intents", "range/closed.go", []edit{
+		{name: "bound-forgets-intents", file: "range/closed.go", edits: []edit{
 			{"if rev, ok := r.locks.bound(); ok {", "if rev, ok := r.locks.bound(); ok && rev < 0 {"},
 		}},
-		{"closed-over-locks", "range/closed.go", []edit{
+		{name: "closed-over-locks", file: "range/closed.go", edits: []edit{
 			{"case c.batch > r.advanced && r.hasBatch(c.batch), !r.locksLetClose(&c):", "case c.batch > r.advanced && r.hasBatch(c.batch):"},
 		}},
-		{"writes-pass-locks", "range/evaluate.go", []edit{
+		{name: "writes-pass-locks", file: "range/evaluate.go", edits: []edit{
 			{"if !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req), usesOf(mvcc.Leases(body.Req))...) {", "if b.number%3 != 0 && !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req), usesOf(mvcc.Leases(body.Req))...) {"},
 		}},
-		{"prepare-before-who-waited", "range/evaluate.go", []edit{
+		{name: "prepare-before-who-waited", file: "range/evaluate.go", edits: []edit{
 			{" && len(r.unparked) == 0 {", " {"},
 		}},
-		{"locks-gone-before-intents", "range/prepare.go", []edit{
+		{name: "locks-gone-before-intents", file: "range/prepare.go", edits: []edit{
 			{"	r.logEnd(b, l, body.Commit)\n", "	r.logEnd(b, l, body.Commit)\n	r.unpark(r.locks.release(body.Txn, r.store.now))\n"},
 		}},
-		{"lost-lock-not-noticed", "router/txn_reply.go", []edit{
+		{name: "lost-lock-not-noticed", file: "router/txn_reply.go", edits: []edit{
 			{"&peerpb.Release{Txn: o.id, Lock: p.lock})", "&peerpb.Release{Txn: o.id})"},
 		}},
-		{"record-gone-before-intents", "router/txn_end.go", []edit{
+		{name: "record-gone-before-intents", file: "router/txn_end.go", edits: []edit{
 			{"func (o *txnEnd) start(r *Router) { o.tick(r) }", "func (o *txnEnd) start(r *Router) {\n	if o.commit {\n		o.ask(r, 0, o.anchor, &peerpb.Forget{Txn: o.id, Anchor: o.anchor})\n		return\n	}\n	o.tick(r)\n}"},
 		}},
-		{"abort-not-durable", "range/prepare.go", []edit{
+		{name: "abort-not-durable", file: "range/prepare.go", edits: []edit{
 			{"		r.logEnd(b, l, false)\n		b.done(w.req.ID, aborted)\n", "		r.answerRead(answer{id: w.req.ID, body: aborted})\n"},
 		}},
-		{"starts-not-counted", "internal/node/bootstrap.go", []edit{
+		{name: "starts-not-counted", file: "internal/node/bootstrap.go", edits: []edit{
 			{"start = binary.BigEndian.Uint64(raw) + 1", "start = binary.BigEndian.Uint64(raw)"},
 		}},
 	}
@@ -86,25 +86,25 @@ func plantsOfTransactions() []plant {
 
 func plantsOfLargeDeletes() []plant {
 	return []plant{
-		{"piece-loses-a-key", "range/piece.go", []edit{
+		{name: "piece-loses-a-key", file: "range/piece.go", edits: []edit{
 			{"Mutations: c.Tombstones}})", "Mutations: c.Tombstones[len(c.Tombstones)/2:]}})"},
 		}},
-		{"pieces-do-not-wait", "range/piece.go", []edit{
+		{name: "pieces-do-not-wait", file: "range/piece.go", edits: []edit{
 			{"if before := r.underWay(b, l.endBatch); before != nil {", "if before := r.underWay(b, l.endBatch); before != nil && b.number%3 == 0 {"},
 		}},
-		{"piece-is-done-again", "range/piece.go", []edit{
+		{name: "piece-is-done-again", file: "range/piece.go", edits: []edit{
 			{"		b.Set(keys.Intent(row.Address, ti.id), value)\n", "		_, _ = value, keys.Intent(row.Address, ti.id)\n"},
 		}},
-		{"resolved-with-the-first-piece", "range/piece.go", []edit{
+		{name: "resolved-with-the-first-piece", file: "range/piece.go", edits: []edit{
 			{"	invariant.Must(len(left) == 0,", "	r.ended = append(r.ended, c.Id)\n	invariant.Must(len(left) == 0,"},
 		}},
-		{"bound-without-spans", "range/lock_txn.go", []edit{
+		{name: "bound-without-spans", file: "range/lock_txn.go", edits: []edit{
 			{"			set.add(metapb.Span{Start: d.Start, End: d.End})\n", "			_ = d\n"},
 		}},
-		{"span-is-not-locked-anew", "range/lock_txn.go", []edit{
+		{name: "span-is-not-locked-anew", file: "range/lock_txn.go", edits: []edit{
 			{"			l.spans.add(metapb.Span{Start: d.Start, End: d.End})\n", "			_ = d\n"},
 		}},
-		{"page-begins-one-key-late", "mvcc/rows.go", []edit{
+		{name: "page-begins-one-key-late", file: "mvcc/rows.go", edits: []edit{
 			{"			a.Start = from.Key\n", "			a.Start = append(bytes.Clone(from.Key), 0)\n"},
 		}},
 	}

@@ -1,0 +1,98 @@
+package sim
+
+// plantsOfClusters need several nodes. What two checks guard, each of which is
+// enough, cannot be missed here by leaving out one: that a grant is of no older
+// epoch, the store's path sees as well as the range.
+func plantsOfClusters() []plant {
+	all := append(plantsOfPromises(), plantsOfLinks()...)
+	all = append(all, plantsOfReads()...)
+	for i := range all {
+		all[i].nodes = 3
+	}
+	return all
+}
+
+func plantsOfPromises() []plant {
+	return []plant{
+		{name: "vote-while-a-promise-runs", file: "raftgroup/vote.go", edits: []edit{
+			{"		may = false\n", ""},
+		}},
+		{name: "lease-from-the-answer-on", file: "raftgroup/liveness_step.go", edits: []edit{
+			{"until := m.Echo.Add(l.worth(m.Promise))", "until := l.now.Add(2 * l.worth(m.Promise))"},
+		}},
+		{name: "bound-under-an-old-epoch", file: "raftgroup/leaderlease.go", edits: []edit{
+			{"stamps == nil || stamps[i] == s.peers[i].stamp", "stamps == nil || stamps[i] != 0"},
+		}},
+		{name: "nobody-is-asked-whom-he-follows", file: "raftgroup/leaderlease.go", edits: []edit{
+			{"			return x.set.compute(x.stamps)\n", "			return x.set.compute(nil)\n"},
+		}},
+		{name: "transfer-keeps-its-lease", file: "raftgroup/leaderlease.go", edits: []edit{
+			{"func (l *Liveness) GiveUp(x *Leadership) { x.given = true }", "func (l *Liveness) GiveUp(x *Leadership) {}"},
+		}},
+		{name: "promise-is-forgotten-by-a-start", file: "raftgroup/liveness.go", edits: []edit{
+			{"		l.votesFrom = now.Add(l.cfg.EarlierPromise)\n", "		l.votesFrom = now\n"},
+		}},
+		{name: "closed-without-lease", file: "range/closed.go", edits: []edit{
+			{"		case !r.holdsLease():\n", "		case r.leading == 0:\n"},
+		}},
+		{name: "renewed-without-lease", file: "range/lease.go", edits: []edit{
+			{"	if !r.holdsLease() { // after all was read\n", "	if r.leading == 0 {\n"},
+		}},
+		{name: "rest-without-who-is-behind", file: "range/leader.go", edits: []edit{
+			{"				r.store.peers.lagging[store] = append(r.store.peers.lagging[store], r.desc.ID())\n", "				_ = store\n"},
+		}},
+	}
+}
+
+func plantsOfLinks() []plant {
+	return []plant{
+		{name: "sequencer-without-lease", file: "internal/node/core_seq.go", edits: []edit{
+			{"	if c.seq == nil || !c.store.HoldsLease(metapb.SystemRange) {\n", "	if c.seq == nil {\n"},
+			{"	} else if !c.store.HoldsLease(metapb.SystemRange) {\n", "	} else if c.seq == nil {\n"},
+		}},
+		{name: "sequencer-goes-on-below-the-ceiling", file: "internal/node/core_seq.go", edits: []edit{
+			{"	last := max(1, c.system.Ceiling())\n", "	last := max(1, c.store.Visible())\n"},
+		}},
+		{name: "grant-at-or-below-closed", file: "range/evaluate.go", edits: []edit{
+			{" || b.changes > 0 && g.First <= r.called {", " {"},
+		}},
+		{name: "frame-is-taken-twice", file: "internal/node/core_link.go", edits: []edit{
+			{"	if f.Number == l.heard+1 {\n		l.heard++\n", "	if f.Number == l.heard+1 || f.Number == l.heard {\n		l.heard = f.Number\n"},
+		}},
+		{name: "frame-for-a-start-that-is-over", file: "internal/node/core_link.go", edits: []edit{
+			{" || (f.ToStart != 0 && f.ToStart != l.selfStart) {", " {"},
+		}},
+		{name: "given-up-session-is-not-told", file: "internal/node/core_link.go", edits: []edit{
+			{"	f := &frame.Frame{Session: l.session}\n", "	f := &frame.Frame{}\n"},
+		}},
+		{name: "lost-request-is-sent-again", file: "internal/node/core_peers.go", edits: []edit{
+			{"c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrUnknown}, c.now)", "c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrRefused}, c.now)"},
+		}},
+		{name: "unknown-outcome-is-tried-again", file: "router/retry.go", edits: []edit{
+			{"		{peerpb.ErrUnknown, verdictUnknown},\n", "		{peerpb.ErrUnknown, verdictLater},\n"},
+		}},
+	}
+}
+
+func plantsOfReads() []plant {
+	return []plant{
+		{name: "closed-ahead-of-batches", file: "range/closed.go", edits: []edit{
+			{"		case c.batch > r.advanced && r.hasBatch(c.batch), !r.locksLetClose(&c):\n", "		case !r.locksLetClose(&c):\n"},
+		}},
+		{name: "closed-without-the-index", file: "internal/node/core_close.go", edits: []edit{
+			{"r == nil || r.Applied() < cl.index {", "r == nil {"},
+		}},
+		{name: "read-of-what-is-not-closed", file: "internal/node/core_read.go", edits: []edit{
+			{"c.closedOver(span, rd.rev) && ready", "c.closedOver(span, rd.rev-1) && ready"},
+		}},
+		{name: "read-joins-a-question-under-way", file: "internal/node/core_read.go", edits: []edit{
+			{"		c.fresh = append(c.fresh, rd)\n", "		if c.askingS {\n			c.askedReads = append(c.askedReads, rd)\n			break\n		}\n		c.fresh = append(c.fresh, rd)\n"},
+		}},
+		{name: "hub-takes-current-for-reached", file: "internal/node/core.go", edits: []edit{
+			{"			c.reached = max(c.reached, metapb.Revision(u.Revision))\n", "			_ = u\n"},
+		}},
+		{name: "removal-ahead-of-closed", file: "internal/node/core_gc.go", edits: []edit{
+			{"	if metapb.Revision(pr.bound.Load()) <= g.to {\n", "	if pr.bound.Load() < 0 {\n"},
+		}},
+	}
+}
