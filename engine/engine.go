@@ -128,7 +128,8 @@ type Engine interface {
 	// thousands of commits under way CommitAsync waits for a done to return, so
 	// that done must not call it then.
 	CommitAsync(b Batch, done func(error)) error
-	// NewView returns a view of one or all spans (nil: all) of engine keys.
+	// NewView returns a view of some or all spans (nil: all) of engine keys, in any
+	// order; they must not overlap.
 	NewView(spans []Span) View
 	// IngestAndExcise replaces everything in span by the tables' rows, atomically
 	// and durably. Every commit before it is made durable first, so that it is

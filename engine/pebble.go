@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/cockroachkvs"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/flotilladb/flotilla/internal/stop"
@@ -194,6 +196,7 @@ func (e *Pebble) NewView(spans []Span) View {
 	ranges := []pebble.KeyRange{{Start: lowest(), End: highest()}}
 	if spans != nil {
 		ranges = keyRanges(spans)
+		slices.SortFunc(ranges, func(a, b pebble.KeyRange) int { return cockroachkvs.Compare(a.Start, b.Start) })
 	}
 	return &pebbleView{e: e, s: e.db.NewEventuallyFileOnlySnapshot(ranges)}
 }

@@ -84,7 +84,7 @@ func testViews(t *testing.T, h Harness) {
 	defer e.Close()
 	set(t, e, ver("a", 1, 0), b("1"))
 	all := e.NewView(nil)
-	part := e.NewView([]engine.Span{keys.VersionSpan(b("a"), b("b")), keys.VersionSpan(b("x"), nil)})
+	part := e.NewView([]engine.Span{keys.VersionSpan(b("x"), nil), keys.VersionSpan(b("a"), b("b"))})
 	set(t, e, ver("a", 2, 0), b("2"))
 	batch := e.NewBatch()
 	batch.Delete(ver("a", 1, 0))
