@@ -5,12 +5,15 @@ SEEDS    ?= 20
 REQUESTS ?= 10000
 SEED     ?= 1
 KILLS    ?= 10
+RUNS     ?= 14
+FIRST    ?= 0
+LENGTH   ?= 60s
 BENCH    ?=
 
 # What is tested with real processes and real etcd lies in modules of its own.
-NESTED := e2e
+NESTED := e2e e2e/robustness
 
-.PHONY: build run cluster test check race sim planted replay e2e difftest recipes bench bench-watch bench-tools proto rewrite clean
+.PHONY: build run cluster test check race sim planted replay e2e difftest recipes k8s robustness bench bench-watch bench-tools proto rewrite clean
 
 build:
 	$(GO) build -o bin/flotilla ./cmd/flotilla
@@ -64,6 +67,17 @@ difftest: build
 recipes: build
 	cd bench/tools/etcd && $(GO) build -o ../../../bin/etcdctl go.etcd.io/etcd/etcdctl/v3
 	cd e2e && $(GO) test ./recipes -count=1 -timeout 30m
+
+# The storage tests of Kubernetes, on one node and on three. The first time most of
+# Kubernetes' API server is built.
+k8s: build
+	cd e2e/k8s && $(GO) test . -count=1 -timeout 20m
+
+# etcd's robustness traffic and validators on three nodes that fail: RUNS runs of
+# LENGTH. Run n is the same fault and traffic each time. Without root those that cut
+# wires are skipped.
+robustness: build
+	cd e2e/robustness && $(GO) test . -count=1 -timeout 0 -runs=$(RUNS) -first=$(FIRST) -length=$(LENGTH)
 
 # The tools that a measurement needs: etcd, etcdctl, etcd's own load generator.
 bench-tools:

@@ -40,7 +40,7 @@ func start(t *testing.T, nodes int) *proc.Cluster {
 func TestOneNode(t *testing.T) { runAll(t, start(t, 1).Endpoints()) }
 
 // Three nodes; each client knows all of them. Ranges are cut beside and between
-// the keys of whatever test runs, all the time.
+// the keys of whatever test runs, and their leaders move, all the time.
 func TestThreeNodes(t *testing.T) {
 	c := start(t, 3)
 	if *etcd == "" {
@@ -49,19 +49,23 @@ func TestThreeNodes(t *testing.T) {
 	runAll(t, c.Endpoints())
 }
 
-// disturb cuts ranges at random places until the test ends.
+// disturb cuts ranges at random places and hands leaders from node to node until
+// the test ends.
 func disturb(t *testing.T, c *proc.Cluster) {
 	ctx, cancel := context.WithCancel(context.Background())
-	cut := make(chan int, 1)
+	cut, moved := make(chan int, 1), make(chan int, 1)
 	go func() {
 		cut <- c.KeepSplitting(ctx, rand.New(rand.NewPCG(*seed, 0)), rangesMax, 200*time.Millisecond)
 	}()
+	go func() {
+		moved <- c.KeepTransferring(ctx, rand.New(rand.NewPCG(*seed, 1)), 200*time.Millisecond)
+	}()
 	t.Cleanup(func() {
 		cancel()
-		n := <-cut
-		t.Logf("%d ranges were cut", n)
-		if n == 0 {
-			t.Error("no range was cut")
+		cuts, moves := <-cut, <-moved
+		t.Logf("%d ranges were cut, leaders went over %d times", cuts, moves)
+		if cuts == 0 || moves == 0 {
+			t.Error("ranges or leaders were left alone")
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -89,18 +90,54 @@ func (c *Cluster) SplitSomewhere(ctx context.Context, rng *rand.Rand) (split boo
 	return split, err
 }
 
-// KeepSplitting cuts at most so many ranges at random moments, longest apart by
-// pause, until the context ends. It returns how many it cut.
-func (c *Cluster) KeepSplitting(ctx context.Context, rng *rand.Rand, most int, pause time.Duration) (cut int) {
-	for cut < most {
-		select {
-		case <-ctx.Done():
-			return cut
-		case <-time.After(time.Duration(rng.Int64N(int64(pause)))):
-		}
-		if split, err := c.SplitSomewhere(ctx, rng); err == nil && split {
-			cut++
+// TransferSomewhere hands the leadership of a range to another of its replicas.
+func (c *Cluster) TransferSomewhere(ctx context.Context, rng *rand.Rand) error {
+	ranges, err := c.Ranges(ctx)
+	if err != nil {
+		return err
+	}
+	r := ranges[rng.IntN(len(ranges))]
+	var to []uint64
+	for _, repl := range r.Descriptor_.Replicas {
+		if repl.ReplicaId != r.LeaderReplicaId {
+			to = append(to, repl.StoreId)
 		}
 	}
-	return cut
+	if len(to) == 0 {
+		return fmt.Errorf("range %d has one replica", r.Descriptor_.RangeId)
+	}
+	store := to[rng.IntN(len(to))]
+	return c.admin(ctx, rng.IntN(len(c.Nodes)), func(ctx context.Context, conn *grpc.ClientConn) error {
+		_, err := adminpb.NewAdminClient(conn).TransferLeader(ctx, &adminpb.TransferLeaderRequest{RangeId: r.Descriptor_.RangeId, ToStoreId: store})
+		return err
+	})
+}
+
+// Keep calls f at random moments, at most pause apart, until the context ends or
+// f was successful so many times. It returns how often it was.
+func Keep(ctx context.Context, rng *rand.Rand, most int, pause time.Duration, f func(context.Context, *rand.Rand) (bool, error)) (done int) {
+	for done < most {
+		select {
+		case <-ctx.Done():
+			return done
+		case <-time.After(time.Duration(rng.Int64N(int64(pause)))):
+		}
+		if ok, err := f(ctx, rng); err == nil && ok {
+			done++
+		}
+	}
+	return done
+}
+
+// KeepSplitting cuts at most so many ranges at random moments.
+func (c *Cluster) KeepSplitting(ctx context.Context, rng *rand.Rand, most int, pause time.Duration) int {
+	return Keep(ctx, rng, most, pause, c.SplitSomewhere)
+}
+
+// KeepTransferring hands leaders over at random moments.
+func (c *Cluster) KeepTransferring(ctx context.Context, rng *rand.Rand, pause time.Duration) int {
+	return Keep(ctx, rng, math.MaxInt, pause, func(ctx context.Context, rng *rand.Rand) (bool, error) {
+		err := c.TransferSomewhere(ctx, rng)
+		return err == nil, err
+	})
 }

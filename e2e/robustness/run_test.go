@@ -128,13 +128,19 @@ func record(t *testing.T, c *cluster, n int, s scenario) *recorded {
 
 // hurt injects the fault again and again and ends when all is well.
 func hurt(ctx context.Context, c *cluster, f fault, rng *rand.Rand) (done int, err error) {
-	splits, cancel := context.WithCancel(ctx)
+	moves, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var g errgroup.Group
 	g.Go(func() error {
-		c.KeepSplitting(splits, rand.New(rand.NewPCG(rng.Uint64(), 0)), rangesMax, time.Second)
+		c.KeepSplitting(moves, rand.New(rand.NewPCG(rng.Uint64(), 0)), rangesMax, time.Second)
 		return nil
 	})
+	if f.transfers {
+		g.Go(func() error {
+			done = c.KeepTransferring(moves, rand.New(rand.NewPCG(rng.Uint64(), 0)), time.Second)
+			return nil
+		})
+	}
 	for end := time.Now().Add(*length); err == nil && ctx.Err() == nil; {
 		wait(ctx, time.Second+time.Duration(rng.Int64N(int64(time.Second))))
 		if time.Now().After(end) {
@@ -144,8 +150,7 @@ func hurt(ctx context.Context, c *cluster, f fault, rng *rand.Rand) (done int, e
 			continue
 		}
 		var hit bool
-		hit, err = hurtOnce(ctx, c, f, rng)
-		if hit {
+		if hit, err = hurtOnce(ctx, c, f, rng); hit {
 			done++
 		}
 	}

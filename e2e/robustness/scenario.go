@@ -1,7 +1,6 @@
 package robustness
 
 import (
-	"fmt"
 	"time"
 
 	"go.etcd.io/etcd/tests/v3/robustness/traffic"
@@ -23,6 +22,8 @@ type fault struct {
 	do     func(*cluster, int) error
 	undo   func(*cluster, int) error
 	hold   time.Duration // how long it lasts at most
+	// transfers is for leaders that are handed over while the run lasts.
+	transfers bool
 }
 
 func faults() []fault {
@@ -31,16 +32,18 @@ func faults() []fault {
 	var out []fault
 	for _, v := range []victim{follower, leader} {
 		out = append(out,
-			fault{"kill", v, false, func(c *cluster, i int) error { c.Kill(i); return nil }, restart, time.Second},
-			fault{"stop", v, false, func(c *cluster, i int) error { return c.Stop(i) }, restart, time.Second},
-			fault{"pause", v, false, (*cluster).pause, (*cluster).resume, 3 * time.Second},
-			fault{"isolate", v, true, func(c *cluster, i int) error { return c.Net.Isolate(i) }, heal, 3 * time.Second},
+			fault{name: "kill", victim: v, do: func(c *cluster, i int) error { c.Kill(i); return nil }, undo: restart, hold: time.Second},
+			fault{name: "stop", victim: v, do: func(c *cluster, i int) error { return c.Stop(i) }, undo: restart, hold: time.Second},
+			fault{name: "pause", victim: v, do: (*cluster).pause, undo: (*cluster).resume, hold: 3 * time.Second},
+			fault{name: "isolate", victim: v, net: true, do: func(c *cluster, i int) error { return c.Net.Isolate(i) }, undo: heal, hold: 3 * time.Second},
 			// It hears all and is heard by nobody, and the other way round.
-			fault{"mute", v, true, func(c *cluster, i int) error { return c.cutFrom(i) }, heal, 3 * time.Second},
-			fault{"deafen", v, true, func(c *cluster, i int) error { return c.cutTo(i) }, heal, 3 * time.Second},
+			fault{name: "mute", victim: v, net: true, do: func(c *cluster, i int) error { return c.cutFrom(i) }, undo: heal, hold: 3 * time.Second},
+			fault{name: "deafen", victim: v, net: true, do: func(c *cluster, i int) error { return c.cutTo(i) }, undo: heal, hold: 3 * time.Second},
 		)
 	}
-	return append(out, fault{name: "none", hold: time.Second})
+	return append(out, fault{name: "none", hold: time.Second},
+		// Leaders go to other nodes all the time, which is no failure.
+		fault{name: "transfer", hold: time.Second, transfers: true})
 }
 
 // load is one kind of etcd's traffic.
@@ -71,8 +74,10 @@ func pick(n int) scenario {
 }
 
 func (s scenario) String() string {
-	on := map[victim]string{follower: "follower", leader: "leader"}[s.fault.victim]
-	out := fmt.Sprintf("%s,%s-%s", s.load.name, s.fault.name, on)
+	out := s.load.name + "," + s.fault.name
+	if s.fault.do != nil {
+		out += map[victim]string{follower: "-follower", leader: "-leader"}[s.fault.victim]
+	}
 	if s.compact {
 		out += ",compact"
 	}
