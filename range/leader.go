@@ -48,6 +48,10 @@ func (r *Replica) storesOf(ids []metapb.ReplicaID) []metapb.StoreID {
 	return out
 }
 
+// Deserted reports whether the replica leads and has had no lease for long: too few
+// of the others answer.
+func (r *Replica) Deserted() bool { return r.deserted() }
+
 // deserted reports whether this leader of others has held no lease for so long that
 // it is better to look for another one.
 func (r *Replica) deserted() bool {

@@ -45,6 +45,8 @@ func (n *fakeNode) Reader() engine.Reader                         { return n.mem
 
 func (n *fakeNode) Direct() bool { return true }
 
+func (n *fakeNode) Leaderless() bool { return false }
+
 func (n *fakeNode) Pieces(dst []Piece, span metapb.Span, _ metapb.Revision) []Piece {
 	cuts := append(append([]string{""}, n.cuts...), "")
 	for i := range cuts[1:] {

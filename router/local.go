@@ -75,6 +75,8 @@ type Piece struct {
 	Span       metapb.Span // addresses, inside the range
 	// Ready says that a read at the asked revision may begin at once.
 	Ready bool
+	// Closed is the revision at which the range was last known to be closed.
+	Closed metapb.Revision
 }
 
 // Local is the node that a Client runs on, as the client sees it. It is safe
@@ -86,6 +88,8 @@ type Local interface {
 	// Direct reports whether a read may begin at Current. It may not where the
 	// sequencer must be asked for what is current.
 	Direct() bool
+	// Leaderless reports whether nobody can be asked for what is current.
+	Leaderless() bool
 	// Current returns the revision at which a linearizable read that begins now
 	// reads, and the compacted revision.
 	Current() (current, compacted metapb.Revision)

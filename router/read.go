@@ -155,7 +155,7 @@ func (c *Client) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResp
 		span = nil
 	}
 	for range c.cfg.ReadTriesMax {
-		s, compacted, err := c.current(ctx, span, req.Revision)
+		s, compacted, err := c.currentRange(ctx, r, span, req)
 		if err != nil {
 			return nil, err
 		}
@@ -318,7 +318,7 @@ func (c *Client) readTxn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRespon
 	r := c.getRead()
 	defer c.putRead(r)
 	for range c.cfg.ReadTriesMax {
-		s, compacted, err := c.currentTxn(ctx, req)
+		s, compacted, err := c.currentTxn(ctx, r, req)
 		if err != nil {
 			return nil, err
 		}
@@ -341,7 +341,7 @@ func (c *Client) readTxn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRespon
 }
 
 // currentTxn is current for everything that a transaction reads.
-func (c *Client) currentTxn(ctx context.Context, req *pb.TxnRequest) (s, compacted metapb.Revision, err error) {
+func (c *Client) currentTxn(ctx context.Context, r *read, req *pb.TxnRequest) (s, compacted metapb.Revision, err error) {
 	if c.cfg.Local.Direct() {
 		return c.current(ctx, nil, 0)
 	}
@@ -353,6 +353,9 @@ func (c *Client) currentTxn(ctx context.Context, req *pb.TxnRequest) (s, compact
 		}
 		return true
 	}))
+	if mvcc.IsSerializable(req) {
+		return c.currentHere(ctx, r, t)
+	}
 	return c.ticket(ctx, t)
 }
 

@@ -76,7 +76,7 @@ func (c *Client) RangeStream(ctx context.Context, req *pb.RangeRequest, send fun
 // begin pins the revision and has the whole span closed there.
 func (st *stream) begin() error {
 	for range st.c.cfg.ReadTriesMax {
-		s, compacted, err := st.c.current(st.ctx, &st.r.span, st.req.Revision)
+		s, compacted, err := st.c.currentRange(st.ctx, st.r, &st.r.span, st.req)
 		if err != nil {
 			return err
 		}

@@ -159,7 +159,7 @@ func apiConfig(cfg *config.Config, n *node.Node) etcdapi.Config {
 	c.KV, c.Identity, c.Maintenance, c.Alarms, c.Cluster, c.Admin, c.Quota = n.KV(), n, n, n, n, n, n
 	c.MaxTxnOps, c.MaxRequestBytes = cfg.MaxTxnOps, cfg.MaxRequestBytes
 	c.MaxConcurrentStreams = cfg.MaxConcurrentStreams
-	c.RequestTimeout = cfg.RequestTimeout()
+	c.RequestTimeout, c.ElectionTimeout = cfg.RequestTimeout(), cfg.ElectionTimeout
 	c.KeepaliveMinTime = cfg.GRPCKeepaliveMinTime
 	c.KeepaliveInterval = cfg.GRPCKeepaliveInterval
 	c.KeepaliveTimeout = cfg.GRPCKeepaliveTimeout

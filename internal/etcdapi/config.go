@@ -42,6 +42,9 @@ type Config struct {
 	MaxRequestBytes int
 	// MaxConcurrentStreams bounds the open calls of one connection.
 	MaxConcurrentStreams uint32
+	// ElectionTimeout is how long a leader may be silent. Streams of clients that
+	// want one end after three times that without.
+	ElectionTimeout time.Duration
 	// RequestTimeout bounds the reads of health checks.
 	RequestTimeout time.Duration
 	// SniffTimeout is how long a connection may take to say what it speaks.
@@ -73,6 +76,7 @@ func DefaultConfig() Config {
 		MaxTxnOps:            128,
 		MaxRequestBytes:      3 << 19,
 		MaxConcurrentStreams: 1<<32 - 1,
+		ElectionTimeout:      time.Second,
 		RequestTimeout:       7 * time.Second,
 		SniffTimeout:         10 * time.Second,
 		KeepaliveMinTime:     5 * time.Second,
@@ -97,8 +101,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("etcdapi: config: MaxTxnOps is %d, want more than 0", c.MaxTxnOps)
 	case c.MaxRequestBytes <= 0:
 		return fmt.Errorf("etcdapi: config: MaxRequestBytes is %d, want more than 0", c.MaxRequestBytes)
-	case c.RequestTimeout <= 0, c.SniffTimeout <= 0:
-		return errors.New("etcdapi: config: RequestTimeout and SniffTimeout must be more than 0")
+	case c.ElectionTimeout <= 0, c.RequestTimeout <= 0, c.SniffTimeout <= 0:
+		return errors.New("etcdapi: config: ElectionTimeout, RequestTimeout and SniffTimeout must be more than 0")
 	case c.WatchesMax <= 0, c.WatchQueueResponsesMax <= 0, c.WatchQueueBytesMax <= 0:
 		return errors.New("etcdapi: config: the limits of watches must be more than 0")
 	}

@@ -33,11 +33,8 @@ func checkCaller(ctx context.Context, id Identity) error {
 		return rpctypes.ErrGRPCInvalidClientAPIVersion
 	}
 	// Looked up only when it matters: with a leader any answer is right.
-	if id.Leader() == 0 {
-		v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
-		if len(v) > 0 && v[0] == rpctypes.MetadataHasLeader {
-			return rpctypes.ErrGRPCNoLeader
-		}
+	if id.Leader() == 0 && wantsLeader(ctx) {
+		return rpctypes.ErrGRPCNoLeader
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/flotilladb/flotilla/internal/stop"
 	"github.com/flotilladb/flotilla/lease"
 )
 
@@ -23,6 +24,8 @@ type leaseServer struct {
 	quota    Quota
 	alarms   Alarms
 	draining context.Context // done when streams must end
+	leader   *leaderWatch
+	stopper  *stop.Stopper
 }
 
 // refused returns what an alarm answers to a grant or a revoke. A grant takes
@@ -112,12 +115,32 @@ func (s *leaseServer) LeaseLeases(ctx context.Context, r *pb.LeaseLeasesRequest)
 //
 // It runs on the handler's goroutine alone: many clients open a stream for every
 // single renewal. So only the client, the next request, or the end of Stop's
-// patience ends it.
+// patience ends it. A client that wants a leader, as those do that keep a stream open,
+// has a goroutine more, "renewals", and hears at once when it should go elsewhere.
 func (s *leaseServer) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
-	ctx := stream.Context()
-	if err := checkCaller(ctx, s.id); err != nil {
+	if err := checkCaller(stream.Context(), s.id); err != nil {
 		return err
 	}
+	if !wantsLeader(stream.Context()) {
+		return s.keepAlive(stream)
+	}
+	lost := s.leader.lost()
+	done := make(chan error, 1)
+	if err := s.stopper.Go("renewals", func(context.Context) { done <- s.keepAlive(stream) }); err != nil {
+		return rpctypes.ErrGRPCStopped
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-lost.Done():
+		return rpctypes.ErrGRPCNoLeader
+	case <-s.draining.Done():
+		return rpctypes.ErrGRPCStopped
+	}
+}
+
+func (s *leaseServer) keepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
+	ctx := stream.Context()
 	// Used again for each renewal: they do not outlive the calls they are given to.
 	var req pb.LeaseKeepAliveRequest
 	conn := pacedConnOf(ctx)

@@ -37,6 +37,7 @@ type Server struct {
 	// own must end.
 	draining context.Context
 	drain    context.CancelFunc
+	leader   *leaderWatch
 }
 
 // New puts the services together. Nothing is served yet.
@@ -46,6 +47,10 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, health: health.NewServer()}
 	s.draining, s.drain = context.WithCancel(cfg.Stopper.Context())
+	s.leader = newLeaderWatch(cfg.Identity, cfg.ElectionTimeout)
+	if err := cfg.Stopper.Go("leader watch", s.leader.run); err != nil {
+		return nil, err
+	}
 	c := newCodec()
 	var watches watchCounts
 	if err := registerMetrics(cfg.Registerer, c, &watches); err != nil {
@@ -98,6 +103,7 @@ func (s *Server) register(watches *watchCounts) services {
 	if cfg.Leases != nil {
 		svc.lease = &leaseServer{
 			leases: cfg.Leases, id: cfg.Identity, quota: cfg.Quota, alarms: cfg.Alarms, draining: s.draining,
+			leader: s.leader, stopper: cfg.Stopper,
 		}
 	}
 	if cfg.OpenWatches != nil && cfg.Leases != nil {
@@ -120,7 +126,7 @@ func (s *Server) register(watches *watchCounts) services {
 func (s *Server) newWatchServer(counts *watchCounts) *watchServer {
 	cfg := &s.cfg
 	return &watchServer{
-		open: cfg.OpenWatches, id: cfg.Identity, stopper: cfg.Stopper, draining: s.draining, counts: counts,
+		open: cfg.OpenWatches, id: cfg.Identity, stopper: cfg.Stopper, draining: s.draining, leader: s.leader, counts: counts,
 		limit: cfg.MaxRequestBytes + recvOverheadBytes, config: s.streamConfig(cfg.WatchesMax),
 	}
 }

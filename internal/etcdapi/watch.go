@@ -9,7 +9,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 
 	"github.com/flotilladb/flotilla/internal/stop"
 	"github.com/flotilladb/flotilla/watchfeed"
@@ -36,6 +35,7 @@ type watchServer struct {
 	limit    int                    // bytes from which on a response is cut, if asked for
 	stopper  *stop.Stopper
 	draining context.Context // done when streams must end
+	leader   *leaderWatch
 	counts   *watchCounts
 }
 
@@ -50,6 +50,10 @@ func (s *watchServer) serve(stream grpc.ServerStream) error {
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(s.draining, func() { cancel(rpctypes.ErrGRPCStopped) })()
+
+	if wantsLeader(ctx) {
+		defer context.AfterFunc(s.leader.lost(), func() { cancel(rpctypes.ErrGRPCNoLeader) })()
+	}
 
 	hub, err := s.open(s.streamConfig(ctx))
 	if err != nil {
@@ -83,8 +87,7 @@ func (s *watchServer) serve(stream grpc.ServerStream) error {
 // streamConfig adds what one client wants.
 func (s *watchServer) streamConfig(ctx context.Context) watchfeed.StreamConfig {
 	c := s.config
-	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
-	c.RequireLeader = len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
+	c.RequireLeader = wantsLeader(ctx)
 	return c
 }
 

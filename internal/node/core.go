@@ -262,8 +262,21 @@ func (c *Core) Direct() bool { return !c.many }
 
 // SystemLeader returns the store that leads the system range in a term, 0 if it is
 // not known. The node of a store has its id.
+//
+// A leader that is not heard of, or that hears of too few others, is none any more.
 func (c *Core) SystemLeader() (metapb.StoreID, uint64) {
 	hint, _ := c.leaderOf(metapb.SystemRange)
+	if !c.many {
+		return hint.store, hint.term
+	}
+	switch r, l := c.store.Replica(metapb.SystemRange), c.links[hint.store]; {
+	case hint.store == c.cfg.StoreID:
+		if r == nil || r.Deserted() {
+			hint.store = 0
+		}
+	case l == nil || !l.ready(), r != nil && !c.store.Live(hint.store):
+		hint.store = 0
+	}
 	return hint.store, hint.term
 }
 

@@ -254,6 +254,9 @@ func (n *Node) publishDirect() {
 	}
 }
 
+// Leaderless implements router.Local.
+func (n *Node) Leaderless() bool { return n.pub.leader.Load() == 0 }
+
 // Pieces implements router.Local.
 func (n *Node) Pieces(dst []router.Piece, span metapb.Span, s metapb.Revision) []router.Piece {
 	return n.pub.Pieces(dst, span, s)

@@ -241,15 +241,13 @@ func (p *Published) Pieces(dst []router.Piece, span metapb.Span, s metapb.Revisi
 		if !ok {
 			break
 		}
-		if !bytes.Equal(part.Start, next) {
-			dst = append(dst, router.Piece{Span: metapb.Span{Start: next, End: part.Start}}) // it is not here
-		}
-		next = part.End
+		bound := metapb.Revision(pr.bound.Load())
 		dst = append(dst, router.Piece{
 			Range:      pr.desc.ID(),
 			Generation: pr.desc.Generation,
 			Span:       part,
-			Ready:      metapb.Revision(pr.bound.Load()) > s,
+			Ready:      bound > s,
+			Closed:     bound - 1,
 		})
 		if len(next) == 0 {
 			return dst

@@ -126,7 +126,7 @@ func (n *Node) loop(ctx context.Context) {
 		select {
 		case <-n.wakeup:
 		case <-ticker.C:
-			n.locked(func() { n.core.Tick(clock.Now()); n.noteDrained() })
+			n.locked(func() { n.core.Tick(clock.Now()); n.ticked() })
 		case <-stop:
 			stop = nil
 			n.locked(n.core.Stop)
@@ -134,6 +134,15 @@ func (n *Node) loop(ctx context.Context) {
 		if n.takeTurn(ticker.C, stop == nil) {
 			return
 		}
+	}
+}
+
+// ticked does what need not wait for a step, which may not come. REQUIRES: turn is
+// held.
+func (n *Node) ticked() {
+	n.noteDrained()
+	if !n.core.Direct() {
+		n.pub.SystemLeader(n.core.SystemLeader())
 	}
 }
 

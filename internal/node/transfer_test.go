@@ -3,7 +3,6 @@ package node
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,7 +20,7 @@ type load struct {
 	stopping atomic.Bool
 	wg       sync.WaitGroup
 	done     []atomic.Int64 // puts by node
-	errs     []error
+	errs     []error // each of its own goroutine, until stop
 }
 
 func (c *netCluster) load() *load {
@@ -57,12 +56,8 @@ func (l *load) step(c *netCluster, kv *KV, i int) error {
 func (l *load) more(t *testing.T) {
 	t.Helper()
 	for i := range l.done {
-		for was := l.done[i].Load(); l.done[i].Load() < was+3 && !l.stopping.Load(); {
-			if t.Context().Err() != nil {
-				t.Fatal("nothing is written any more")
-			}
-			runtime.Gosched()
-		}
+		was := l.done[i].Load()
+		until(t, "nothing is written any more", func() bool { return l.done[i].Load() >= was+3 })
 	}
 }
 

@@ -299,6 +299,8 @@ func (c *client) Current() (current, compacted metapb.Revision) {
 }
 
 // Direct implements router.Local.
+func (c *client) Leaderless() bool { return false }
+
 func (c *client) Direct() bool { return c.node.core.Direct() }
 
 // Pieces implements router.Local.
