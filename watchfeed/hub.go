@@ -2,6 +2,7 @@ package watchfeed
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 
@@ -139,25 +140,44 @@ func (h *Hub) Feed(s Step) {
 	}
 	wake := in.open > 0 || in.bytes > idleBytes
 	h.mu.Unlock()
-	if wake && (bytes > smallBytes || !h.turnHere()) {
+	if !wake {
+		return
+	}
+	rests, delivered := false, false
+	if bytes <= smallBytes {
+		rests, delivered = h.turnHere()
+	}
+	if !rests {
 		h.wake()
+	}
+	if delivered {
+		for range yields {
+			runtime.Gosched()
+		}
 	}
 }
 
+// yields is how often who fed a small step lets others run when it had events for a
+// watch, before it tells anybody that the write is done: the streams, and those that
+// write to their sockets. Otherwise who wrote would be answered first, since who is
+// woken last runs first, and watchers would see the event that much later.
+const yields = 4
+
 // turnHere takes the hub's turn on the goroutine of whoever fed it a small step,
 // if the hub rests and has few watches: a hand-over costs more than the turn. It
-// reports whether nothing is left for the hub's goroutine.
-func (h *Hub) turnHere() bool {
+// reports whether nothing is left for the hub's goroutine, and whether a stream got
+// something.
+func (h *Hub) turnHere() (rests, delivered bool) {
 	if !h.turn.TryLock() {
-		return false
+		return false, false
 	}
 	defer h.turn.Unlock()
 	if h.core.stats.Watches > fewWatches {
-		return false
+		return false, false
 	}
 	h.receive()
-	h.flush()
-	return !h.core.HasWork()
+	delivered = h.flush()
+	return !h.core.HasWork(), delivered
 }
 
 // Who feeds the hub takes its turn for a step of smallBytes at most, with at most
@@ -317,8 +337,8 @@ func (h *Hub) do(c *command) {
 	}
 }
 
-// flush does what the core wants done.
-func (h *Hub) flush() {
+// flush does what the core wants done, and reports whether a stream got something.
+func (h *Hub) flush() (delivered bool) {
 	rd := h.core.Ready()
 	if len(rd.Wants) > 0 {
 		h.cfg.Want(rd.Wants)
@@ -333,7 +353,7 @@ func (h *Hub) flush() {
 			h.wake()
 		})
 		if err != nil {
-			return // stopping
+			return false // stopping
 		}
 	}
 	for i := range rd.Outputs {
@@ -344,7 +364,9 @@ func (h *Hub) flush() {
 		}
 		responses, bytes := s.put(out)
 		h.core.Drained(out.Stream, responses, bytes)
+		delivered = true
 	}
+	return delivered
 }
 
 // end is the end of the hub.
