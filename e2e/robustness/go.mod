@@ -9,6 +9,7 @@ require (
 	github.com/flotilladb/flotilla/e2e v0.0.0-00010101000000-000000000000
 	go.etcd.io/etcd/server/v3 v3.7.3
 	go.etcd.io/etcd/tests/v3 v3.7.3
+	go.etcd.io/gofail v0.2.0
 	go.uber.org/zap v1.27.1
 	golang.org/x/sync v0.24.0
 )
