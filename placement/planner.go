@@ -263,10 +263,16 @@ func (p *plan) shared(r *RangeState, s *storeCount, but metapb.StoreID) (n int) 
 	return n
 }
 
-// slack is by how much two counts may differ. At least 2: to move one of them
-// changes the difference by that.
-func (p *plan) slack(total int) int {
-	return max(2, total*p.limits.SlackPercent/100/max(1, len(p.usable)))
+// Two counts may differ by some percent, and by a few: below 2 a move would only
+// turn the difference around. Few leaders are left where an operator put them.
+const (
+	replicasSlack = 2
+	leadersSlack  = 3
+)
+
+// slack is by how much two counts may differ.
+func (p *plan) slack(total, atLeast int) int {
+	return max(atLeast, total*p.limits.SlackPercent/100/max(1, len(p.usable)))
 }
 
 // balanceReplicas moves replicas from stores with many to stores with few.
@@ -275,7 +281,7 @@ func (p *plan) balanceReplicas() {
 	for _, s := range p.usable {
 		total += s.replicas
 	}
-	slack := p.slack(total)
+	slack := p.slack(total, replicasSlack)
 	for i := range p.pic.Ranges {
 		r := &p.pic.Ranges[i]
 		if p.moves >= p.limits.MovesMax {
@@ -320,7 +326,7 @@ func (p *plan) balanceLeaders() {
 	for _, s := range p.usable {
 		total += s.leaders
 	}
-	slack := p.slack(total)
+	slack := p.slack(total, leadersSlack)
 	for i := range p.pic.Ranges {
 		r := &p.pic.Ranges[i]
 		from := p.stores[r.Leader]

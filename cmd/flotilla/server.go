@@ -23,7 +23,6 @@ import (
 	"github.com/flotilladb/flotilla/internal/etcdapi"
 	"github.com/flotilladb/flotilla/internal/node"
 	"github.com/flotilladb/flotilla/internal/stop"
-	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/watchfeed"
 )
 
@@ -89,7 +88,7 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 	opening, opened := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer opened()
 	n, err := node.Open(opening, node.Config{
-		Members: cfg.Members, Join: cfg.JoinAddrs(), PeerListener: listeners.peer, PeerAddress: peerAddresses(cfg), PeerTLS: peerTLS,
+		Members: cfg.Members, Join: cfg.JoinAddrs(), PeerListener: listeners.peer, PeerTLS: peerTLS, NoPlanner: !cfg.Planner,
 		Name: cfg.Name, Dir: cfg.DataDir, ClusterToken: cfg.InitialClusterToken,
 		ClientURLs: texts(cfg.AdvertiseClientURLs), PeerURLs: texts(cfg.InitialAdvertisePeerURLs),
 		WatchProgressInterval: cfg.WatchProgressNotifyInterval,
@@ -248,26 +247,6 @@ func listen(cfg *config.Config, logger *slog.Logger) (*listeners, error) {
 		return nil, fmt.Errorf("--listen-peer-urls: %w", err)
 	}
 	return &l, nil
-}
-
-// peerAddresses says where the stores of a static cluster are: each member's is
-// numbered by its place. Of a cluster that it joins a node is told.
-func peerAddresses(cfg *config.Config) func(metapb.StoreID) (string, bool) {
-	if len(cfg.JoinAddrs()) > 0 {
-		return nil
-	}
-	addrs := make([]string, len(cfg.Members))
-	for i, m := range cfg.Members {
-		if u, err := url.Parse(m.PeerURLs[0]); err == nil {
-			addrs[i] = u.Host
-		}
-	}
-	return func(store metapb.StoreID) (string, bool) {
-		if i := int(store) - 1; i >= 0 && i < len(addrs) && addrs[i] != "" {
-			return addrs[i], true
-		}
-		return "", false
-	}
 }
 
 func listenURL(u *url.URL) (net.Listener, error) {

@@ -41,6 +41,8 @@ type Config struct {
 	Members []Member
 	// Join are peer addresses of a cluster that this node joins instead.
 	Join []string
+	// Planner has replicas and leaders moved by themselves.
+	Planner bool
 	// PeerTLS is how nodes prove to each other who they are.
 	PeerTLS PeerTLS
 

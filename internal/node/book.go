@@ -91,16 +91,14 @@ func (b *book) address(store metapb.StoreID) (string, bool) {
 	return "", false
 }
 
-// resolve says where a store is: first what the cluster says, then what the command
-// line did.
+// resolve says where a store is: by Config.PeerAddress if it knows, else by the book.
 func (n *Node) resolve(store metapb.StoreID) (string, bool) {
-	if addr, ok := n.book.address(store); ok {
-		return addr, true
+	if n.cfg.PeerAddress != nil {
+		if addr, ok := n.cfg.PeerAddress(store); ok {
+			return addr, true
+		}
 	}
-	if n.cfg.PeerAddress == nil {
-		return "", false
-	}
-	return n.cfg.PeerAddress(store)
+	return n.book.address(store)
 }
 
 // learnMembers takes in what this node's replica of the system range says of the

@@ -81,7 +81,7 @@ func (c *netCluster) open(i int) error {
 	defer cancel()
 	n, err := Open(ctx, Config{
 		Dir: c.dirs[i], Name: c.names[i].Name, ClusterToken: "t", Members: c.names,
-		PeerListener: l, PeerAddress: c.address, Logger: slog.New(slog.DiscardHandler),
+		PeerListener: l, PeerAddress: c.address, NoPlanner: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return fmt.Errorf("node %s: %w", c.names[i].Name, err)

@@ -32,9 +32,9 @@ type Config struct {
 	// Join are the peer addresses at which a node without data asks to be let into a
 	// cluster that runs, host:port.
 	Join []string
-	// PeerListener is where other nodes are served, PeerAddress where those of other
-	// stores are, PeerTLS how both ends prove who they are, or nil. They are for
-	// clusters of several nodes.
+	// PeerListener is where other nodes are served; without it no other can come.
+	// PeerAddress, if set, says where other stores are, before what the cluster says of
+	// them. PeerTLS is how both ends prove who they are, or nil.
 	PeerListener net.Listener
 	PeerAddress  func(metapb.StoreID) (addr string, ok bool)
 	PeerTLS      *tls.Config
@@ -51,8 +51,10 @@ type Config struct {
 	// WatchProgressInterval is how long a watch that wants progress is idle before
 	// it hears of it. Default 10 minutes.
 	WatchProgressInterval time.Duration
-	// Planner are the rules by which replicas and leaders are moved.
-	Planner placement.Limits
+	// Planner are the rules by which this node moves replicas and leaders when it leads
+	// the system range. With NoPlanner it leaves them where they are.
+	Planner   placement.Limits
+	NoPlanner bool
 	// Fatal is told when the disk did not take what must be durable; see
 	// engine.Config.
 	Fatal func(error)
@@ -69,7 +71,7 @@ func (c *Config) Validate() error {
 		return errors.New("node config: no data folder")
 	case len(c.Join) > 0 && (c.PeerListener == nil || len(c.PeerURLs) == 0):
 		return errors.New("node config: the node is to join others, and is not to be reached by them")
-	case len(c.Members) > 1 && len(c.Join) == 0 && (c.PeerListener == nil || c.PeerAddress == nil):
+	case len(c.Members) > 1 && c.PeerListener == nil:
 		return errors.New("node config: several members, and no way to reach them")
 	case c.QuotaBytes < 0:
 		return errors.New("node config: the quota is negative")
@@ -94,4 +96,12 @@ func (c *Config) setDefaults() {
 	if c.Registerer == nil {
 		c.Registerer = prometheus.NewRegistry()
 	}
+}
+
+// planner returns the rules of the planner, nil if there is to be none.
+func (c *Config) planner() *placement.Limits {
+	if c.NoPlanner {
+		return nil
+	}
+	return &c.Planner
 }

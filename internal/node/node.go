@@ -118,15 +118,18 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		return nil, fmt.Errorf("count the start: %w", err)
 	}
 	core, err := NewCore(CoreConfig{
-		NodeID:     metapb.NodeID(ident.NodeId),
-		StoreID:    metapb.StoreID(ident.StoreId),
-		StoreStart: begun,
-		Reader:     eng,
-		NewBatch:   eng.NewBatch,
-		Logger:     raftgroup.NewLogger(cfg.Logger.With("part", "raft")),
-		Random:     rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
-		Ranges:     ranges.Config{SyncsMax: cfg.SyncsMax},
-		Planner:    &cfg.Planner,
+		NodeID:      metapb.NodeID(ident.NodeId),
+		StoreID:     metapb.StoreID(ident.StoreId),
+		StoreStart:  begun,
+		Reader:      eng,
+		NewBatch:    eng.NewBatch,
+		NewView:     eng.NewView,
+		Tables:      eng,
+		SnapshotDir: snapshotDir(cfg.Dir),
+		Logger:      raftgroup.NewLogger(cfg.Logger.With("part", "raft")),
+		Random:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		Ranges:      ranges.Config{SyncsMax: cfg.SyncsMax},
+		Planner:     cfg.planner(),
 	})
 	if err != nil {
 		return nil, err
@@ -145,6 +148,7 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	}
 	core.Tick(clock.Now())
 	core.Meet(book.stores())
+	n.learnMembers()
 	if err := n.startPeers(begun); err != nil {
 		n.hub.Stop()
 		return nil, err
