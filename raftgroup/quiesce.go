@@ -16,8 +16,8 @@ func (g *Group) NeedsTick() bool { return g.isLeader && !g.alone() }
 // Quiesce reports whether a leader has nothing left to do: all its log is
 // committed and applied, nothing waits to be written or sent, and every live
 // replica confirmed that it has all of it and knows that it is committed; the
-// latter it says in its answers to heartbeats. Such a group is not ticked until a proposal, a
-// message or the return of a replica in lagging wakes it.
+// latter it says in its answers to appends and to heartbeats. Such a group is not
+// ticked until a proposal, a message or the return of a replica in lagging wakes it.
 //
 // live says whether a replica's store is there. Replicas on dead stores do not
 // keep a group awake: a store that stays away would keep every range that it
@@ -60,10 +60,34 @@ func (g *Group) markHeartbeat(m *Message) {
 	}
 }
 
-// takeContext takes what a heartbeat or its answer shows, and returns the rest:
-// raft would take it for a read index of its own.
+// markAnswer puts into the answer to an append what this replica knows to be
+// committed, which raft itself leaves open. The last append of a busy moment only
+// says that: so its answer is all that its leader needs to rest.
+func (g *Group) markAnswer(m *Message) {
+	if m.GetType() == raftpb.MsgAppResp && !m.GetReject() {
+		committed := g.committed
+		m.Commit = &committed
+	}
+}
+
+// noteKnows notes up to where a replica says that it knows what is committed.
+func (g *Group) noteKnows(from metapb.ReplicaID, index uint64) {
+	if g.knows == nil {
+		g.knows = make(map[metapb.ReplicaID]uint64)
+	}
+	g.knows[from] = max(g.knows[from], index)
+}
+
+// takeContext takes what a heartbeat, its answer or that to an append shows, and
+// returns the rest: raft would take the context for a read index of its own.
 func (g *Group) takeContext(m *Message) *Message {
 	typ := m.GetType()
+	if typ == raftpb.MsgAppResp {
+		if m.Commit != nil && g.isLeader && m.GetTerm() == g.term {
+			g.noteKnows(metapb.ReplicaID(m.GetFrom()), m.GetCommit())
+		}
+		return m
+	}
 	if typ != raftpb.MsgHeartbeat && typ != raftpb.MsgHeartbeatResp || len(m.Context) != heartbeatContext || m.GetTerm() < g.term {
 		return m
 	}
@@ -72,11 +96,7 @@ func (g *Group) takeContext(m *Message) *Message {
 		return m // its answer shows it again
 	}
 	if g.isLeader && m.GetTerm() == g.term {
-		if g.knows == nil {
-			g.knows = make(map[metapb.ReplicaID]uint64)
-		}
-		from := metapb.ReplicaID(m.GetFrom())
-		g.knows[from] = max(g.knows[from], binary.BigEndian.Uint64(m.Context))
+		g.noteKnows(metapb.ReplicaID(m.GetFrom()), binary.BigEndian.Uint64(m.Context))
 	}
 	return &Message{Type: m.Type, From: m.From, To: m.To, Term: m.Term}
 }

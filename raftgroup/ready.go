@@ -84,6 +84,9 @@ func (g *Group) Ready(b engine.Batch) (rd Ready, err error) {
 	if out.HardState != nil {
 		g.committed = max(g.committed, out.HardState.GetCommit())
 	}
+	for _, m := range g.messages {
+		g.markAnswer(m)
+	}
 	for _, m := range out.Messages {
 		switch m.GetType() {
 		case raftpb.MsgStorageAppend:
@@ -98,6 +101,7 @@ func (g *Group) Ready(b engine.Batch) (rd Ready, err error) {
 			rd.Snapshots = append(rd.Snapshots, metapb.ReplicaID(m.GetTo()))
 		default:
 			g.markHeartbeat(m)
+			g.markAnswer(m)
 			g.messages = append(g.messages, m)
 		}
 	}

@@ -110,10 +110,22 @@ func (r *Replica) tickLeader() (awake bool, err error) {
 			return false, nil
 		}
 	}
+	last := r.group.LastIndex()
+	if busy := last != r.tickedLast; busy && r.unticked < untickedMax && r.leaving == nil {
+		// What it has to say is under way already.
+		r.tickedLast = last
+		r.unticked++
+		return true, nil
+	}
+	r.tickedLast, r.unticked = last, 0
 	r.group.SetCutHint(r.needed())
 	r.store.mark(r)
 	return true, r.group.Tick()
 }
+
+// untickedMax is how many ticks a leader in turn may go without that has something
+// new in its log at each: appends say all that heartbeats do, but for what was lost.
+const untickedMax = 2
 
 // needed returns up to where every replica has the log. One on a dead store counts:
 // as long as no snapshot can bring it up, it has to find its entries.

@@ -29,6 +29,10 @@ type Replica struct {
 	// awake: this leader of others is ticked. ledAt is when it began to lead.
 	awake bool
 	ledAt clock.Time
+	// tickedLast is the end of the log at the last tick, unticked how many ticks the
+	// group was not told of since.
+	tickedLast uint64
+	unticked   int
 	// leaving is a transfer of the leadership that was asked for.
 	leaving *transfer
 	// cutAt is the size of the log at which to look whether it can be cut.
