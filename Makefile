@@ -5,9 +5,7 @@ SEEDS    ?= 20
 REQUESTS ?= 10000
 SEED     ?= 1
 KILLS    ?= 10
-RUNS     ?= 14
-FIRST    ?= 0
-LENGTH   ?= 60s
+ROUNDS   ?= 1
 BENCH    ?=
 
 # What is tested with real processes and real etcd lies in modules of its own.
@@ -53,11 +51,13 @@ planted:
 replay:
 	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -v -run TestSeeds -args -seed=$(SEED) -trace
 
-# Real processes: KILLS times kill -9, restarts, full disk, damaged files.
+# Real processes: KILLS times kill -9, restarts, full disk, damaged files; then three
+# as a cluster, each of which is stopped, killed and paused ROUNDS times.
 e2e: build
 	cd e2e && $(GO) test ./proc -count=1 -timeout 10m
 	cd e2e && $(GO) test ./process -count=1 -timeout 60m -kills=$(KILLS)
 	cd e2e && $(GO) test ./load -count=1 -timeout 10m
+	cd e2e && $(GO) test ./cluster -count=1 -timeout 20m -rounds=$(ROUNDS)
 
 # Random requests to Flotilla and to real etcd: SEEDS runs of REQUESTS each.
 difftest: build

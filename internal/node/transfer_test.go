@@ -20,7 +20,7 @@ type load struct {
 	stopping atomic.Bool
 	wg       sync.WaitGroup
 	done     []atomic.Int64 // puts by node
-	errs     []error // each of its own goroutine, until stop
+	errs     []error        // each of its own goroutine, until stop
 }
 
 func (c *netCluster) load() *load {
