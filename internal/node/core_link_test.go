@@ -59,3 +59,22 @@ func TestGivenUpSessionIsHeardOf(t *testing.T) {
 		t.Error("the peer heard twice that the session was given up")
 	}
 }
+
+// A sequencer that ends while asks wait for its ceiling says so to who asked.
+func TestWhoWaitsForASequencerThatEnds(t *testing.T) {
+	seq, err := placement.NewSequencer(placement.SequencerConfig{Epoch: 5, Last: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Core{cfg: CoreConfig{StoreID: 1, StoreStart: 1}, many: true, seq: seq, peers: newPeers()}
+	c.links[2] = &link{self: 1, peer: 2, selfStart: 1, peerStart: 7}
+	ask := placement.Ask{Name: placement.AskName{Store: 2, StoreStart: 7, Range: 3, Term: 6, Number: 1}, N: 1, Seq: 1}
+	if _, ok := seq.Alloc(ask); ok {
+		t.Fatal("the ask did not have to wait")
+	}
+	c.endSequencer()
+	answers := c.links[2].next.Answers
+	if c.seq != nil || len(answers) != 1 || answers[0].Err == nil || answers[0].Seq != 1 || answers[0].Name != ask.Name {
+		t.Errorf("the store that waits is told %+v", answers)
+	}
+}

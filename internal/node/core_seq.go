@@ -69,8 +69,7 @@ func (c *Core) checkSequencer() {
 	if c.seq != nil && c.many {
 		sys := c.store.Replica(metapb.SystemRange)
 		if !sys.Leads() || sys.Info().Term != c.epoch {
-			c.seq, c.ceiling, c.ceilingID = nil, nil, 0
-			c.askAgain(0)
+			c.endSequencer()
 		}
 	}
 	if c.seq == nil {
@@ -78,6 +77,18 @@ func (c *Core) checkSequencer() {
 	} else {
 		c.seq.Applied(c.store.Visible())
 	}
+}
+
+// endSequencer ends the sequencer here. Who waits for it is told: nobody else knows
+// that they do, and where it is they learn when they ask again.
+func (c *Core) endSequencer() {
+	seq := c.seq
+	c.seq, c.ceiling, c.ceilingID = nil, nil, 0
+	seq.Stop()
+	for _, a := range seq.Ready().Answers {
+		c.give(a)
+	}
+	c.askAgain(0)
 }
 
 // askFor asks the sequencer for a range's batch.
