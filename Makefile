@@ -11,7 +11,7 @@ BENCH    ?=
 # What is tested with real processes and real etcd lies in modules of its own.
 NESTED := e2e e2e/robustness
 
-.PHONY: build run cluster test check race sim planted replay e2e difftest recipes k8s robustness bench bench-watch bench-tools proto rewrite clean
+.PHONY: build run cluster test check race sim planted replay e2e difftest recipes bench bench-watch bench3 bench-tools proto rewrite clean
 
 build:
 	$(GO) build -o bin/flotilla ./cmd/flotilla
@@ -95,6 +95,12 @@ bench: build bench-tools
 bench-watch: build bench-tools
 	$(GO) build -o bin/bench ./bench
 	bin/bench -workloads watch,lease -systems etcd,flotilla,flotilla64 -runs 3 $(BENCH)
+
+# Three nodes against three etcds, and their bars. About an hour.
+bench3: build bench-tools
+	$(GO) build -o bin/bench ./bench
+	bin/bench -workloads put,put1,range,txnone -systems etcd3,flotilla3,flotilla3x64,flotilla3x1000 $(BENCH)
+	bin/bench -workloads cluster -systems etcd3,flotilla3 $(BENCH)
 
 proto:
 	proto/generate.sh

@@ -11,7 +11,8 @@ type bar struct {
 	workload, system, figure string
 	least                    bool // else most
 	limit                    float64
-	ofEtcd                   bool // the limit is a multiple of etcd's
+	ofEtcd                   bool   // the limit is a multiple of etcd's
+	of                       string // the limit is a multiple of this system's
 }
 
 // watchBars are the bars for watches and leases, for a machine with two cores and
@@ -36,6 +37,26 @@ func watchBars() []bar {
 		{workload: "leasealive", system: "flotilla", figure: "CPU us/op", limit: 0.6, ofEtcd: true},
 		{workload: "leasestorm", system: "flotilla", figure: "put_p99_ratio", limit: 3},
 		{workload: "leasestorm", system: "flotilla64", figure: "put_p99_ratio", limit: 3},
+	}
+}
+
+// clusterBars are the bars of three nodes on one machine with two cores.
+func clusterBars() []bar {
+	return []bar{
+		{workload: "put", system: "flotilla3", figure: "ops/s", least: true, limit: 2.5, ofEtcd: true},
+		{workload: "put", system: "flotilla3", figure: "CPU us/op", limit: 0.4, ofEtcd: true},
+		{workload: "put1", system: "flotilla3", figure: "p50 ms", limit: 0.8, ofEtcd: true},
+		{workload: "range", system: "flotilla3", figure: "ops/s", least: true, limit: 1.3, ofEtcd: true},
+		{workload: "txnone", system: "flotilla3", figure: "ops/s", least: true, limit: 2, ofEtcd: true},
+		{workload: "put", system: "flotilla3x64", figure: "ops/s", least: true, limit: 0.8, of: "flotilla3"},
+		{workload: "range", system: "flotilla3x64", figure: "ops/s", least: true, limit: 0.8, of: "flotilla3"},
+		{workload: "put", system: "flotilla3x1000", figure: "ops/s", least: true, limit: 0.6, of: "flotilla3"},
+		{workload: "idle10k", system: "flotilla3", figure: "idle_most_core_percent", limit: 5},
+		{workload: "idle10k", system: "flotilla3", figure: "idle_most_rss_mb", limit: 250},
+		{workload: "idle10k", system: "flotilla3", figure: "p50 ms", limit: 5},
+		{workload: "kill3k", system: "flotilla3", figure: "writable_99_ms", limit: 1500},
+		{workload: "kill3k", system: "flotilla3", figure: "writable_all_ms", limit: 3000},
+		{workload: "restart10k", system: "flotilla3", figure: "restart_s", limit: 5},
 	}
 }
 
@@ -66,14 +87,18 @@ func printBars(w io.Writer, figures []Figure, bars []bar) {
 		}
 	}
 	for _, b := range bars {
-		runs, etcd := groups[b.workload+" "+b.system], groups[b.workload+" "+etcdLike(b.system)]
-		if len(runs) == 0 || b.ofEtcd && len(etcd) == 0 {
+		base, whose := b.of, b.of
+		if b.ofEtcd {
+			base, whose = etcdLike(b.system), "etcd"
+		}
+		runs, other := groups[b.workload+" "+b.system], groups[b.workload+" "+base]
+		if len(runs) == 0 || base != "" && len(other) == 0 {
 			continue
 		}
 		m, limit, of := median(runs), b.limit, ""
-		if b.ofEtcd {
-			e := median(etcd)
-			limit, of = limit*e.figure(b.figure), fmt.Sprintf(", %g x etcd's", b.limit)
+		if base != "" {
+			e := median(other)
+			limit, of = limit*e.figure(b.figure), fmt.Sprintf(", %g x %s's", b.limit, whose)
 		}
 		got, verdict, sign := m.figure(b.figure), "reached", "<="
 		if b.least {

@@ -107,10 +107,32 @@ bar MISSED  a flotilla: growth_mb 5 <= 4
 
 // Every bar is about a workload and a system that it runs on.
 func TestBarsHaveWorkloads(t *testing.T) {
-	for _, b := range watchBars() {
+	for _, b := range append(watchBars(), clusterBars()...) {
 		chosen, err := choose(b.workload)
-		if err != nil || len(chosen) != 1 || !slices.Contains(chosen[0].systems, b.system) || !slices.Contains(chosen[0].systems, "etcd") {
+		base := b.of
+		if b.ofEtcd {
+			base = etcdLike(b.system)
+		}
+		if err != nil || len(chosen) != 1 || !slices.Contains(chosen[0].systems, b.system) ||
+			base != "" && !slices.Contains(chosen[0].systems, base) {
 			t.Errorf("%+v: %v", b, err)
+		}
+	}
+}
+
+// The places where a keyspace is cut rise, and lie where etcd's tool writes.
+func TestKeyAt(t *testing.T) {
+	for _, n := range []int{64, 1000, 3000, 10_000} {
+		last := ""
+		for i := range n {
+			key := string(keyAt(i, n))
+			if key <= last || key[0] < 0x80 || key[0]%2 != 0 || len(key) == 3 && (key[1] < 0x80 || key[2] < 0x80) {
+				t.Fatalf("cut %d of %d is at %x, behind %x", i, n, key, last)
+			}
+			if in := string(keyIn(i, n, "x")); in < key || i+1 < n && in >= string(keyAt(i+1, n)) {
+				t.Fatalf("key %x is not in part %d of %d", in, i, n)
+			}
+			last = key
 		}
 	}
 }

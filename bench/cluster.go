@@ -29,7 +29,7 @@ func clusterWorkloads() []workload {
 }
 
 // keyIn is a key in the ith of n parts.
-func keyIn(i, n int, suffix string) []byte { return append(keyAt(i, n), "\xff"+suffix...) }
+func keyIn(i, n int, suffix string) []byte { return append(keyAt(i, n), "\x00"+suffix...) }
 
 // leaders counts the ranges that each node leads, by the node that it asks.
 func (s *server) leaders(ctx context.Context, p *process) (counts map[uint64]int, err error) {
@@ -68,6 +68,11 @@ func idle(ranges int) func(context.Context, *bench) (Figure, error) {
 		for i, p := range s.nodes {
 			more["idle_"+nodeNames[i]+"_core_percent"] = 100 * (p.cpu() - before[i]).Seconds() / watched.Seconds()
 			more["idle_"+nodeNames[i]+"_rss_mb"] = p.rssMB()
+		}
+		for _, what := range []string{"_core_percent", "_rss_mb"} {
+			for _, n := range nodeNames {
+				more["idle_most"+what] = max(more["idle_most"+what], more["idle_"+n+what])
+			}
 		}
 		f, err := b.firstWrites(ctx, ranges)
 		f.More = more

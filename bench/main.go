@@ -86,7 +86,7 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	printTable(os.Stdout, figures)
-	printBars(os.Stdout, figures, watchBars())
+	printBars(os.Stdout, figures, append(watchBars(), clusterBars()...))
 	if o.quick {
 		fmt.Println("The bars are for runs of full size; this one was a tenth.")
 	}
