@@ -55,6 +55,7 @@ replay:
 # as a cluster, each of which is stopped, killed and paused ROUNDS times.
 e2e: build
 	cd e2e && $(GO) test ./proc -count=1 -timeout 10m
+	cd e2e && $(GO) test ./grow -count=1 -timeout 10m
 	cd e2e && $(GO) test ./process -count=1 -timeout 60m -kills=$(KILLS)
 	cd e2e && $(GO) test ./load -count=1 -timeout 10m
 	cd e2e && $(GO) test ./cluster -count=1 -timeout 20m -rounds=$(ROUNDS)

@@ -44,6 +44,9 @@ type Config struct {
 	// Name and Members are the node's name and the value of --initial-cluster,
 	// for a node of several.
 	Name, Members string
+	// Join are the peer addresses of a cluster that the node joins, in place of
+	// Members.
+	Join string
 	// Within goes before the command line: what puts the process in a namespace.
 	Within []string
 }
@@ -90,6 +93,10 @@ func (n *Node) args() []string {
 	}
 	if members != "" {
 		args = append(args, "--name", name, "--initial-cluster", members,
+			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer)
+	}
+	if n.cfg.Join != "" {
+		args = append(args, "--name", name, "--join", n.cfg.Join,
 			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer)
 	}
 	if !n.cfg.Etcd {
@@ -162,6 +169,30 @@ func (n *Node) ask(ctx context.Context) error {
 func (n *Node) Dial() (*grpc.ClientConn, error) {
 	return grpc.NewClient(n.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.MaxCallSendMsgSize(1<<30)))
+}
+
+// With is the node, which does not run, with more arguments.
+func (n *Node) With(args ...string) *Node {
+	cfg := n.cfg
+	cfg.Args = append(slices.Clone(cfg.Args), args...)
+	return &Node{cfg: cfg, Addr: n.Addr}
+}
+
+// Dir is the node's data folder.
+func (n *Node) Dir() string { return n.cfg.Dir }
+
+// PeerAddr is where the node serves other nodes.
+func (n *Node) PeerAddr() string { return n.cfg.Peer }
+
+// Ended returns when the process has ended by itself.
+func (n *Node) Ended(limit time.Duration) error {
+	select {
+	case <-n.done:
+		n.cmd = nil
+		return nil
+	case <-time.After(limit):
+		return errors.New("the node runs still")
+	}
 }
 
 // Pause stops the process where it is: it neither works nor ends, and its

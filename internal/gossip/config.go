@@ -25,6 +25,8 @@ type Config struct {
 	// Join are members to ask who there is, host:port. Without any, this one waits
 	// until others ask it.
 	Join []string
+	// Seeds, if set, says whom to ask besides; it is called at each attempt.
+	Seeds func() []string
 	// Key encrypts all messages if it is set: 16, 24 or 32 bytes, the same for all.
 	Key []byte
 	// Deliver is handed what has changed, by store; on one goroutine. It may wait:

@@ -137,7 +137,8 @@ func (g *Gossip) join(ctx context.Context) {
 	pause, told := g.cfg.JoinMin, ""
 	for {
 		if g.missing() {
-			n, err := g.list.Join(g.cfg.Join)
+			asked := g.seeds()
+			n, err := g.list.Join(asked)
 			switch {
 			case n > 0 && told != "":
 				g.cfg.Logger.Info("joined other members", "asked", n)
@@ -145,7 +146,7 @@ func (g *Gossip) join(ctx context.Context) {
 			case err != nil && err.Error() != told && ctx.Err() == nil:
 				told = err.Error()
 				g.cfg.Logger.Warn("no member of the cluster answers at the join addresses, trying again for ever",
-					"addresses", strings.Join(g.cfg.Join, ","), "error", err)
+					"addresses", strings.Join(asked, ","), "error", err)
 			}
 			if n > 0 {
 				pause = g.cfg.JoinMax
@@ -162,9 +163,17 @@ func (g *Gossip) join(ctx context.Context) {
 	}
 }
 
+// seeds are the addresses to ask.
+func (g *Gossip) seeds() []string {
+	if g.cfg.Seeds == nil {
+		return g.cfg.Join
+	}
+	return append(g.cfg.Seeds(), g.cfg.Join...)
+}
+
 // missing reports whether asking the join addresses may find somebody.
 func (g *Gossip) missing() bool {
-	if len(g.cfg.Join) == 0 {
+	if len(g.seeds()) == 0 {
 		return false
 	}
 	if g.list.NumMembers() <= 1 {

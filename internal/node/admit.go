@@ -91,3 +91,19 @@ func (n *Node) endOneStore(ctx context.Context) error {
 		return n.err
 	}
 }
+
+// checkCluster asks the join addresses whether they are of the same cluster as this
+// node's folder: a node with data does not join, but who gives --join means that
+// cluster.
+func (n *Node) checkCluster(ctx context.Context) {
+	p := n.peers.Load()
+	if p == nil {
+		return
+	}
+	for _, addr := range n.cfg.Join {
+		r, err := ask(ctx, p.t, addr, &peerQuestion{Kind: askWho, Cluster: n.ident.ClusterId, Name: n.cfg.Name})
+		if err == nil && r.Final {
+			n.failSoon(fmt.Errorf("%w: the node at %s says: %s", ErrOtherCluster, addr, r.Refused))
+		}
+	}
+}

@@ -49,7 +49,11 @@ func IdentifyStatic(eng engine.Engine, s *Static, self string) (*metapb.StoreIde
 	if _, err := readRow(eng, keys.StoreRow(rowBegun), begun.decode); err != nil {
 		return nil, fmt.Errorf("how the cluster was begun: %w", err)
 	}
-	if want := (&Static{Token: s.Token, Members: begun.Members}).ClusterID(); ident.ClusterId != want {
+	var drawn nonce
+	if _, err := readRow(eng, keys.StoreRow(rowNonce), drawn.decode); err != nil {
+		return nil, fmt.Errorf("how the cluster was begun: %w", err)
+	}
+	if want := (&Static{Token: s.Token, Members: begun.Members, Nonce: uint64(drawn)}).ClusterID(); ident.ClusterId != want {
 		return nil, fmt.Errorf("%w: its id is %x, that of --initial-cluster-token %q is %x; use its own token, or another --data-dir",
 			ErrOtherCluster, ident.ClusterId, s.Token, want)
 	}

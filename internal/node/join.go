@@ -95,7 +95,7 @@ func identify(ctx context.Context, cfg *Config, eng engine.Engine) (*metapb.Stor
 	case joined:
 		return nil, ErrJoinBegun
 	}
-	return IdentifyStatic(eng, &Static{Token: cfg.ClusterToken, Members: cfg.Members}, cfg.Name)
+	return IdentifyStatic(eng, &Static{Token: cfg.ClusterToken, Members: cfg.Members, Nonce: rand.Uint64() | 1}, cfg.Name)
 }
 
 // join asks the join addresses, one after the other and for ever, until one lets

@@ -17,17 +17,18 @@ import (
 func (n *Node) self() placement.Member {
 	return placement.Member{
 		Node: metapb.NodeID(n.ident.NodeId), Store: metapb.StoreID(n.ident.StoreId),
-		Name: n.cfg.Name, PeerURLs: n.cfg.PeerURLs, ClientURLs: n.cfg.ClientURLs,
+		Name: n.cfg.Name, PeerURLs: n.cfg.PeerURLs, ClientURLs: n.cfg.ClientURLs, GossipAddr: *n.gossipAddr.Load(),
 	}
 }
 
-// announce tells the cluster who this node is now, once for a start.
+// announce tells the cluster who this node is now: when it starts, and when it has
+// begun to gossip.
 func (n *Node) announce(ctx context.Context) {
 	for told := ""; ; {
 		_, err := n.client.System(ctx, &placement.AnnounceOp{Member: n.self()})
 		switch {
 		case err == nil:
-			close(n.announced)
+			n.announcedOnce.Do(func() { close(n.announced) })
 			return
 		case ctx.Err() != nil:
 			return

@@ -13,6 +13,7 @@ import (
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/gossip"
 	"github.com/flotilladb/flotilla/internal/stop"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/raftgroup"
@@ -23,8 +24,9 @@ import (
 
 // Node is one running node. Its goroutines are named in its Stopper: "loop"
 // drives the core, "gc" removes compacted versions, "count" builds the index of
-// live keys, "space" watches the disk, and "snapshots" are those that read and write
-// snapshots.
+// live keys, "space" watches the disk, "announce" tells the cluster who this node
+// is, "book" keeps the addresses of the others, "gossip" tells them of the load, and "snapshots" are those that read
+// and write snapshots.
 type Node struct {
 	cfg       Config
 	ident     *metapb.StoreIdent
@@ -59,14 +61,20 @@ type Node struct {
 
 	// turn is held by whoever drives the core: the loop, or who brings work while
 	// it rests. It guards the core and what follows. The lock order is turn, inbox.
-	turn      sync.Mutex
-	turnErr   error // of a turn that was not the loop's
-	ended     bool  // no more turns
-	calls     map[uint64]*router.Call
-	nextCall  uint64
-	syncing   int
-	isServing bool
-	drained   chan struct{} // closed when no leader is left; nil: nobody waits for it
+	turn          sync.Mutex
+	turnErr       error // of a turn that was not the loop's
+	ended         bool  // no more turns
+	calls         map[uint64]*router.Call
+	nextCall      uint64
+	syncing       int
+	isServing     bool
+	drained       chan struct{} // closed when no leader is left; nil: nobody waits for it
+	begun         uint64        // the store's start
+	gossip        atomic.Pointer[gossip.Gossip]
+	gossipAddr    atomic.Pointer[string]
+	announcedOnce sync.Once
+	// membersSeen is the version of the members that the book has.
+	membersSeen uint64
 
 	serving   chan struct{} // closed when the node can answer
 	several   chan struct{} // closed when the cluster is one of several stores
@@ -139,7 +147,7 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		return nil, fmt.Errorf("addresses of other nodes: %w", err)
 	}
 	n := newNode(cfg, ident, eng, core)
-	n.book = book
+	n.book, n.begun = book, begun
 	if n.client, err = router.NewClient(router.ClientConfig{Local: n}); err != nil {
 		return nil, err
 	}
@@ -158,6 +166,10 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		return nil, errors.Join(err, n.stopPeers(ctx))
 	}
 	n.wake()
+	if err := n.stop.Go("same cluster", n.checkCluster); err != nil {
+		n.hub.Stop()
+		return nil, errors.Join(err, n.stopPeers(ctx))
+	}
 	if err := n.loopIn.Go("loop", n.loop); err != nil {
 		n.hub.Stop()
 		return nil, errors.Join(err, n.stopPeers(ctx))
@@ -188,6 +200,7 @@ func newNode(cfg Config, ident *metapb.StoreIdent, eng engine.Engine, core *Core
 		failed:    make(chan struct{}),
 		loopDone:  make(chan struct{}),
 	}
+	n.gossipAddr.Store(new(string))
 	n.gc = newCollector(n)
 	n.pub.init()
 	n.pub.room.Store(n.room())
@@ -210,7 +223,7 @@ func (n *Node) begin(ctx context.Context) error {
 		return err
 	}
 	for name, f := range map[string]func(context.Context){
-		"gc": n.gc.run, "count": n.counts.run, "space": n.watchSpace, "announce": n.announce, "book": n.keepBook,
+		"gc": n.gc.run, "count": n.counts.run, "space": n.watchSpace, "announce": n.announce, "book": n.keepBook, "gossip": n.runGossip,
 	} {
 		if err := n.stop.Go(name, f); err != nil {
 			return err
@@ -229,6 +242,11 @@ func (n *Node) Err() error { return n.err }
 // taken, those under way are answered, and the disk has everything.
 func (n *Node) Stop(ctx context.Context) error {
 	n.Drain(ctx)
+	if g := n.gossip.Load(); g != nil {
+		if err := g.Leave(); err != nil {
+			n.cfg.Logger.Info("others were not told that this node leaves", "error", err)
+		}
+	}
 	n.hub.Stop()
 	n.stop.Quiesce()
 	n.loopIn.Quiesce()

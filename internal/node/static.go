@@ -25,13 +25,16 @@ import (
 //	             store; the replica's id is the store's
 //
 // So nodes that were told different things have different cluster ids, and refuse
-// each other. The id of a cluster of one is made of the token alone: its name and
-// its URLs may change.
+// each other. The id of a cluster of one is made of the token and of a nonce: its
+// name and its URLs may change.
 type Static struct {
 	// Token tells clusters apart that were begun alike.
 	Token string
 	// Members are in the order of their names. None are as good as one.
 	Members []config.Member
+	// Nonce tells clusters of one node apart, of which many have one token. It is drawn
+	// when such a cluster begins, and is in the folder; 0: none was.
+	Nonce uint64
 }
 
 // ErrNotMember says that a static cluster does not name the node.
@@ -44,8 +47,11 @@ func ClusterID(token string) uint64 { return (&Static{Token: token}).ClusterID()
 func (s *Static) ClusterID() uint64 {
 	h := fnv.New64a()
 	h.Write([]byte("flotilla cluster\x00" + s.Token))
-	if len(s.Members) > 1 {
+	switch {
+	case len(s.Members) > 1:
 		h.Write(s.encode())
+	case s.Nonce != 0:
+		h.Write(binary.BigEndian.AppendUint64([]byte{0}, s.Nonce))
 	}
 	return h.Sum64()
 }
@@ -107,6 +113,8 @@ func (s *Static) Write(b engine.Batch, self string) (*metapb.StoreIdent, error) 
 	}
 	if len(s.Members) > 1 {
 		b.Set(keys.StoreRow(rowBegun), s.encode())
+	} else if s.Nonce != 0 {
+		b.Set(keys.StoreRow(rowNonce), binary.BigEndian.AppendUint64([]byte{joinedFormat}, s.Nonce))
 	}
 	ident := &metapb.StoreIdent{ClusterId: s.ClusterID(), NodeId: id, StoreId: id, FormatVersion: FormatVersion}
 	raw, err := ident.MarshalVT()
@@ -144,6 +152,9 @@ func (s *Static) Bootstrap(eng engine.Engine, self string) (*metapb.StoreIdent, 
 	}
 	return ident, nil
 }
+
+// rowNonce is the store's row of a cluster of one node: a format (1), then its nonce.
+const rowNonce = "cluster-nonce"
 
 // rowBegun is the store's row of how a cluster of several nodes was begun: a
 // format (1), then for each member its name and its URLs, behind their number.

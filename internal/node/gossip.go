@@ -1,0 +1,139 @@
+package node
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/flotilladb/flotilla/internal/gossip"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// gossipInterval is how often this node looks at its load; what has not changed is
+// not told.
+const gossipInterval = 5 * time.Second
+
+// runGossip has this node among the gossiping ones as soon as there are others, and
+// tells them of its load. What they tell is a hint: where a store is, and how loaded.
+func (n *Node) runGossip(ctx context.Context) {
+	select {
+	case <-n.several:
+	case <-ctx.Done():
+		return
+	}
+	g, err := n.joinGossip()
+	if err != nil {
+		n.cfg.Logger.Error("this node hears of others only from the system range", "error", err)
+		return
+	}
+	n.gossip.Store(g)
+	n.announceGossip(ctx, g.Addr())
+	ticker := time.NewTicker(gossipInterval)
+	defer ticker.Stop()
+	for last := (gossip.Load{}); ; {
+		if load, err := n.load(ctx); err == nil && load != last {
+			last = load
+			if err := g.Update(func(m *gossip.Member) { m.Load = load }); err != nil {
+				n.cfg.Logger.Debug("the load of this node was not told", "error", err)
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// joinGossip begins to gossip, at a free port of the address where other nodes are
+// served; the system range says where the others do.
+func (n *Node) joinGossip() (*gossip.Gossip, error) {
+	bind, _, err := net.SplitHostPort(n.cfg.PeerListener.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	self := gossip.Member{
+		ClusterID: n.ident.ClusterId, Node: metapb.NodeID(n.ident.NodeId), Store: metapb.StoreID(n.ident.StoreId), Start: n.begun,
+		Name: n.cfg.Name, ClientURLs: n.cfg.ClientURLs,
+	}
+	advertise := ""
+	if len(n.cfg.PeerURLs) > 0 {
+		if u, err := url.Parse(n.cfg.PeerURLs[0]); err == nil {
+			self.PeerAddr = u.Host
+			if ip := net.ParseIP(bind); ip == nil || ip.IsUnspecified() {
+				advertise = u.Hostname()
+			}
+		}
+	}
+	cfg := gossip.Config{
+		Self: self, Bind: net.JoinHostPort(bind, "0"), Seeds: n.gossipSeeds, Deliver: n.heard,
+		Stopper: n.stop, Logger: n.cfg.Logger.With("part", "gossip"), Seed: n.begun<<16 | n.ident.StoreId,
+	}
+	if net.ParseIP(advertise) != nil {
+		cfg.Advertise = net.JoinHostPort(advertise, "0")
+	}
+	return gossip.New(cfg)
+}
+
+// announceGossip tells the cluster where this start gossips.
+func (n *Node) announceGossip(ctx context.Context, addr string) {
+	n.gossipAddr.Store(&addr)
+	select {
+	case <-n.announced: // maybe without the address
+		n.announce(ctx)
+	case <-ctx.Done():
+	}
+}
+
+// gossipSeeds are where the other members gossip, as far as is known.
+func (n *Node) gossipSeeds() (addrs []string) {
+	for _, m := range n.book.all() {
+		if m.GossipAddr != "" && uint64(m.Node) != n.ident.NodeId {
+			addrs = append(addrs, m.GossipAddr)
+		}
+	}
+	return addrs
+}
+
+// heard takes what gossip tells.
+func (n *Node) heard(events []gossip.Event) {
+	var stores []metapb.StoreID
+	for _, e := range events {
+		if e.Status == gossip.Alive && e.Member.PeerAddr != "" {
+			n.book.hear(e.Member.Store, e.Member.PeerAddr)
+			stores = append(stores, e.Member.Store)
+		}
+		if e.Status != gossip.Alive {
+			n.cfg.Logger.Info("a store is not heard of as usual", "store", e.Member.Store, "status", e.Status.String())
+		}
+	}
+	if len(stores) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(n.stop.Context(), gossipInterval)
+	defer cancel()
+	_ = n.inLoop(ctx, func() { n.core.Meet(stores) }) // else the node stops, or is told again
+}
+
+// load is what this node has to do.
+func (n *Node) load(ctx context.Context) (gossip.Load, error) {
+	st := n.eng.Stats()
+	load := gossip.Load{BytesUsed: st.DiskBytes}
+	err := n.inLoop(ctx, func() {
+		load.Ranges = uint64(len(n.core.Store().IDs()))
+		load.Leaders = uint64(n.core.Leaders())
+	})
+	const roundBytes = 16 << 20 // a few bytes more are no news
+	load.BytesUsed -= load.BytesUsed % roundBytes
+	return load, err
+}
+
+// Gossip returns what gossip says of the other stores, by store.
+func (n *Node) Gossip() []gossip.Event {
+	if g := n.gossip.Load(); g != nil {
+		return slices.Clone(g.Members())
+	}
+	return nil
+}
