@@ -4,6 +4,7 @@ GO       ?= go
 SEEDS    ?= 20
 REQUESTS ?= 10000
 SEED     ?= 1
+NODES    ?= 1
 KILLS    ?= 10
 ROUNDS   ?= 1
 BENCH    ?=
@@ -37,10 +38,11 @@ check:
 race:
 	$(GO) test -race ./...
 
-# Seeds 1 to SEEDS of the simulator, and some of the bugs that it must find.
+# Seeds 1 to SEEDS of the simulator, of one node and of three, and some of the bugs
+# that it must find.
 sim:
 	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds -args -seeds=$(SEEDS)
-	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds$$ -args -seeds=$(SEEDS) -nodes=3 -calm
+	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds$$ -args -seeds=$(SEEDS) -nodes=3
 	$(GO) test ./internal/sim -count=1 -timeout 0 -run TestPlanted -args -planted='reply-before-sync|overlay-loses|writes-pass-locks'
 
 # All of them: each is a build of its own.
@@ -49,7 +51,7 @@ planted:
 
 # One seed of the simulator, with its trace.
 replay:
-	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -v -run TestSeeds -args -seed=$(SEED) -trace
+	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -v -run TestSeeds -args -seed=$(SEED) -nodes=$(NODES) -trace
 
 # Real processes: KILLS times kill -9, restarts, full disk, damaged files; then three
 # as a cluster, each of which is stopped, killed and paused ROUNDS times.

@@ -232,6 +232,9 @@ func (n *Node) receive() error {
 	n.inbox.hurried = false
 	n.inbox.synced, n.inbox.funcs, n.inbox.frames, n.inbox.frameBytes, n.inbox.jobs = nil, nil, nil, 0, nil
 	n.inbox.Unlock()
+	// Read when all of it was there: what the core answers is true of a moment after
+	// whoever asked had asked, however long the process stands still from here on.
+	n.core.SetNow(clock.Now())
 	for _, s := range synced {
 		n.syncing--
 		if s.err == nil {
@@ -244,14 +247,7 @@ func (n *Node) receive() error {
 			return s.err
 		}
 	}
-	if len(calls)+len(frames) > 0 {
-		n.core.SetNow(clock.Now())
-	}
-	err := n.takeFrames(frames)
-	if err == nil {
-		err = n.takeJobs(jobs)
-	}
-	if err != nil {
+	if err := n.takeFrames(frames); err != nil {
 		n.inbox.Lock()
 		n.inbox.calls = append(calls, n.inbox.calls...)
 		n.inbox.Unlock()

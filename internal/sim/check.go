@@ -335,7 +335,11 @@ func nilIfError(m proto.Message, err error) proto.Message {
 // skip some: crashes, and transactions that waited for longer than their hold.
 func (s *Sim) checkHoles(c *checker) error {
 	slow := s.cfg.SyncMax+s.cfg.SyncStall > orderly
-	if len(s.nodes) > 1 || s.grown || s.stats.Crashes > 0 || s.cfg.StallEvery > 0 || s.cfg.FullEvery > 0 || slow || s.cfg.Ranges.LockAgeMax < orderly*10 ||
+	if len(s.nodes) > 1 {
+		slow = slow || s.cfg.Network.DelayMax > orderly || s.cfg.Network.LossPerMille > 0 || s.stats.Cuts+s.stats.Freezes > 0 ||
+			s.cfg.Swarm.SlowEvery > 0 || s.stats.Transfers+s.stats.Stops > 0
+	}
+	if s.stats.Crashes > 0 || s.cfg.StallEvery > 0 || s.cfg.FullEvery > 0 || slow || s.cfg.Ranges.LockAgeMax < orderly*10 ||
 		s.cfg.Ranges.IntentAgeMax < orderly*10 {
 		return nil
 	}

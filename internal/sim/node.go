@@ -220,6 +220,9 @@ func (n *simNode) steps() {
 
 // receive hands what came in to the core.
 func (n *simNode) receive() {
+	if len(n.synced)+len(n.inbox)+len(n.frames) > 0 {
+		n.core.SetNow(n.clock())
+	}
 	for _, token := range n.synced {
 		n.syncing--
 		if err := n.core.Synced(token); err != nil {
@@ -227,9 +230,6 @@ func (n *simNode) receive() {
 		}
 	}
 	n.synced = n.synced[:0]
-	if len(n.inbox)+len(n.frames) > 0 {
-		n.core.SetNow(n.clock())
-	}
 	for _, f := range n.frames {
 		if err := n.core.Step(f); err != nil {
 			n.s.fail(err)

@@ -49,6 +49,7 @@ const eventsMax = 2_000_000
 
 // Stats say what a run had in it.
 type Stats struct {
+	Seeds                  int // of which these are the sums
 	Ops, Unknown, Refused  int
 	Writes, Crashes, Stops int
 	Splits, Ranges, Steps  int

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 var (
@@ -20,6 +21,7 @@ var (
 	flagSeed  = flag.Uint64("seed", 0, "run this one only")
 	flagNodes = flag.Int("nodes", 1, "how many nodes there are")
 	flagCalm  = flag.Bool("calm", false, "no faults")
+	flagFor   = flag.Duration("for", 0, "begin no seed after that; 0: run all")
 	flagTrace = flag.Bool("trace", false, "print all that happens in -seed")
 )
 
@@ -65,7 +67,7 @@ func TestSeeds(t *testing.T) {
 		return
 	}
 	total := runSeeds(t, *flagFrom, *flagFrom+*flagSeeds)
-	t.Logf("%d seeds: %+v", *flagSeeds, total)
+	t.Logf("%d seeds: %+v", total.Seeds, total)
 	faults := *flagCalm || total.Crashes > 0 && total.Stops > 0
 	if total.Writes == 0 || !faults || total.Splits == 0 || total.Compactions == 0 || total.WatchEvents == 0 || total.WatchScans == 0 {
 		t.Errorf("the seeds did not meet everything: %+v", total)
@@ -94,15 +96,17 @@ func runSeeds(t *testing.T, from, to uint64) (total Stats) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	seeds := make(chan uint64)
+	began := time.Now()
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for seed := range seeds {
-				if *flagFirst && t.Failed() {
+				if *flagFirst && t.Failed() || *flagFor > 0 && time.Since(began) > *flagFor {
 					continue
 				}
 				stats, err := Run(draw(seed), nil)
 				mu.Lock()
 				total.add(stats)
+				total.Seeds++
 				if err != nil {
 					t.Error(failure(seed, err))
 				}
@@ -124,7 +128,8 @@ func failure(seed uint64, err error) string {
 	if gitErr != nil {
 		commit = []byte("unknown")
 	}
-	return fmt.Sprintf("commit %s, seed %d, replay with: make replay SEED=%d: %v", strings.TrimSpace(string(commit)), seed, seed, err)
+	return fmt.Sprintf("commit %s, seed %d, replay with: make replay SEED=%d NODES=%d: %v",
+		strings.TrimSpace(string(commit)), seed, seed, *flagNodes, err)
 }
 
 func (s *Stats) add(o Stats) {
