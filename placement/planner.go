@@ -276,7 +276,13 @@ func (p *plan) slack(total, atLeast int) int {
 }
 
 // balanceReplicas moves replicas from stores with many to stores with few.
+//
+// With too few stores for all replicas of a range it does not: to have parts of the
+// data on each only makes each store's loss one of the whole.
 func (p *plan) balanceReplicas() {
+	if len(p.usable) < p.limits.Factor {
+		return
+	}
 	total := 0
 	for _, s := range p.usable {
 		total += s.replicas

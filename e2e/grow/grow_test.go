@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -94,6 +93,7 @@ func until(t *testing.T, what string, done func() (bool, string)) {
 // acknowledged.
 type load struct {
 	t    *testing.T
+	name string // of its keys
 	by   []pb.KVClient
 	done atomic.Int64
 	stop chan struct{}
@@ -103,8 +103,8 @@ type load struct {
 	revs map[int64]string
 }
 
-func newLoad(t *testing.T, workers int, nodes ...*proc.Node) *load {
-	l := &load{t: t, stop: make(chan struct{}), seen: make(map[string]int64), revs: make(map[int64]string)}
+func newLoad(t *testing.T, name string, workers int, nodes ...*proc.Node) *load {
+	l := &load{t: t, name: name, stop: make(chan struct{}), seen: make(map[string]int64), revs: make(map[int64]string)}
 	for _, n := range nodes {
 		l.by = append(l.by, pb.NewKVClient(dial(t, n)))
 	}
@@ -122,7 +122,7 @@ func (l *load) work(w int) {
 			return
 		default:
 		}
-		key := fmt.Sprintf("w%d/%06d", w, i)
+		key := fmt.Sprintf("w%d/%s/%06d", w, l.name, i)
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		resp, err := l.by[(w+i)%len(l.by)].Put(ctx, &pb.PutRequest{Key: []byte(key), Value: []byte("v")})
 		cancel()
@@ -220,7 +220,7 @@ func TestGrow(t *testing.T) {
 		}
 	}
 	second, third := newNode(t, "n1", first.PeerAddr()), newNode(t, "n2", first.PeerAddr())
-	l := newLoad(t, 4, first)
+	l := newLoad(t, "before", 4, first)
 	l.goesOn(200)
 	begun := time.Now()
 	start(t, second, third)
@@ -239,7 +239,7 @@ func TestGrow(t *testing.T) {
 		}
 	}
 
-	more := newLoad(t, 4, second, third)
+	more := newLoad(t, "after", 4, second, third)
 	more.goesOn(100)
 	first.Kill()
 	killed := time.Now()
@@ -265,9 +265,9 @@ func TestJoinNowhere(t *testing.T) {
 		return strings.Contains(second.Tail(), "trying again for ever"), second.Tail()
 	})
 	start(t, first)
-	if err := second.Serving(patience); err != nil {
-		t.Fatal(err)
-	}
+	until(t, "it joins", func() (bool, string) {
+		return strings.Contains(second.Tail(), "ready to serve"), second.Tail()
+	})
 }
 
 // ends wants a node to end by itself and to say why.
@@ -282,6 +282,17 @@ func ends(t *testing.T, n *proc.Node, why string) {
 	if tail := n.Tail(); !strings.Contains(tail, why) {
 		t.Errorf("it does not say %q:\n%s", why, tail)
 	}
+}
+
+// joined starts a node that joins and waits until it has.
+func joined(t *testing.T, n *proc.Node) {
+	t.Helper()
+	if err := n.Launch(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it joins", func() (bool, string) {
+		return strings.Contains(n.Tail(), "ready to serve"), n.Tail()
+	})
 }
 
 // Who is not let in ends, and says why.
@@ -301,15 +312,16 @@ func TestNotLetIn(t *testing.T) {
 func TestClone(t *testing.T) {
 	first := newNode(t, "n0", "")
 	second := newNode(t, "n1", first.PeerAddr())
-	start(t, first, second)
+	start(t, first)
+	joined(t, second)
 	second.Kill()
 	clone := newNode(t, "n1", first.PeerAddr())
 	if out, err := exec.Command("cp", "-r", second.Dir(), clone.Dir()).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	start(t, second)
+	joined(t, second)
 	ends(t, clone, "another process runs with this store's id")
-	if _, err := os.Stat(second.Dir()); err != nil || second.Serving(patience) != nil {
-		t.Error("the node did not go on")
+	if err := second.Ended(time.Second); err == nil {
+		t.Error("the node ended, too")
 	}
 }
