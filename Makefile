@@ -12,7 +12,7 @@ BENCH    ?=
 # What is tested with real processes and real etcd lies in modules of its own.
 NESTED := e2e e2e/robustness
 
-.PHONY: build run cluster test check race sim planted replay e2e difftest recipes bench bench-watch bench3 bench-tools proto rewrite clean
+.PHONY: build run cluster test check race sim planted replay e2e difftest recipes k8s robustness common bench bench-watch bench-tools proto rewrite clean
 
 build:
 	$(GO) build -o bin/flotilla ./cmd/flotilla
@@ -81,6 +81,15 @@ k8s: build
 # wires are skipped.
 robustness: build
 	cd e2e/robustness && $(GO) test . -count=1 -timeout 0 -runs=$(RUNS) -first=$(FIRST) -length=$(LENGTH)
+
+# etcd's tests/common, on nodes without TLS. Left out until Flotilla has them: users
+# and roles. COMMON chooses tests.
+COMMON ?= .
+common: build
+	cd bench/tools/etcd && $(GO) build -o ../../../bin/etcdlike/etcdctl go.etcd.io/etcd/etcdctl/v3
+	cd e2e/robustness && $(GO) build -o ../../bin/etcdlike/etcd ./etcd
+	cd e2e/robustness && E2E_TEST_MINIMAL=1 $(GO) test -tags e2e -vet=off -count=1 -timeout 30m -run '$(COMMON)' \
+		-skip 'Auth|User|Role|/PeerTLS|//PeerTLS|///PeerTLS' go.etcd.io/etcd/tests/v3/common -args -bin-dir $(CURDIR)/bin/etcdlike
 
 # The tools that a measurement needs: etcd, etcdctl, etcd's own load generator.
 bench-tools:

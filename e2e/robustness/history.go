@@ -14,6 +14,7 @@ import (
 type history struct {
 	events map[int64][]model.PersistedEvent // by revision, in the order of the answer
 	told   []span                           // what some watch told all of
+	owners map[int64]model.EtcdRequest      // by revision, once requests has found them
 }
 
 // span is the revisions from first to last.
@@ -22,7 +23,7 @@ type span struct{ first, last int64 }
 // newHistory merges the reports of the clients that watched everything. All must
 // tell the same.
 func newHistory(watchers []report.ClientReport) (*history, error) {
-	h := &history{events: make(map[int64][]model.PersistedEvent)}
+	h := &history{events: make(map[int64][]model.PersistedEvent), owners: make(map[int64]model.EtcdRequest)}
 	for _, r := range watchers {
 		seen := make(map[int64][]model.PersistedEvent)
 		for _, w := range r.Watch {
@@ -87,6 +88,7 @@ func (h *history) requests(clients []report.ClientReport) ([]model.EtcdRequest, 
 		if err != nil {
 			return nil, err
 		}
+		h.owners[rev] = req
 		for _, e := range h.events[rev] {
 			delete(leases, e.Key)
 		}
