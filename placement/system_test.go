@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -54,6 +55,16 @@ func (sc *sysScript) run(t *testing.T, d *datadriven.TestData) string {
 		return sc.evaluate(&ClusterVersionOp{Version: "3.8.0"})
 	case "report":
 		return sc.evaluate(&DirectoryOp{Descriptors: parseDescs(d.Input)})
+	case "join":
+		return sc.evaluate(&JoinOp{Name: text(d, "name"), Nonce: uint64(num(t, d, "nonce")),
+			PeerURLs: strings.Fields(text(d, "peer")), ClientURLs: strings.Fields(text(d, "client"))})
+	case "announce":
+		return sc.evaluate(&AnnounceOp{Member: Member{Node: metapb.NodeID(num(t, d, "node")), Store: metapb.StoreID(num(t, d, "store")),
+			Name: text(d, "name"), PeerURLs: strings.Fields(text(d, "peer")), ClientURLs: strings.Fields(text(d, "client")), GossipAddr: text(d, "gossip")}})
+	case "member":
+		return sc.evaluate(&MemberOp{Node: node(d), Remove: d.HasArg("remove"), PeerURLs: strings.Fields(text(d, "peer"))})
+	case "members":
+		return sc.evaluate(&MembersOp{})
 	case "unknown":
 		return sc.evaluate(struct{}{})
 	case "apply":
@@ -98,6 +109,9 @@ func showSystem(s *System) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "cluster=%d compacted=%d ceiling=%d one-store=%v version=%s alarms=%v\n",
 		s.ClusterID(), s.Compacted(), s.Ceiling(), s.OneStore(), s.ClusterVersion(), s.Alarms())
+	for _, m := range s.Members() {
+		fmt.Fprintf(&b, "%+v\n", m)
+	}
 	for _, d := range s.Directory().Lookup(nil, metapb.Span{}) {
 		fmt.Fprintf(&b, "range %d gen %d [%s,%s)\n", d.RangeId, d.Generation, d.Start, d.End)
 	}
@@ -185,6 +199,8 @@ func TestOldRows(t *testing.T) {
 		{setRow(dirName(nil), nil), "sdir/\x02="},
 		{numberRow(rowRangeID, 3), "sid/range=\x00\x00\x00\x00\x00\x00\x00\x03"},
 		{setRow(rowOneStore, nil), "sone-store="},
+		{memberRow(&Member{Node: 2, Store: 3, Name: "n", Nonce: 4, PeerURLs: []string{"p"}, ClientURLs: []string{"c"}, GossipAddr: "g", Removed: true}),
+			"snode/\x00\x00\x00\x00\x00\x00\x00\x02=\x08\x03\x12\x01n\x18\x04\x22\x01p\x2a\x01c\x32\x01g\x38\x01"},
 	} {
 		if got := string(tc.row.Address) + "=" + string(tc.row.Value); got != tc.want {
 			t.Errorf("%q, want %q", got, tc.want)
@@ -197,6 +213,8 @@ func TestBadRowsAreErrors(t *testing.T) {
 		rowCompacted:                 "short",
 		rowCeiling:                   "12345678",
 		prefixAlarm + "x":            "",
+		prefixMember + "12345678":    "\x08",
+		prefixMember + "1":           "\x08\x01",
 		prefixDir:                    "",
 		prefixDir + "\x01um":         "\xff\xff",
 		prefixDir + "\x03um":         "",
@@ -233,4 +251,20 @@ func FuzzRow(f *testing.F) {
 			t.Fatal("a clone differs")
 		}
 	})
+}
+
+// text returns an argument, or nothing.
+func text(d *datadriven.TestData, name string) string {
+	for _, arg := range d.CmdArgs {
+		if arg.Key == name && len(arg.Vals) == 1 {
+			return arg.Vals[0]
+		}
+	}
+	return ""
+}
+
+// node is an argument that may be missing.
+func node(d *datadriven.TestData) metapb.NodeID {
+	n, _ := strconv.ParseUint(text(d, "node"), 10, 64)
+	return metapb.NodeID(n)
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/flotilladb/flotilla/internal/etcdapi"
 	"github.com/flotilladb/flotilla/internal/node"
 	"github.com/flotilladb/flotilla/internal/stop"
+	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/watchfeed"
 )
 
@@ -88,7 +89,7 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 	opening, opened := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer opened()
 	n, err := node.Open(opening, node.Config{
-		Members: cfg.Members, Join: cfg.JoinAddrs(), PeerListener: listeners.peer, PeerTLS: peerTLS, NoPlanner: !cfg.Planner,
+		Members: cfg.Members, Join: cfg.JoinAddrs(), PeerListener: listeners.peer, PeerTLS: peerTLS, NoPlanner: !cfg.Planner, Planner: placement.Limits{LostAfter: cfg.StoreLostAfter},
 		Name: cfg.Name, Dir: cfg.DataDir, ClusterToken: cfg.InitialClusterToken,
 		ClientURLs: texts(cfg.AdvertiseClientURLs), PeerURLs: texts(cfg.InitialAdvertisePeerURLs),
 		WatchProgressInterval: cfg.WatchProgressNotifyInterval,

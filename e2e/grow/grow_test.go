@@ -26,10 +26,10 @@ const patience = time.Minute
 
 // newNode prepares a node on an empty folder: the first of a cluster, or one that
 // joins.
-func newNode(t *testing.T, name, join string) *proc.Node {
+func newNode(t *testing.T, name, join string, args ...string) *proc.Node {
 	t.Helper()
 	dir := t.TempDir()
-	cfg := proc.Config{Bin: *flotilla, Name: name, Dir: filepath.Join(dir, name), Log: filepath.Join(dir, "log"), Join: join}
+	cfg := proc.Config{Bin: *flotilla, Name: name, Dir: filepath.Join(dir, name), Log: filepath.Join(dir, "log"), Join: join, Args: args}
 	n, err := proc.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -181,8 +181,9 @@ func (l *load) check(n *proc.Node) {
 	l.t.Logf("%d writes acknowledged, %d there", len(l.seen), len(have))
 }
 
-// replicated waits until each range that a node has has three voters.
-func replicated(t *testing.T, n *proc.Node, ranges int) {
+// replicated waits until each range that a node has has three voters, none of them
+// on a store.
+func replicated(t *testing.T, n *proc.Node, ranges int, not uint64) {
 	t.Helper()
 	admin := adminpb.NewAdminClient(dial(t, n))
 	until(t, "three replicas of each range", func() (bool, string) {
@@ -196,7 +197,7 @@ func replicated(t *testing.T, n *proc.Node, ranges int) {
 		for _, r := range resp.Ranges {
 			voters := 0
 			for _, repl := range r.Descriptor_.Replicas {
-				if repl.Kind == metapb.ReplicaKind_VOTER {
+				if repl.Kind == metapb.ReplicaKind_VOTER && repl.StoreId != not {
 					voters++
 				}
 			}
@@ -224,9 +225,9 @@ func TestGrow(t *testing.T) {
 	l.goesOn(200)
 	begun := time.Now()
 	start(t, second, third)
-	replicated(t, first, 5)
+	replicated(t, first, 5, 0)
 	t.Logf("three replicas of all ranges after %v", time.Since(begun))
-	replicated(t, third, 5)
+	replicated(t, third, 5, 0)
 	l.goesOn(200)
 	l.end()
 	members, err := pb.NewClusterClient(dial(t, third)).MemberList(t.Context(), &pb.MemberListRequest{Linearizable: true})
@@ -251,6 +252,59 @@ func TestGrow(t *testing.T) {
 	more.check(third)
 	start(t, first)
 	more.check(first)
+}
+
+// The replicas of a node that does not come back are made anew on others, and so are
+// those of one that is removed, which then ends.
+func TestReplace(t *testing.T) {
+	lost := []string{"--store-lost-after", "3s"}
+	first := newNode(t, "n0", "", lost...)
+	start(t, first)
+	nodes := []*proc.Node{first}
+	for _, name := range []string{"n1", "n2"} {
+		nodes = append(nodes, newNode(t, name, first.PeerAddr(), lost...))
+	}
+	start(t, nodes[1:]...)
+	replicated(t, first, 2, 0)
+	fourth := newNode(t, "n3", first.PeerAddr(), lost...)
+	joined(t, fourth)
+	l := newLoad(t, "a", 2, first, nodes[1])
+	l.goesOn(50)
+	nodes[2].Kill()
+	killed := time.Now()
+	replicated(t, first, 1, storeOf(t, first, "n2"))
+	replicated(t, nodes[1], 1, storeOf(t, first, "n2"))
+	t.Logf("replaced after %v", time.Since(killed))
+	l.goesOn(50)
+	joined(t, nodes[2])
+
+	id := storeOf(t, first, "n1") // nodes and stores have the same ids here
+	if _, err := pb.NewClusterClient(dial(t, first)).MemberRemove(t.Context(), &pb.MemberRemoveRequest{ID: id}); err != nil {
+		t.Fatal(err)
+	}
+	replicated(t, first, 1, id)
+	if err := nodes[1].Ended(patience); err != nil {
+		t.Fatal(err)
+	}
+	l.goesOn(50)
+	l.end()
+	l.check(first)
+}
+
+// storeOf is the id of a node's store.
+func storeOf(t *testing.T, n *proc.Node, name string) uint64 {
+	t.Helper()
+	resp, err := pb.NewClusterClient(dial(t, n)).MemberList(t.Context(), &pb.MemberListRequest{Linearizable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range resp.Members {
+		if m.Name == name {
+			return m.ID
+		}
+	}
+	t.Fatalf("no node %s in %v", name, resp.Members)
+	return 0
 }
 
 // A node that joins what is not there waits, and says so; when it is there it comes

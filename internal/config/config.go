@@ -43,6 +43,8 @@ type Config struct {
 	Join []string
 	// Planner has replicas and leaders moved by themselves.
 	Planner bool
+	// StoreLostAfter is how long a node may be silent until its replicas are made anew.
+	StoreLostAfter time.Duration
 	// PeerTLS is how nodes prove to each other who they are.
 	PeerTLS PeerTLS
 
@@ -214,6 +216,8 @@ func (c *Config) checkLimits() error {
 		return bad("election-timeout", "%v: want at least %d times --heartbeat-interval (%v)", c.ElectionTimeout, heartbeatsMin, c.HeartbeatInterval)
 	case c.ElectionTimeout > electionTimeoutMax:
 		return bad("election-timeout", "%v: want at most %v", c.ElectionTimeout, electionTimeoutMax)
+	case c.StoreLostAfter < 2*c.ElectionTimeout:
+		return bad("store-lost-after", "%v: want at least two times --election-timeout (%v)", c.StoreLostAfter, c.ElectionTimeout)
 	case c.AutoCompaction == CompactionPeriodic && c.AutoCompactionPeriod < compactionPeriodMin:
 		return bad("auto-compaction-retention", "%v: want more", c.AutoCompactionPeriod)
 	case c.GRPCKeepaliveMinTime < 0:

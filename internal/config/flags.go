@@ -43,6 +43,7 @@ func AddFlags(fs *pflag.FlagSet) *Flags {
 	fs.StringVar(&c.PeerTLS.TrustedCAFile, "peer-trusted-ca-file", "", "certificates of those who sign for nodes")
 	fs.BoolVar(&c.PeerTLS.ClientCertAuth, "peer-client-cert-auth", false, "refuse nodes that show no certificate")
 	fs.BoolVar(&c.Planner, "planner", true, "have replicas and leaders moved by themselves, when this node leads the system range")
+	fs.DurationVar(&c.StoreLostAfter, "store-lost-after", 5*time.Minute, "silence after which the replicas of a node are made anew on others")
 	fs.StringVar(&f.listenMetrics, "listen-metrics-urls", "", "more URLs to serve /metrics and /health at")
 	fs.UintVar(&f.heartbeatMs, "heartbeat-interval", 100, "milliseconds between heartbeats")
 	fs.UintVar(&f.electionMs, "election-timeout", 1000, "milliseconds without a leader until an election")

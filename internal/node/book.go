@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/url"
 	"slices"
 	"sync"
@@ -152,6 +153,10 @@ func (n *Node) askMembers(ctx context.Context) {
 		return
 	}
 	members, err := n.members(ctx)
+	if err == nil && n.isRemoved(ctx, members) {
+		n.failSoon(fmt.Errorf("%w, and has no replica any more: its data folder is of no use to it", placement.ErrRemoved))
+		return
+	}
 	if err != nil || slices.EqualFunc(members, n.book.all(), sameMember) {
 		return
 	}
@@ -162,4 +167,19 @@ func (n *Node) askMembers(ctx context.Context) {
 func sameMember(a, b placement.Member) bool {
 	return a.Node == b.Node && a.Store == b.Store && a.Name == b.Name && a.GossipAddr == b.GossipAddr &&
 		slices.Equal(a.PeerURLs, b.PeerURLs) && slices.Equal(a.ClientURLs, b.ClientURLs)
+}
+
+// isRemoved reports whether this node is no member any more, of what the cluster says
+// after it was told of this node, and whether its last replica has gone to another.
+func (n *Node) isRemoved(ctx context.Context, members []placement.Member) bool {
+	select {
+	case <-n.announced:
+	default:
+		return false
+	}
+	if slices.ContainsFunc(members, func(m placement.Member) bool { return uint64(m.Node) == n.ident.NodeId }) {
+		return false
+	}
+	left := 1
+	return n.inLoop(ctx, func() { left = len(n.core.Store().IDs()) }) == nil && left == 0
 }
