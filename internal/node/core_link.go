@@ -50,8 +50,9 @@ const (
 	// linkTimeout is when a session is given up.
 	linkTimeout = time.Second
 	// linkHello is how often a peer hears who is there, when there is nothing to
-	// tell it.
-	linkHello = 100 * time.Millisecond
+	// tell it; where both know, linkHelloQuiet.
+	linkHello      = 100 * time.Millisecond
+	linkHelloQuiet = 500 * time.Millisecond
 	// linkFramesMax bounds the frames that are not acknowledged. Beyond it what is to
 	// be sent waits in the next frame.
 	linkFramesMax = 256
@@ -99,6 +100,9 @@ func (l *link) hello(now clock.Time) *frame.Frame {
 	f := &frame.Frame{Session: l.session}
 	l.seal(f)
 	l.helloAt = now.Add(linkHello)
+	if l.ready() {
+		l.helloAt = now.Add(linkHelloQuiet)
+	}
 	return f
 }
 
