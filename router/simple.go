@@ -60,9 +60,21 @@ type systemOp struct {
 func (o *systemOp) start(r *Router) { r.sendSystem(o, o.op) }
 
 func (o *systemOp) reply(r *Router, _ int, body any, err error) {
+	if harmless(o.op) {
+		err = safe(err)
+	}
 	if err == nil || !r.retry(o, err) {
 		r.finish(o, body, err)
 	}
+}
+
+// harmless reports whether an operation may be asked for twice.
+func harmless(op any) bool {
+	switch op.(type) {
+	case *placement.MembersOp, *placement.LookupOp, *placement.JoinOp, *placement.AnnounceOp, *placement.DirectoryOp:
+		return true
+	}
+	return false
 }
 
 func (o *systemOp) tick(r *Router) {
