@@ -30,6 +30,11 @@ func seedsThatFound() []uint64 {
 	return []uint64{18, 68, 74, 106, 193, 269, 310, 367, 744, 778, 862, 990, 1271}
 }
 
+// clusterSeedsThatFound did so with three nodes.
+func clusterSeedsThatFound() []uint64 {
+	return []uint64{26, 131, 138, 193, 220, 252, 661, 930}
+}
+
 func draw(seed uint64) Config {
 	if *flagNodes == 1 {
 		return Draw(seed)
@@ -46,6 +51,11 @@ func TestSeedsThatFound(t *testing.T) {
 	for _, seed := range seedsThatFound() {
 		if _, err := Run(Draw(seed), nil); err != nil {
 			t.Error(failure(seed, err))
+		}
+	}
+	for _, seed := range clusterSeedsThatFound() {
+		if _, err := Run(DrawCluster(seed, 3), nil); err != nil {
+			t.Error("three nodes:", failure(seed, err))
 		}
 	}
 }
