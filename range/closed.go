@@ -18,6 +18,8 @@ type closing struct {
 	// batch is the last batch with a change at or below S on the spans; it must
 	// be advanced first.
 	batch uint64
+	// read, if set, is what is answered when the range is closed.
+	read *peerpb.Request
 }
 
 // close answers whether no write at or below S can still come on the spans, now
@@ -26,9 +28,12 @@ type closing struct {
 // What could still come: a batch that waits for its grant (its revisions may
 // have been issued before S was read), a batch proposed and not applied, and a
 // cross-range transaction. What waits in the queue gets revisions above S.
-func (r *Replica) close(id uint64, body *peerpb.Close) {
+func (r *Replica) close(id uint64, body *peerpb.Close) { r.closeFor(id, body, nil) }
+
+// closeFor is close for a request that is answered then, nil: by Closed.
+func (r *Replica) closeFor(id uint64, body *peerpb.Close, read *peerpb.Request) {
 	r.store.epoch = max(r.store.epoch, body.Epoch)
-	c := closing{id: id, s: body.S, spans: body.Spans}
+	c := closing{id: id, s: body.S, spans: body.Spans, read: read}
 	for _, b := range r.inflight {
 		if b.touches(c.s, c.spans) {
 			c.batch = b.number
@@ -55,6 +60,10 @@ func (r *Replica) checkCloses() {
 			r.store.reply(c.id, nil, peerpb.ErrNotLeader)
 		default:
 			r.called = max(r.called, c.s)
+			if c.read != nil {
+				r.answerPage(c.read)
+				continue
+			}
 			r.store.reply(c.id, &peerpb.Closed{S: c.s, Index: r.state.index}, nil)
 		}
 	}

@@ -140,6 +140,9 @@ func (r *Replica) evaluateOne(b *batch, st mvcc.State, w *work) (verdict, error)
 	case *peerpb.Close:
 		r.close(w.req.ID, body)
 		return taken, nil
+	case *peerpb.Read:
+		r.readPage(w, body)
+		return taken, nil
 	case *peerpb.Split:
 		return r.evaluateSplit(b, w, body), nil
 	case *peerpb.ChangeReplicas:

@@ -224,26 +224,22 @@ func (s *Store) Replica(id metapb.RangeID) *Replica { return s.replicas[id] }
 // SetMany says that the cluster has several stores.
 func (s *Store) SetMany() { s.many = true }
 
-// Over calls fn for the replicas over a span of addresses, in order, and reports
-// whether they cover it.
-func (s *Store) Over(span metapb.Span, fn func(*Replica)) (whole bool) {
-	at, done := span.Start, false
+// Within calls fn for the replicas over a span of addresses, in order. There may be
+// gaps between them.
+func (s *Store) Within(span metapb.Span, fn func(*Replica)) {
+	at := span.Start
 	if r := s.Before(span.Start); r != nil {
 		at = r.desc.Start
 	}
-	next := span.Start
 	s.byStart.AscendGreaterOrEqual(&Replica{desc: &metapb.Descriptor{Start: at}}, func(r *Replica) bool {
-		if done = len(span.End) != 0 && bytes.Compare(r.desc.Start, span.End) >= 0; done || bytes.Compare(r.desc.Start, next) > 0 {
+		if len(span.End) != 0 && bytes.Compare(r.desc.Start, span.End) >= 0 {
 			return false
 		}
 		if r.desc.Span().Overlaps(span) {
 			fn(r)
-			next = r.desc.End
-			done = len(next) == 0
 		}
-		return !done
+		return true
 	})
-	return done || len(span.End) != 0 && bytes.Compare(next, span.End) >= 0
 }
 
 // Before returns the replica with the last start at or before an address, nil if

@@ -113,7 +113,7 @@ func (c *Client) prepare(ctx context.Context, r *read, rev metapb.Revision) erro
 
 func ready(pieces []Piece) bool {
 	for i := range pieces {
-		if !pieces[i].Ready {
+		if pieces[i].Here() && !pieces[i].Ready {
 			return false
 		}
 	}
@@ -123,7 +123,7 @@ func ready(pieces []Piece) bool {
 // valid reports whether what was read from the pieces may be used.
 func (c *Client) valid(pieces []Piece, rev metapb.Revision) bool {
 	for i := range pieces {
-		if !c.cfg.Local.Valid(pieces[i], rev) {
+		if pieces[i].Here() && !c.cfg.Local.Valid(pieces[i], rev) {
 			return false
 		}
 	}
@@ -187,7 +187,7 @@ func (c *Client) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResp
 // rangeAt reads a request's rows and makes the response.
 func (c *Client) rangeAt(ctx context.Context, r *read, req *pb.RangeRequest, rev, s metapb.Revision) (*pb.RangeResponse, error) {
 	if len(req.RangeEnd) == 0 && !req.CountOnly {
-		return c.pointAt(req, rev, s)
+		return c.pointAt(ctx, r.pieces, req, rev, s)
 	}
 	start, end, point := bounds(req.Key, req.RangeEnd)
 	if point {
@@ -195,7 +195,7 @@ func (c *Client) rangeAt(ctx context.Context, r *read, req *pb.RangeRequest, rev
 	}
 	plan := mvcc.PlanRange(req)
 	if plan.CountOnly {
-		n, err := c.cfg.Local.Count(start, end, rev)
+		n, err := c.count(ctx, r.pieces, start, end, rev)
 		if err != nil {
 			return nil, err
 		}
@@ -213,10 +213,10 @@ func (c *Client) rangeAt(ctx context.Context, r *read, req *pb.RangeRequest, rev
 	count := int64(len(kvs))
 	switch {
 	case opts.Keep != nil:
-		count, err = c.cfg.Local.Count(start, end, rev)
+		count, err = c.count(ctx, r.pieces, start, end, rev)
 	case plan.Limit > 0 && count >= plan.Limit:
 		var rest int64
-		rest, err = c.cfg.Local.Count(append(bytes.Clone(kvs[count-1].Key), 0), end, rev)
+		rest, err = c.count(ctx, r.pieces, append(bytes.Clone(kvs[count-1].Key), 0), end, rev)
 		count += rest
 	}
 	if err != nil {
@@ -237,8 +237,8 @@ type pointBlock struct {
 }
 
 // pointAt reads one key, the most frequent of all reads.
-func (c *Client) pointAt(req *pb.RangeRequest, rev, s metapb.Revision) (*pb.RangeResponse, error) {
-	kv, err := mvcc.Get(c.cfg.Local.Reader(), req.Key, rev)
+func (c *Client) pointAt(ctx context.Context, pieces []Piece, req *pb.RangeRequest, rev, s metapb.Revision) (*pb.RangeResponse, error) {
+	kv, err := c.get(ctx, pieces, req.Key, rev)
 	if err != nil {
 		return nil, err
 	}
@@ -287,7 +287,7 @@ func (c *Client) rows(ctx context.Context, pieces []Piece, start []byte, rev met
 			if limit > 0 {
 				opts.LimitRows = limit - int64(len(kvs))
 			}
-			page, err := mvcc.ReadPage(c.cfg.Local.Reader(), from, end, rev, opts)
+			page, err := c.page(ctx, &p, from, end, rev, opts)
 			if err != nil {
 				return nil, false, err
 			}
@@ -328,6 +328,9 @@ func (c *Client) readTxn(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRespon
 		pieces, err := c.prepareTxn(ctx, r, req, s)
 		if err != nil {
 			return nil, err
+		}
+		if elsewhere(pieces) {
+			return do[*pb.TxnResponse](c, ctx, req) // one that locks reads anywhere
 		}
 		resp, err := c.txnAt(req, s, compacted)
 		if c.valid(pieces, oldestRevision(req, s, compacted)) {

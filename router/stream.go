@@ -135,7 +135,7 @@ func (st *stream) finish(out *pb.RangeResponse, next []byte) error {
 		return nil
 	}
 	_, end, _ := bounds(st.req.Key, st.req.RangeEnd)
-	rest, err := st.c.cfg.Local.Count(next, end, st.rev)
+	rest, err := st.c.count(st.ctx, st.r.pieces, next, end, st.rev)
 	if st.compacted() {
 		return mvcc.ErrCompacted
 	}

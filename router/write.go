@@ -24,6 +24,8 @@ func (r *Router) newOp(req any) (op, error) {
 		return newCompactOp(q), nil
 	case *CloseTicket:
 		return &closeOp{ticket: q}, nil
+	case *PageRequest:
+		return &pageOp{req: q}, nil
 	case *SplitRequest:
 		return newSplitOp(q)
 	case *SystemRequest:

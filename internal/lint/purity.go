@@ -27,6 +27,7 @@ func shellFiles() map[string]string {
 		"router/client_lease.go":    "blocks its caller, as client.go does",
 		"router/local.go":           "what that blocking caller waits on",
 		"router/read.go":            "reads on the caller's goroutine, under its context",
+		"router/remote.go":          "reads on the caller's goroutine, as read.go does",
 		"router/serializable.go":    "asks on the caller's goroutine, as read.go does",
 		"router/stream.go":          "sends to the caller's stream, under its context",
 		"watchfeed/clientstream.go": "blocks the goroutine of a client's stream until there is something to send",

@@ -132,6 +132,11 @@ func (n *Node) HashKV(ctx context.Context, req *pb.HashKVRequest) (*pb.HashKVRes
 	if err := n.client.Closed(ctx, rev, all); err != nil {
 		return nil, err
 	}
+	for _, p := range n.Pieces(nil, all, rev) {
+		if !p.Here() {
+			return nil, errNotAllHere
+		}
+	}
 	live, err := n.Count(nil, nil, rev)
 	if err != nil {
 		return nil, err

@@ -24,6 +24,8 @@ type netCluster struct {
 	nodes []*Node // nil: it does not run
 	dirs  []string
 	names []config.Member
+	// static nodes begin the cluster; the others join it.
+	static int
 
 	mu    sync.Mutex
 	addrs []string
@@ -31,7 +33,7 @@ type netCluster struct {
 
 func newNetCluster(t *testing.T, n int) *netCluster {
 	t.Helper()
-	c := &netCluster{t: t, nodes: make([]*Node, n), addrs: make([]string, n)}
+	c := &netCluster{t: t, nodes: make([]*Node, n), addrs: make([]string, n), static: min(n, 3)}
 	for i := range n {
 		name := string(rune('a' + i))
 		c.dirs = append(c.dirs, t.TempDir())
@@ -79,10 +81,17 @@ func (c *netCluster) open(i int) error {
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
 	defer cancel()
-	n, err := Open(ctx, Config{
-		Dir: c.dirs[i], Name: c.names[i].Name, ClusterToken: "t", Members: c.names,
-		PeerListener: l, PeerAddress: c.address, NoPlanner: true, Logger: slog.New(slog.DiscardHandler),
-	})
+	cfg := Config{
+		Dir: c.dirs[i], Name: c.names[i].Name, ClusterToken: "t", PeerListener: l, PeerAddress: c.address,
+		PeerURLs: []string{"http://" + l.Addr().String()}, NoPlanner: true, Logger: slog.New(slog.DiscardHandler),
+	}
+	if i < c.static {
+		cfg.Members = c.names[:c.static]
+	} else {
+		first, _ := c.address(1)
+		cfg.Join = []string{first}
+	}
+	n, err := Open(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("node %s: %w", c.names[i].Name, err)
 	}

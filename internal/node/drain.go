@@ -78,11 +78,7 @@ func (n *Node) descriptor(ctx context.Context, id metapb.RangeID) (d *metapb.Des
 			d = r.Descriptor()
 			return
 		}
-		for _, known := range n.core.System().Directory().Lookup(nil, metapb.Span{}) {
-			if known.ID() == id {
-				d = known
-			}
-		}
+		d = n.core.router.Find(id)
 	})
 	if err == nil && d == nil {
 		err = peerpb.ErrRangeNotFound

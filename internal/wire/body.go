@@ -34,6 +34,7 @@ const (
 	kindCheckpointLeases
 	kindChangeReplicas
 	kindTransfer
+	kindRead
 )
 
 func (c *coder) request(r *peerpb.Request) {
@@ -82,6 +83,8 @@ func kindOf(b peerpb.Body) byte {
 		return kindChangeReplicas
 	case *peerpb.Transfer:
 		return kindTransfer
+	case *peerpb.Read:
+		return kindRead
 	case *peerpb.System:
 		return kindSystem
 	}
@@ -117,6 +120,8 @@ func newBody(k byte) peerpb.Body {
 		return &peerpb.ChangeReplicas{}
 	case kindTransfer:
 		return &peerpb.Transfer{}
+	case kindRead:
+		return &peerpb.Read{}
 	}
 	return newLeaseBody(k)
 }
@@ -166,6 +171,14 @@ func (c *coder) body(b peerpb.Body) {
 		c.bool(&b.Leave)
 	case *peerpb.Transfer:
 		num(c, &b.To)
+	case *peerpb.Read:
+		num(c, &b.Revision)
+		num(c, &b.Epoch)
+		c.bytes(&b.Start)
+		c.bytes(&b.End)
+		num(c, &b.LimitRows)
+		num(c, &b.BytesMax)
+		c.flags(&b.KeysOnly, &b.CountOnly)
 	default:
 		c.leaseBody(b)
 	}

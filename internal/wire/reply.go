@@ -30,6 +30,10 @@ const (
 	replyAlarm
 	replyReplicasChanged
 	replyTransferred
+	replyJoin
+	replyMembers
+	replyLookup
+	replyReadPage
 )
 
 func (c *coder) reply(r *peerpb.Reply) {
@@ -80,6 +84,8 @@ func kindOfReply(b any) byte {
 		return replyReplicasChanged
 	case *peerpb.Transferred:
 		return replyTransferred
+	case *peerpb.ReadPage:
+		return replyReadPage
 	case *peerpb.Registered:
 		return replyRegistered
 	case *peerpb.Marks:
@@ -151,6 +157,14 @@ func newReply(k byte) any {
 		return &peerpb.ReplicasChanged{}
 	case replyTransferred:
 		return &peerpb.Transferred{}
+	case replyReadPage:
+		return &peerpb.ReadPage{}
+	case replyJoin:
+		return &placement.JoinReply{}
+	case replyMembers:
+		return &placement.MembersReply{}
+	case replyLookup:
+		return &placement.LookupReply{}
 	}
 	return nil
 }
@@ -183,6 +197,10 @@ func (c *coder) replyBody(b any) {
 		maybe(c, &b.Descriptor, contract)
 	case *peerpb.Transferred:
 		num(c, &b.Leader)
+	case *peerpb.ReadPage:
+		list(c, &b.Rows, (*coder).row)
+		num(c, &b.Count)
+		c.bytes(&b.Next)
 	case *placement.CompactReply:
 		num(c, &b.Compacted)
 	case *placement.AllocIDsReply:
