@@ -41,6 +41,7 @@ type link struct {
 	helloAt             clock.Time
 	// peerLeaves: the peer is about to stop. peerEnded: it did.
 	peerLeaves, peerEnded bool
+	heardAt               clock.Time // when the peer was heard last
 }
 
 const (
@@ -129,7 +130,7 @@ func (l *link) step(f *frame.Frame, now clock.Time) (h heardFrame) {
 		l.reset()
 		l.helloAt = 0 // it is told at once
 	}
-	l.down = false
+	l.down, l.heardAt = false, now
 	l.peerLeaves = f.Parting != frame.Stays
 	if f.ToStart == 0 {
 		return h

@@ -72,17 +72,16 @@ func (c *Core) picture(lostAfter time.Duration) *placement.Picture {
 // this node plans is given its time.
 func (c *Core) health(store metapb.StoreID, lostAfter time.Duration) placement.StoreHealth {
 	last, known := c.heard[store]
-	if !known || store == c.cfg.StoreID || c.canAsk(store) {
+	hears := store == c.cfg.StoreID || c.canAsk(store)
+	if !known || hears {
 		c.heard[store] = c.now
 		last = c.now
-		if !known && store != c.cfg.StoreID && !c.canAsk(store) {
-			return placement.Away
-		}
 	}
-	switch silent := c.now.Sub(last); {
-	case silent >= lostAfter:
+	l := c.links[store]
+	switch {
+	case c.now.Sub(last) >= lostAfter:
 		return placement.Lost
-	case silent >= awayAfter:
+	case !hears, l != nil && (l.peerLeaves || l.peerEnded): // it is about to stop
 		return placement.Away
 	}
 	return placement.Live

@@ -92,9 +92,11 @@ func (c *Core) askable(id metapb.RangeID) (metapb.StoreID, bool) {
 	return 0, false
 }
 
+// canAsk reports whether a store was heard of lately. A link alone does not tell, as
+// long as nothing is sent.
 func (c *Core) canAsk(to metapb.StoreID) bool {
 	l := c.links[to]
-	return l != nil && l.ready()
+	return l != nil && l.ready() && c.now.Sub(l.heardAt) < awayAfter
 }
 
 // misled notes that a store that was asked for a range's leader does not know it,
