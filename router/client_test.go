@@ -265,6 +265,23 @@ func TestRangeStreamAgainstRange(t *testing.T) {
 	}
 }
 
+// A target without an order is an order, as for a range.
+func TestRangeStreamSorts(t *testing.T) {
+	n := newFakeNode(t, "um")
+	for i := range 30 {
+		n.put(fmt.Sprintf("k%02d", i), fmt.Sprint(30-i))
+	}
+	req := &pb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l"), SortTarget: pb.RangeRequest_VALUE}
+	merged := &pb.RangeResponse{}
+	err := n.client().RangeStream(context.Background(), req, func(resp *pb.RangeResponse) error {
+		proto.Merge(merged, resp)
+		return nil
+	})
+	if want := n.twin(req); err != nil || !proto.Equal(merged, want) {
+		t.Fatalf("%v\n got %v\nwant %v", err, merged, want)
+	}
+}
+
 func TestRangeStreamIsPinned(t *testing.T) {
 	n := newFakeNode(t, "um")
 	for i := range 30 {

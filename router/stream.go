@@ -34,13 +34,15 @@ type stream struct {
 
 // RangeStream is Range in chunks, all of one revision, so that neither side
 // holds the whole answer. Chunks have rows only; the last also has the header,
-// the count and more. An error of send is returned as it is.
+// the count and more. An error of send is returned as it is. Rows that are sorted
+// by something else than the key are one chunk: the first of them may be the last
+// that is read.
 //
 // A compaction above the revision ends the stream with mvcc.ErrCompacted, also
 // if the client asked for the newest: the revision is what the chunks before
 // were read at.
 func (c *Client) RangeStream(ctx context.Context, req *pb.RangeRequest, send func(*pb.RangeResponse) error) error {
-	if req.CountOnly {
+	if req.CountOnly || req.SortTarget != pb.RangeRequest_KEY {
 		resp, err := c.Range(ctx, req)
 		if err != nil {
 			return err
