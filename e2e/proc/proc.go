@@ -25,6 +25,9 @@ import (
 // startTimeout bounds a start, recovery included.
 const startTimeout = time.Minute
 
+// askTimeout bounds a read that asks whether a node serves.
+const askTimeout = 5 * time.Second
+
 // Config says what to run.
 type Config struct {
 	// Bin is the program: Flotilla's, or etcd's if Etcd is set.
@@ -133,33 +136,33 @@ func (n *Node) Start() error {
 }
 
 // Serving returns when the node that was launched has answered a linearizable
-// read; one of several needs a quorum for that.
+// read; one of several needs a quorum for that. Time in which nothing ran, this
+// process and the node together, does not count.
 func (n *Node) Serving(limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	for {
-		err := n.ask(ctx)
-		if err == nil {
+	var err error
+	for left := limit; left > 0; {
+		begin := time.Now()
+		if err = n.ask(); err == nil {
 			return nil
 		}
 		select {
 		case exit := <-n.done:
 			n.cmd = nil
 			return fmt.Errorf("the node ended while starting: %w\n%s", exit, n.Tail())
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), err, errors.New(n.Tail()))
 		case <-time.After(10 * time.Millisecond):
 		}
+		left -= min(time.Since(begin), 2*askTimeout)
 	}
+	return fmt.Errorf("not serving after %v: %w\n%s", limit, err, n.Tail())
 }
 
-func (n *Node) ask(ctx context.Context) error {
+func (n *Node) ask() error {
 	conn, err := n.Dial()
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
 	_, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte("first")})
 	return err

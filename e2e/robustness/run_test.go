@@ -44,6 +44,10 @@ func TestRobustness(t *testing.T) {
 
 func runScenario(t *testing.T, n int, s scenario) {
 	cfg := proc.ClusterConfig{Bin: *flotilla}
+	if s.fault.victim == follower {
+		// Leaders stay where they are, so that there is a node without any.
+		cfg.Args = []string{"--planner=false"}
+	}
 	if s.fault.net {
 		cfg.Net = proc.StartNet(t, 3)
 	}
