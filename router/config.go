@@ -23,6 +23,9 @@ type Config struct {
 	// RetryDelayMin and RetryDelayMax bound the wait before a request is sent
 	// again; it doubles in between. 0: 2 ms and 200 ms.
 	RetryDelayMin, RetryDelayMax time.Duration
+	// LeaderDelayMax bounds it where a range has no leader: when it has one again,
+	// who waits is not to wait for long. 0: 40 ms.
+	LeaderDelayMax time.Duration
 	// HoldMin and HoldMax bound how long a cross-range transaction without a
 	// revision may hold back closing; it doubles at each new attempt. 0: 50 ms
 	// and 1 s.
@@ -52,6 +55,7 @@ func (c *Config) Validate() error {
 	setDefault(&c.RequestTimeout, 7*time.Second)
 	setDefault(&c.RetryDelayMin, 2*time.Millisecond)
 	setDefault(&c.RetryDelayMax, 200*time.Millisecond)
+	setDefault(&c.LeaderDelayMax, 40*time.Millisecond)
 	setDefault(&c.HoldMin, 50*time.Millisecond)
 	setDefault(&c.HoldMax, time.Second)
 	setDefault(&c.LeaseTTLMin, 2)

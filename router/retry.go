@@ -82,7 +82,11 @@ func (r *Router) retry(o op, err error) bool {
 		o.tick(r) // whoever sends has heard of it
 		return true
 	}
-	r.wakeAt(o, r.now.Add(r.backoff(b.tries)))
+	delay := r.backoff(b.tries)
+	if errors.Is(err, peerpb.ErrNotLeader) {
+		delay = min(delay, r.cfg.LeaderDelayMax)
+	}
+	r.wakeAt(o, r.now.Add(delay))
 	b.tries++
 	return true
 }
