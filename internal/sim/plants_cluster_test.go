@@ -14,31 +14,31 @@ func plantsOfClusters() []plant {
 
 func plantsOfPromises() []plant {
 	return []plant{
-		{name: "vote-while-a-promise-runs", file: "raftgroup/vote.go", edits: []edit{
+		{name: "vote-while-a-promise-runs", file: "raftgroup/vote.go", unproved: true, edits: []edit{
 			{"		may = false\n", ""},
 		}},
-		{name: "lease-from-the-answer-on", file: "raftgroup/liveness_step.go", edits: []edit{
+		{name: "lease-from-the-answer-on", file: "raftgroup/liveness_step.go", unproved: true, edits: []edit{
 			{"until := m.Echo.Add(l.worth(m.Promise))", "until := l.now.Add(2 * l.worth(m.Promise))"},
 		}},
-		{name: "bound-under-an-old-epoch", file: "raftgroup/leaderlease.go", edits: []edit{
+		{name: "bound-under-an-old-epoch", file: "raftgroup/leaderlease.go", unproved: true, edits: []edit{
 			{"stamps == nil || stamps[i] == s.peers[i].stamp", "stamps == nil || stamps[i] != 0"},
 		}},
-		{name: "nobody-is-asked-whom-he-follows", file: "raftgroup/leaderlease.go", edits: []edit{
+		{name: "nobody-is-asked-whom-he-follows", file: "raftgroup/leaderlease.go", unproved: true, edits: []edit{
 			{"			return x.set.compute(x.stamps)\n", "			return x.set.compute(nil)\n"},
 		}},
-		{name: "transfer-keeps-its-lease", file: "raftgroup/leaderlease.go", edits: []edit{
+		{name: "transfer-keeps-its-lease", file: "raftgroup/leaderlease.go", unproved: true, edits: []edit{
 			{"func (l *Liveness) GiveUp(x *Leadership) { x.given = true }", "func (l *Liveness) GiveUp(x *Leadership) {}"},
 		}},
-		{name: "promise-is-forgotten-by-a-start", file: "raftgroup/liveness.go", edits: []edit{
+		{name: "promise-is-forgotten-by-a-start", file: "raftgroup/liveness.go", unproved: true, edits: []edit{
 			{"		l.votesFrom = now.Add(l.cfg.EarlierPromise)\n", "		l.votesFrom = now\n"},
 		}},
-		{name: "closed-without-lease", file: "range/closed.go", edits: []edit{
+		{name: "closed-without-lease", file: "range/closed.go", unproved: true, edits: []edit{
 			{"		case !r.holdsLease():\n", "		case r.leading == 0:\n"},
 		}},
-		{name: "renewed-without-lease", file: "range/lease.go", edits: []edit{
+		{name: "renewed-without-lease", file: "range/lease.go", unproved: true, edits: []edit{
 			{"	if !r.holdsLease() { // after all was read\n", "	if r.leading == 0 {\n"},
 		}},
-		{name: "rest-without-who-is-behind", file: "range/leader.go", edits: []edit{
+		{name: "rest-without-who-is-behind", file: "range/leader.go", unproved: true, edits: []edit{
 			{"				r.store.peers.lagging[store] = append(r.store.peers.lagging[store], r.desc.ID())\n", "				_ = store\n"},
 		}},
 	}
@@ -46,26 +46,26 @@ func plantsOfPromises() []plant {
 
 func plantsOfLinks() []plant {
 	return []plant{
-		{name: "sequencer-without-lease", file: "internal/node/core_seq.go", edits: []edit{
+		{name: "sequencer-without-lease", file: "internal/node/core_seq.go", unproved: true, edits: []edit{
 			{"	if c.seq == nil || !c.store.HoldsLease(metapb.SystemRange) {\n", "	if c.seq == nil {\n"},
 			{"	} else if !c.store.HoldsLease(metapb.SystemRange) {\n", "	} else if c.seq == nil {\n"},
 		}},
 		{name: "sequencer-goes-on-below-the-ceiling", file: "internal/node/core_seq.go", edits: []edit{
 			{"	last := max(1, c.system.Ceiling())\n", "	last := max(1, c.store.Visible())\n"},
 		}},
-		{name: "grant-at-or-below-closed", file: "range/evaluate.go", edits: []edit{
+		{name: "grant-at-or-below-closed", file: "range/evaluate.go", unproved: true, edits: []edit{
 			{" || b.changes > 0 && g.First <= r.called {", " {"},
 		}},
 		{name: "frame-is-taken-twice", file: "internal/node/core_link.go", edits: []edit{
 			{"	if f.Number == l.heard+1 {\n		l.heard++\n", "	if f.Number == l.heard+1 || f.Number == l.heard {\n		l.heard = f.Number\n"},
 		}},
-		{name: "frame-for-a-start-that-is-over", file: "internal/node/core_link.go", edits: []edit{
+		{name: "frame-for-a-start-that-is-over", file: "internal/node/core_link.go", unproved: true, edits: []edit{
 			{" || (f.ToStart != 0 && f.ToStart != l.selfStart) {", " {"},
 		}},
 		{name: "given-up-session-is-not-told", file: "internal/node/core_link.go", edits: []edit{
 			{"	f := &frame.Frame{Session: l.session}\n", "	f := &frame.Frame{}\n"},
 		}},
-		{name: "lost-request-is-sent-again", file: "internal/node/core_peers.go", edits: []edit{
+		{name: "lost-request-is-sent-again", file: "internal/node/core_peers.go", unproved: true, edits: []edit{
 			{"c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrUnknown}, c.now)", "c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrRefused}, c.now)"},
 		}},
 		{name: "unknown-outcome-is-tried-again", file: "router/retry.go", edits: []edit{
@@ -88,7 +88,7 @@ func plantsOfReads() []plant {
 		{name: "read-joins-a-question-under-way", file: "internal/node/core_read.go", edits: []edit{
 			{"		c.fresh = append(c.fresh, rd)\n", "		if c.askingS {\n			c.askedReads = append(c.askedReads, rd)\n			break\n		}\n		c.fresh = append(c.fresh, rd)\n"},
 		}},
-		{name: "hub-takes-current-for-reached", file: "internal/node/core.go", edits: []edit{
+		{name: "hub-takes-current-for-reached", file: "internal/node/core.go", unproved: true, edits: []edit{
 			{"			c.reached = max(c.reached, metapb.Revision(u.Revision))\n", "			_ = u\n"},
 		}},
 		{name: "removal-ahead-of-closed", file: "internal/node/core_gc.go", edits: []edit{
