@@ -153,6 +153,31 @@ func (r *Replica) swap(next *metapb.Descriptor, body *peerpb.ChangeReplicas) err
 	if n := len(body.Promote) + len(body.Remove); n == 0 || n > 1 && !voters {
 		return peerpb.ErrBadChange
 	}
+	if voters && len(body.Remove) > 0 {
+		return r.leavesMajority(next)
+	}
+	return nil
+}
+
+// leavesMajority looks whether those who will vote can decide something: one that
+// cannot be reached does not count. Who takes the live ones away loses the range.
+func (r *Replica) leavesMajority(next *metapb.Descriptor) error {
+	voters, live := 0, 0
+	for _, p := range next.Replicas {
+		if p.Kind != metapb.ReplicaKind_VOTER && p.Kind != metapb.ReplicaKind_INCOMING {
+			continue
+		}
+		voters++
+		if r.store.Live(metapb.StoreID(p.StoreId)) {
+			live++
+		}
+	}
+	switch {
+	case voters == 0:
+		return peerpb.ErrLastReplica
+	case live <= voters/2:
+		return peerpb.ErrNoMajority
+	}
 	return nil
 }
 

@@ -26,7 +26,8 @@ func newRange(a *app) *cobra.Command {
 	}
 	flags := &clientFlags{}
 	flags.add(cmd)
-	cmd.AddCommand(newRangeList(a, flags), newRangeShow(a, flags), newRangeSplit(a, flags), newRangeTransfer(a, flags))
+	cmd.AddCommand(newRangeList(a, flags), newRangeShow(a, flags), newRangeSplit(a, flags), newRangeTransfer(a, flags),
+		newRangeAdd(a, flags), newRangeRemove(a, flags), newRangeMove(a, flags))
 	return cmd
 }
 

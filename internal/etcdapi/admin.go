@@ -60,3 +60,15 @@ func (s *adminServer) TransferLeader(ctx context.Context, r *adminpb.TransferLea
 	}
 	return resp, nil
 }
+
+// MoveReplica changes which stores have replicas of a range.
+func (s *adminServer) MoveReplica(ctx context.Context, r *adminpb.MoveReplicaRequest) (*adminpb.MoveReplicaResponse, error) {
+	if r.RangeId == 0 || r.FromStoreId == 0 && r.ToStoreId == 0 || r.FromStoreId == r.ToStoreId {
+		return nil, status.Error(codes.InvalidArgument, "name a range and one or two stores by their ids")
+	}
+	resp, err := s.admin.MoveReplica(ctx, r)
+	if err != nil {
+		return nil, toAdmin(err)
+	}
+	return resp, nil
+}

@@ -104,4 +104,6 @@ type Admin interface {
 	SplitRange(context.Context, *adminpb.SplitRangeRequest) (*adminpb.SplitRangeResponse, error)
 	// TransferLeader returns when the store leads, or peerpb.ErrBadTransfer.
 	TransferLeader(context.Context, *adminpb.TransferLeaderRequest) (*adminpb.TransferLeaderResponse, error)
+	// MoveReplica returns when the replica has moved.
+	MoveReplica(context.Context, *adminpb.MoveReplicaRequest) (*adminpb.MoveReplicaResponse, error)
 }

@@ -120,7 +120,12 @@ func toAdmin(err error) error {
 	switch {
 	case errors.Is(err, peerpb.ErrRangeNotFound):
 		return status.Error(codes.NotFound, err.Error())
-	case errors.Is(err, peerpb.ErrBadTransfer):
+	case errors.Is(err, peerpb.ErrUnknownStore), errors.Is(err, peerpb.ErrNoReplica):
+		return status.Error(codes.NotFound, err.Error())
+	case errors.Is(err, peerpb.ErrHasReplica):
+		return status.Error(codes.AlreadyExists, err.Error())
+	case errors.Is(err, peerpb.ErrBadTransfer), errors.Is(err, peerpb.ErrLastReplica), errors.Is(err, peerpb.ErrNoMajority),
+		errors.Is(err, peerpb.ErrMoveUnderWay), errors.Is(err, peerpb.ErrMoveStalled):
 		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.Is(err, router.ErrBadSplitKey):
 		return status.Error(codes.InvalidArgument, err.Error())

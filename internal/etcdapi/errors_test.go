@@ -83,6 +83,8 @@ func TestErrorTableIsComplete(t *testing.T) {
 		"lease.ErrCheckpointed", // tried again by the node
 		// Of changes of replicas, which only operators ask for:
 		"peerpb.ErrBadChange", "peerpb.ErrNotCaughtUp", "peerpb.ErrLeaderLeaves", "peerpb.ErrBadTransfer",
+		"peerpb.ErrLastReplica", "peerpb.ErrNoMajority", "peerpb.ErrHasReplica", "peerpb.ErrNoReplica", "peerpb.ErrUnknownStore",
+		"peerpb.ErrMoveUnderWay", "peerpb.ErrMoveStalled",
 		// Met when the node starts:
 		"engine.ErrLocked", "engine.ErrNewerFormat",
 		"engine.ErrNotFound", // an answer, to whoever reads the engine

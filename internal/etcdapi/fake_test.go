@@ -241,3 +241,7 @@ func connect(t testing.TB, s *Server) *grpc.ClientConn {
 	t.Cleanup(func() { conn.Close() })
 	return conn
 }
+
+func (f *fakeNode) MoveReplica(context.Context, *adminpb.MoveReplicaRequest) (*adminpb.MoveReplicaResponse, error) {
+	return &adminpb.MoveReplicaResponse{}, f.err
+}

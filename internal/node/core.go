@@ -209,6 +209,10 @@ func (c *Core) Request(id uint64, req any) {
 	if c.many && c.requestRead(id, req) {
 		return
 	}
+	if q, ok := req.(*MoveRequest); ok {
+		c.requestMove(id, q)
+		return
+	}
 	c.router.Request(id, req, c.now)
 }
 
@@ -302,6 +306,7 @@ func (c *Core) Store() *ranges.Store { return c.store }
 // Stop refuses new requests; those under way go on.
 func (c *Core) Stop() {
 	c.stopping = true
+	c.stopMoves()
 	c.router.Stop()
 }
 

@@ -22,6 +22,9 @@ type operation struct {
 	op    placement.Operator
 	desc  *metapb.Descriptor // the newest seen
 	asked bool               // a step is under way
+	// call is who asked for it by hand, 0: the planner; undo: it is taken back.
+	call  uint64
+	undo  bool
 	tryAt clock.Time
 	until clock.Time
 	tries int
@@ -40,17 +43,21 @@ const (
 
 // operate begins an operator.
 func (c *Core) operate(op placement.Operator) {
-	if c.operations.at == nil {
-		c.operations.at, c.operations.asked = make(map[metapb.RangeID]*operation), make(map[uint64]metapb.RangeID)
-	}
 	o := &operation{op: op, until: c.now.Add(operateMax)}
 	if op.TransferTo != 0 {
 		o.until = c.now.Add(handOverMax)
 	}
 	if c.operations.at[op.ID.Range] == nil && c.see(o) {
-		c.operations.at[op.ID.Range] = o
-		c.stepOperation(o)
+		c.beginOperation(o)
 	}
+}
+
+func (c *Core) beginOperation(o *operation) {
+	if c.operations.at == nil {
+		c.operations.at, c.operations.asked = make(map[metapb.RangeID]*operation), make(map[uint64]metapb.RangeID)
+	}
+	c.operations.at[o.op.ID.Range] = o
+	c.stepOperation(o)
 }
 
 // see takes the newest descriptor that is known of an operation's range. It reports
@@ -81,8 +88,10 @@ func (c *Core) tickOperations() {
 	for _, id := range ids {
 		o := c.operations.at[id]
 		switch {
-		case c.seq == nil, !c.now.Before(o.until):
-			delete(c.operations.at, id)
+		case c.seq == nil && o.call == 0:
+			c.endOperation(o, nil)
+		case !c.now.Before(o.until):
+			c.lateOperation(o)
 		case !o.asked && !c.now.Before(o.tryAt):
 			c.see(o)
 			c.stepOperation(o)
@@ -102,9 +111,15 @@ func (c *Core) stepOperation(o *operation) {
 		c.askOperation(o, &peerpb.Transfer{To: to})
 		return
 	}
-	switch next := o.op.Move.Next(o.desc, hint.store); {
+	next := o.op.Move.Next(o.desc, hint.store)
+	if o.undo {
+		next = o.op.Move.Undo(o.desc)
+	}
+	switch {
+	case next.Done && o.undo:
+		c.endOperation(o, peerpb.ErrMoveStalled)
 	case next.Done:
-		delete(c.operations.at, id)
+		c.endOperation(o, nil)
 	case next.Change != nil:
 		c.askOperation(o, next.Change)
 	case next.TransferTo != 0:
@@ -143,6 +158,10 @@ func (c *Core) operated(reqID uint64, body any, err error) bool {
 	}
 	o.asked = false
 	done, ok := body.(*peerpb.ReplicasChanged)
+	if o.hopeless(err) {
+		c.endOperation(o, err)
+		return true
+	}
 	if err != nil || !ok {
 		c.pauseOperation(o)
 		return true

@@ -9,7 +9,11 @@ import (
 	"sync"
 
 	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/adminpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/router"
 )
 
 // Run does the job's reads and writes.
@@ -159,4 +163,32 @@ func (n *Node) takeJobs(jobs []*SnapshotJob) error {
 		}
 	}
 	return nil
+}
+
+// MoveReplica implements etcdapi.Admin.
+func (n *Node) MoveReplica(ctx context.Context, req *adminpb.MoveReplicaRequest) (*adminpb.MoveReplicaResponse, error) {
+	to := metapb.StoreID(req.ToStoreId)
+	if to != 0 && uint64(to) != n.ident.StoreId {
+		if _, known := n.resolve(to); !known {
+			return nil, peerpb.ErrUnknownStore
+		}
+	}
+	call := &router.Call{
+		Req: &MoveRequest{Move: placement.Move{
+			Range: metapb.RangeID(req.RangeId), From: metapb.StoreID(req.FromStoreId), To: to, ToNode: metapb.NodeID(to),
+		}},
+		Done: make(chan struct{}, 1),
+	}
+	if err := n.Submit(call); err != nil {
+		return nil, err
+	}
+	select {
+	case <-call.Done:
+	case <-ctx.Done():
+		return nil, ctx.Err() // it goes on
+	}
+	if call.Err != nil {
+		return nil, call.Err
+	}
+	return &adminpb.MoveReplicaResponse{Descriptor_: call.Resp.(*metapb.Descriptor)}, nil
 }

@@ -6,12 +6,17 @@ import (
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/node"
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/router"
 )
 
 // MovesConfig is how replicas move.
 type MovesConfig struct {
 	// Every is the mean time between two moves; 0: never.
 	Every time.Duration
+	// System: the system range moves as well.
+	System bool
 	// ChunkBytes bounds the pieces of snapshots, 0: as in production. JobMax is how
 	// long the work on one may take.
 	ChunkBytes int
@@ -57,6 +62,7 @@ func DrawMoves(seed uint64, nodes int) Config {
 	c := DrawCluster(seed, nodes)
 	rng := rand.New(rand.NewPCG(seed, 10))
 	c.Moves = MovesConfig{
+		Every:      pick(rng, 50*time.Millisecond, 300*time.Millisecond, time.Second),
 		ChunkBytes: pick(rng, 1, 200, 5000, 0),
 		JobMax:     pick(rng, 100*time.Microsecond, 5*time.Millisecond, 100*time.Millisecond),
 	}
@@ -65,4 +71,85 @@ func DrawMoves(seed uint64, nodes int) Config {
 	c.Network.CutEvery = pick(rng, 0, 500*time.Millisecond, 2*time.Second)
 	c.Network.CutMax = pick(rng, 200*time.Millisecond, 2*time.Second)
 	return c
+}
+
+// missing says which range has no replica on the node.
+func (n *simNode) missing() string {
+	for id := range n.s.hist.generations { // any order: one is enough
+		if n.core.Store().Replica(id) == nil {
+			return "a range has no replica here yet"
+		}
+	}
+	return ""
+}
+
+// planMoves has replicas move, and when the run is to become quiet, come back to
+// every store: what is checked then is checked on all.
+func (s *Sim) planMoves() {
+	s.every(s.cfg.Moves.Every, s.move)
+	if s.cfg.Moves.Every > 0 {
+		s.after(restoreEvery, s.restore)
+	}
+}
+
+const restoreEvery = 300 * time.Millisecond
+
+// move asks a node to move a replica, where to whatever.
+func (s *Sim) move() {
+	n := s.someNode()
+	if !n.serving || n.stopping {
+		return
+	}
+	ids := n.core.Store().IDs()
+	if len(ids) == 0 {
+		return
+	}
+	id := ids[s.faults.IntN(len(ids))]
+	m := placement.Move{Range: id, From: s.someNode().id, To: s.someNode().id}
+	switch s.faults.IntN(4) {
+	case 0:
+		m.From = 0
+	case 1:
+		m.To = 0
+	}
+	if id == metapb.SystemRange && !s.cfg.Moves.System || m.From == m.To || m.To == 0 && len(n.core.Store().Replica(id).Descriptor().Replicas) < 3 {
+		return
+	}
+	s.askMove(n, m)
+}
+
+func (s *Sim) askMove(n *simNode, m placement.Move) {
+	m.ToNode = metapb.NodeID(m.To)
+	n.tracef("range %d: move from %d to %d", m.Range, m.From, m.To)
+	call := &router.Call{Req: &node.MoveRequest{Move: m}, Done: make(chan struct{}, 1)}
+	n.submit(call, func() {
+		n.tracef("range %d: move from %d to %d: %v, %v", m.Range, m.From, m.To, call.Resp, call.Err)
+		if call.Err == nil {
+			s.stats.Moves++
+		}
+	})
+}
+
+// restore brings replicas back when the run is over.
+func (s *Sim) restore() {
+	s.after(restoreEvery, s.restore)
+	if !s.ending {
+		return
+	}
+	for _, n := range s.nodes {
+		if !n.serving || n.stopping {
+			continue
+		}
+		for _, id := range n.core.Store().IDs() {
+			r := n.core.Store().Replica(id)
+			if !r.Leads() {
+				continue
+			}
+			for _, other := range s.nodes {
+				if p := r.Descriptor().ReplicaOn(other.id); p == nil || p.Kind == metapb.ReplicaKind_LEARNER {
+					s.askMove(n, placement.Move{Range: id, To: other.id})
+				}
+			}
+		}
+	}
 }

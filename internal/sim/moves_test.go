@@ -10,6 +10,7 @@ func TestSnapshots(t *testing.T) {
 	total := Stats{}
 	for seed := uint64(1); seed <= 6; seed++ {
 		cfg := calm(DrawMoves(seed, 3))
+		cfg.Moves.Every = 0
 		cfg.Ranges.LogBytesMax, cfg.Ranges.LogBehindBytesMax = 256, 500
 		cfg.Network.CutEvery, cfg.Network.CutMax = 700*time.Millisecond, 2*time.Second
 		stats, err := Run(cfg, nil)

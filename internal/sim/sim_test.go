@@ -20,6 +20,7 @@ var (
 	flagFrom  = flag.Uint64("from", 1, "the first of them")
 	flagSeed  = flag.Uint64("seed", 0, "run this one only")
 	flagNodes = flag.Int("nodes", 1, "how many nodes there are")
+	flagMoves = flag.Bool("moves", false, "replicas come and go")
 	flagCalm  = flag.Bool("calm", false, "no faults")
 	flagFor   = flag.Duration("for", 0, "begin no seed after that; 0: run all")
 	flagTrace = flag.Bool("trace", false, "print all that happens in -seed")
@@ -40,6 +41,9 @@ func draw(seed uint64) Config {
 		return Draw(seed)
 	}
 	cfg := DrawCluster(seed, *flagNodes)
+	if *flagMoves {
+		cfg = DrawMoves(seed, *flagNodes)
+	}
 	if *flagCalm {
 		return calm(cfg)
 	}

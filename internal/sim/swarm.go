@@ -89,6 +89,7 @@ func (s *Sim) planSwarm() {
 		n.syncEnd = max(n.syncEnd, s.now.Add(d))
 	})
 	s.every(w.TransferEvery, s.transfer)
+	s.planMoves()
 	s.every(w.BlackoutEvery, func() {
 		s.tracef("all nodes crash")
 		for _, n := range s.nodes {

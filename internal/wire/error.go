@@ -53,6 +53,13 @@ func sentinels() []errorRow {
 		{27, peerpb.ErrNotCaughtUp},
 		{28, peerpb.ErrLeaderLeaves},
 		{29, peerpb.ErrBadTransfer},
+		{30, peerpb.ErrLastReplica},
+		{31, peerpb.ErrNoMajority},
+		{32, peerpb.ErrHasReplica},
+		{33, peerpb.ErrNoReplica},
+		{34, peerpb.ErrUnknownStore},
+		{35, peerpb.ErrMoveUnderWay},
+		{36, peerpb.ErrMoveStalled},
 
 		{40, mvcc.ErrEmptyKey},
 		{41, mvcc.ErrKeyNotFound},

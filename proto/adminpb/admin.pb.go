@@ -401,6 +401,111 @@ func (x *TransferLeaderResponse) GetLeaderStoreId() uint64 {
 	return 0
 }
 
+type MoveReplicaRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	RangeId uint64                 `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
+	// from_store_id loses its replica, 0: none does. to_store_id gets one, 0: none does.
+	FromStoreId   uint64 `protobuf:"varint,2,opt,name=from_store_id,json=fromStoreId,proto3" json:"from_store_id,omitempty"`
+	ToStoreId     uint64 `protobuf:"varint,3,opt,name=to_store_id,json=toStoreId,proto3" json:"to_store_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveReplicaRequest) Reset() {
+	*x = MoveReplicaRequest{}
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveReplicaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveReplicaRequest) ProtoMessage() {}
+
+func (x *MoveReplicaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveReplicaRequest.ProtoReflect.Descriptor instead.
+func (*MoveReplicaRequest) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *MoveReplicaRequest) GetRangeId() uint64 {
+	if x != nil {
+		return x.RangeId
+	}
+	return 0
+}
+
+func (x *MoveReplicaRequest) GetFromStoreId() uint64 {
+	if x != nil {
+		return x.FromStoreId
+	}
+	return 0
+}
+
+func (x *MoveReplicaRequest) GetToStoreId() uint64 {
+	if x != nil {
+		return x.ToStoreId
+	}
+	return 0
+}
+
+type MoveReplicaResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Descriptor_   *metapb.Descriptor     `protobuf:"bytes,1,opt,name=descriptor,proto3" json:"descriptor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveReplicaResponse) Reset() {
+	*x = MoveReplicaResponse{}
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveReplicaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveReplicaResponse) ProtoMessage() {}
+
+func (x *MoveReplicaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveReplicaResponse.ProtoReflect.Descriptor instead.
+func (*MoveReplicaResponse) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MoveReplicaResponse) GetDescriptor_() *metapb.Descriptor {
+	if x != nil {
+		return x.Descriptor_
+	}
+	return nil
+}
+
 // RangeInfo is a range as its leader sees it.
 type RangeInfo struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -425,7 +530,7 @@ type RangeInfo struct {
 
 func (x *RangeInfo) Reset() {
 	*x = RangeInfo{}
-	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[8]
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -437,7 +542,7 @@ func (x *RangeInfo) String() string {
 func (*RangeInfo) ProtoMessage() {}
 
 func (x *RangeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[8]
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -450,7 +555,7 @@ func (x *RangeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RangeInfo.ProtoReflect.Descriptor instead.
 func (*RangeInfo) Descriptor() ([]byte, []int) {
-	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{8}
+	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RangeInfo) GetDescriptor_() *metapb.Descriptor {
@@ -560,7 +665,15 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12\x1e\n" +
 	"\vto_store_id\x18\x02 \x01(\x04R\ttoStoreId\"@\n" +
 	"\x16TransferLeaderResponse\x12&\n" +
-	"\x0fleader_store_id\x18\x01 \x01(\x04R\rleaderStoreId\"\xd1\x03\n" +
+	"\x0fleader_store_id\x18\x01 \x01(\x04R\rleaderStoreId\"s\n" +
+	"\x12MoveReplicaRequest\x12\x19\n" +
+	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12\"\n" +
+	"\rfrom_store_id\x18\x02 \x01(\x04R\vfromStoreId\x12\x1e\n" +
+	"\vto_store_id\x18\x03 \x01(\x04R\ttoStoreId\"R\n" +
+	"\x13MoveReplicaResponse\x12;\n" +
+	"\n" +
+	"descriptor\x18\x01 \x01(\v2\x1b.flotilla.metapb.DescriptorR\n" +
+	"descriptor\"\xd1\x03\n" +
 	"\tRangeInfo\x12;\n" +
 	"\n" +
 	"descriptor\x18\x01 \x01(\v2\x1b.flotilla.metapb.DescriptorR\n" +
@@ -579,14 +692,15 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x11writes_per_second\x18\n" +
 	" \x01(\x01R\x0fwritesPerSecond\x12(\n" +
 	"\x10reads_per_second\x18\v \x01(\x01R\x0ereadsPerSecond\x123\n" +
-	"\x16write_bytes_per_second\x18\f \x01(\x01R\x13writeBytesPerSecond2\xf4\x02\n" +
+	"\x16write_bytes_per_second\x18\f \x01(\x01R\x13writeBytesPerSecond2\xd0\x03\n" +
 	"\x05Admin\x12W\n" +
 	"\n" +
 	"ListRanges\x12#.flotilla.adminpb.ListRangesRequest\x1a$.flotilla.adminpb.ListRangesResponse\x12T\n" +
 	"\tShowRange\x12\".flotilla.adminpb.ShowRangeRequest\x1a#.flotilla.adminpb.ShowRangeResponse\x12W\n" +
 	"\n" +
 	"SplitRange\x12#.flotilla.adminpb.SplitRangeRequest\x1a$.flotilla.adminpb.SplitRangeResponse\x12c\n" +
-	"\x0eTransferLeader\x12'.flotilla.adminpb.TransferLeaderRequest\x1a(.flotilla.adminpb.TransferLeaderResponseB.Z,github.com/flotilladb/flotilla/proto/adminpbb\x06proto3"
+	"\x0eTransferLeader\x12'.flotilla.adminpb.TransferLeaderRequest\x1a(.flotilla.adminpb.TransferLeaderResponse\x12Z\n" +
+	"\vMoveReplica\x12$.flotilla.adminpb.MoveReplicaRequest\x1a%.flotilla.adminpb.MoveReplicaResponseB.Z,github.com/flotilladb/flotilla/proto/adminpbb\x06proto3"
 
 var (
 	file_flotilla_proto_adminpb_admin_proto_rawDescOnce sync.Once
@@ -600,7 +714,7 @@ func file_flotilla_proto_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_flotilla_proto_adminpb_admin_proto_rawDescData
 }
 
-var file_flotilla_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_flotilla_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_flotilla_proto_adminpb_admin_proto_goTypes = []any{
 	(*ListRangesRequest)(nil),      // 0: flotilla.adminpb.ListRangesRequest
 	(*ListRangesResponse)(nil),     // 1: flotilla.adminpb.ListRangesResponse
@@ -610,28 +724,33 @@ var file_flotilla_proto_adminpb_admin_proto_goTypes = []any{
 	(*SplitRangeResponse)(nil),     // 5: flotilla.adminpb.SplitRangeResponse
 	(*TransferLeaderRequest)(nil),  // 6: flotilla.adminpb.TransferLeaderRequest
 	(*TransferLeaderResponse)(nil), // 7: flotilla.adminpb.TransferLeaderResponse
-	(*RangeInfo)(nil),              // 8: flotilla.adminpb.RangeInfo
-	(*metapb.Descriptor)(nil),      // 9: flotilla.metapb.Descriptor
+	(*MoveReplicaRequest)(nil),     // 8: flotilla.adminpb.MoveReplicaRequest
+	(*MoveReplicaResponse)(nil),    // 9: flotilla.adminpb.MoveReplicaResponse
+	(*RangeInfo)(nil),              // 10: flotilla.adminpb.RangeInfo
+	(*metapb.Descriptor)(nil),      // 11: flotilla.metapb.Descriptor
 }
 var file_flotilla_proto_adminpb_admin_proto_depIdxs = []int32{
-	8, // 0: flotilla.adminpb.ListRangesResponse.ranges:type_name -> flotilla.adminpb.RangeInfo
-	8, // 1: flotilla.adminpb.ShowRangeResponse.range:type_name -> flotilla.adminpb.RangeInfo
-	8, // 2: flotilla.adminpb.SplitRangeResponse.left:type_name -> flotilla.adminpb.RangeInfo
-	8, // 3: flotilla.adminpb.SplitRangeResponse.right:type_name -> flotilla.adminpb.RangeInfo
-	9, // 4: flotilla.adminpb.RangeInfo.descriptor:type_name -> flotilla.metapb.Descriptor
-	0, // 5: flotilla.adminpb.Admin.ListRanges:input_type -> flotilla.adminpb.ListRangesRequest
-	2, // 6: flotilla.adminpb.Admin.ShowRange:input_type -> flotilla.adminpb.ShowRangeRequest
-	4, // 7: flotilla.adminpb.Admin.SplitRange:input_type -> flotilla.adminpb.SplitRangeRequest
-	6, // 8: flotilla.adminpb.Admin.TransferLeader:input_type -> flotilla.adminpb.TransferLeaderRequest
-	1, // 9: flotilla.adminpb.Admin.ListRanges:output_type -> flotilla.adminpb.ListRangesResponse
-	3, // 10: flotilla.adminpb.Admin.ShowRange:output_type -> flotilla.adminpb.ShowRangeResponse
-	5, // 11: flotilla.adminpb.Admin.SplitRange:output_type -> flotilla.adminpb.SplitRangeResponse
-	7, // 12: flotilla.adminpb.Admin.TransferLeader:output_type -> flotilla.adminpb.TransferLeaderResponse
-	9, // [9:13] is the sub-list for method output_type
-	5, // [5:9] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	10, // 0: flotilla.adminpb.ListRangesResponse.ranges:type_name -> flotilla.adminpb.RangeInfo
+	10, // 1: flotilla.adminpb.ShowRangeResponse.range:type_name -> flotilla.adminpb.RangeInfo
+	10, // 2: flotilla.adminpb.SplitRangeResponse.left:type_name -> flotilla.adminpb.RangeInfo
+	10, // 3: flotilla.adminpb.SplitRangeResponse.right:type_name -> flotilla.adminpb.RangeInfo
+	11, // 4: flotilla.adminpb.MoveReplicaResponse.descriptor:type_name -> flotilla.metapb.Descriptor
+	11, // 5: flotilla.adminpb.RangeInfo.descriptor:type_name -> flotilla.metapb.Descriptor
+	0,  // 6: flotilla.adminpb.Admin.ListRanges:input_type -> flotilla.adminpb.ListRangesRequest
+	2,  // 7: flotilla.adminpb.Admin.ShowRange:input_type -> flotilla.adminpb.ShowRangeRequest
+	4,  // 8: flotilla.adminpb.Admin.SplitRange:input_type -> flotilla.adminpb.SplitRangeRequest
+	6,  // 9: flotilla.adminpb.Admin.TransferLeader:input_type -> flotilla.adminpb.TransferLeaderRequest
+	8,  // 10: flotilla.adminpb.Admin.MoveReplica:input_type -> flotilla.adminpb.MoveReplicaRequest
+	1,  // 11: flotilla.adminpb.Admin.ListRanges:output_type -> flotilla.adminpb.ListRangesResponse
+	3,  // 12: flotilla.adminpb.Admin.ShowRange:output_type -> flotilla.adminpb.ShowRangeResponse
+	5,  // 13: flotilla.adminpb.Admin.SplitRange:output_type -> flotilla.adminpb.SplitRangeResponse
+	7,  // 14: flotilla.adminpb.Admin.TransferLeader:output_type -> flotilla.adminpb.TransferLeaderResponse
+	9,  // 15: flotilla.adminpb.Admin.MoveReplica:output_type -> flotilla.adminpb.MoveReplicaResponse
+	11, // [11:16] is the sub-list for method output_type
+	6,  // [6:11] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_flotilla_proto_adminpb_admin_proto_init() }
@@ -645,7 +764,7 @@ func file_flotilla_proto_adminpb_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flotilla_proto_adminpb_admin_proto_rawDesc), len(file_flotilla_proto_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

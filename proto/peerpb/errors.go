@@ -52,6 +52,20 @@ var (
 	ErrLeaderLeaves = errors.New("range: the leader's own replica is to go; transfer first")
 	// ErrBadTransfer: the store has no live voter of the range, or lacks too much.
 	ErrBadTransfer = errors.New("range: the leadership cannot go to that store")
+	// ErrLastReplica: a range keeps at least one voter.
+	ErrLastReplica = errors.New("range: the last replica stays")
+	// ErrNoMajority: of the voters that there would be too few are alive.
+	ErrNoMajority = errors.New("range: the change would leave no live majority of the voters")
+	// ErrHasReplica: a store has one replica of a range at most.
+	ErrHasReplica = errors.New("range: the store has a replica already")
+	// ErrNoReplica: the store has no replica of the range.
+	ErrNoReplica = errors.New("range: the store has no replica")
+	// ErrUnknownStore: there is no such store in the cluster.
+	ErrUnknownStore = errors.New("range: no such store in the cluster")
+	// ErrMoveUnderWay: another change of the range's replicas is under way.
+	ErrMoveUnderWay = errors.New("range: another move of a replica of it is under way")
+	// ErrMoveStalled: a move got no further, and what it had done was undone.
+	ErrMoveStalled = errors.New("range: the new replica did not catch up in time; the move was given up")
 	// ErrStopping (retry elsewhere): the store stops.
 	ErrStopping = errors.New("range: the store stops")
 )
