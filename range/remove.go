@@ -69,6 +69,7 @@ func (s *Store) lowest(id metapb.RangeID) metapb.ReplicaID {
 // remove ends a replica for good. Its rows go with the next log rows, in one batch
 // that is synced.
 func (s *Store) remove(r *Replica, lowest metapb.ReplicaID) {
+	s.leaveRing(r)
 	r.stop()
 	s.wipe(r.desc, lowest)
 }
@@ -110,9 +111,7 @@ func (r *Replica) stop() {
 	r.stepDown()
 	r.refuseQueue(peerpb.ErrRangeNotFound)
 	r.gone = true
-	if r.ringStep != 0 { // until its rows are wiped it may have to come back
-		r.writeState(s.applyBatch())
-	}
+	s.out.Removed = append(s.out.Removed, r.desc.ID())
 	s.peers.elections.Disarm(r.desc.ID())
 	delete(s.replicas, r.desc.ID())
 	s.installs = s.installs || len(s.incoming) > 0

@@ -81,6 +81,30 @@ func (r *Replica) writeState(b engine.Batch) {
 	writeApplied(b, r.desc.ID(), r.state)
 }
 
+// writeStates writes how far replicas applied in this step. One that a snapshot may
+// replace has a row of its own: what comes then must not be written over by the ring.
+func (s *Store) writeStates() {
+	if len(s.ring.now) > 0 {
+		s.ring.flush(s.apply)
+	}
+	if !s.installs {
+		return
+	}
+	for _, in := range s.incoming {
+		if r := s.replicas[in.Header.Descriptor.ID()]; r != nil {
+			s.leaveRing(r)
+		}
+	}
+}
+
+// leaveRing gives a replica that is about to end a row of its own: until its rows are
+// gone it may have to come back, and the ring goes on without it.
+func (s *Store) leaveRing(r *Replica) {
+	if r.ringStep != 0 {
+		r.writeState(s.applyBatch())
+	}
+}
+
 // ringState is what a row of the ring says of a replica.
 type ringState struct {
 	replica metapb.ReplicaID

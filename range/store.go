@@ -442,9 +442,7 @@ func (s *Store) Collect() (Ready, error) {
 			return Ready{}, fmt.Errorf("range %d: %w", r.desc.RangeId, err)
 		}
 	}
-	if len(s.ring.now) > 0 {
-		s.ring.flush(s.apply)
-	}
+	s.writeStates()
 	rd := Ready{Messages: s.messages, Applied: s.applied, Apply: s.apply}
 	s.messages, s.applied, s.apply = nil, nil, nil
 	more := s.more
