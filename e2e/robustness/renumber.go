@@ -62,19 +62,40 @@ func (n numbering) from(rev int64) int64 {
 	return n.at(rev-1) + 1
 }
 
-// reports returns copies with all revisions numbered anew.
+// reports returns copies with all revisions numbered anew. Compactions at revisions
+// that have the same number are one: the first of them compacts, the others have
+// nothing left to do, which the model would call a mistake.
 func (n numbering) reports(in []report.ClientReport) []report.ClientReport {
+	first := make(map[int64]int64) // by number
+	for _, r := range in {
+		for _, op := range r.KeyValue {
+			if rev, ok := compacted(op); ok && (first[n.at(rev)] == 0 || rev < first[n.at(rev)]) {
+				first[n.at(rev)] = rev
+			}
+		}
+	}
 	out := make([]report.ClientReport, len(in))
 	for i, r := range in {
 		out[i] = report.ClientReport{ClientID: r.ClientID}
 		for _, op := range r.KeyValue {
-			out[i].KeyValue = append(out[i].KeyValue, n.operation(op))
+			if rev, ok := compacted(op); !ok || rev == first[n.at(rev)] {
+				out[i].KeyValue = append(out[i].KeyValue, n.operation(op))
+			}
 		}
 		for _, w := range r.Watch {
 			out[i].Watch = append(out[i].Watch, n.watch(w))
 		}
 	}
 	return out
+}
+
+// compacted returns the revision of an operation that compacted.
+func compacted(op porcupine.Operation) (rev int64, ok bool) {
+	req, resp := op.Input.(model.EtcdRequest), op.Output.(model.MaybeEtcdResponse)
+	if req.Compact == nil || resp.Error != "" || resp.ClientError != "" {
+		return 0, false
+	}
+	return req.Compact.Revision, true
 }
 
 func (n numbering) operation(op porcupine.Operation) porcupine.Operation {

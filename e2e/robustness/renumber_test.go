@@ -5,7 +5,9 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/anishathalye/porcupine"
 	"go.etcd.io/etcd/tests/v3/robustness/model"
+	"go.etcd.io/etcd/tests/v3/robustness/report"
 )
 
 // Writes at 2, 3, 7 and 9; 4 to 6 and 8 belong to nobody.
@@ -51,5 +53,24 @@ func TestNumberingCopies(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// Writes at 2 and 9. Compactions at 2, 4 and 6 are one in a history without gaps.
+func TestNumberingCompactions(t *testing.T) {
+	n := newNumbering(map[int64]bool{2: true, 9: true})
+	var ops []porcupine.Operation
+	for _, rev := range []int64{2, 4, 6, 9} {
+		ops = append(ops, porcupine.Operation{
+			Input:  model.EtcdRequest{Type: model.Compact, Compact: &model.CompactRequest{Revision: rev}},
+			Output: model.MaybeEtcdResponse{EtcdResponse: model.EtcdResponse{Compact: &model.CompactResponse{}}},
+		})
+	}
+	var got []int64
+	for _, op := range n.reports([]report.ClientReport{{KeyValue: ops}})[0].KeyValue {
+		got = append(got, op.Input.(model.EtcdRequest).Compact.Revision)
+	}
+	if !slices.Equal(got, []int64{2, 3}) {
+		t.Errorf("compactions at %v", got)
 	}
 }

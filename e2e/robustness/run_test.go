@@ -32,6 +32,8 @@ var (
 	results  = flag.String("results", "", "folder for the records of runs that fail; none if empty")
 )
 
+var again = flag.String("record", "", "folder of a record that -results left, to be judged again")
+
 // rangesMax is how many ranges a run makes at most.
 const rangesMax = 30
 
@@ -40,6 +42,30 @@ func TestRobustness(t *testing.T) {
 		s := pick(n)
 		t.Run(fmt.Sprintf("%d,%s", n, s), func(t *testing.T) { runScenario(t, n, s) })
 	}
+}
+
+// TestRecord judges what a run left behind, as one in which leaders were lost.
+func TestRecord(t *testing.T) {
+	if *again == "" {
+		t.Skip("-record names what to look at")
+	}
+	all, err := report.LoadClientReports(*again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	detail, err := report.LoadTrafficDetail(*again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := &recorded{unique: detail.ExpectUniqueRevision}
+	for _, r := range all {
+		if len(r.Watch) > 0 && r.Watch[0].Request.Key == "" {
+			rec.watchers = append(rec.watchers, r)
+		} else {
+			rec.clients = append(rec.clients, r)
+		}
+	}
+	judge(t, rec)
 }
 
 func runScenario(t *testing.T, n int, s scenario) {
