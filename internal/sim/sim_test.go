@@ -169,12 +169,17 @@ func (s *Stats) add(o Stats) {
 
 // One seed is one run, to the last byte of its trace.
 func TestSameSeedSameRun(t *testing.T) {
-	for seed := uint64(1); seed <= 3; seed++ {
+	for i := range uint64(6) {
+		seed := i%3 + 1
+		cfg := Draw(seed)
+		if i >= 3 {
+			cfg = DrawCluster(seed, 3)
+		}
 		var sums [2]uint64
 		var lines [2]int
 		for i := range sums {
 			var trace bytes.Buffer
-			if _, err := Run(Draw(seed), &trace); err != nil {
+			if _, err := Run(cfg, &trace); err != nil {
 				t.Fatal(failure(seed, err))
 			}
 			h := fnv.New64a()
