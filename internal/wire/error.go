@@ -32,7 +32,7 @@ const (
 // is never used for anything else. Where an error matches several rows the first
 // counts.
 func sentinels() []errorRow {
-	return []errorRow{
+	return append(changeSentinels(), []errorRow{
 		{10, peerpb.ErrNotLeader},
 		{11, peerpb.ErrRangeNotFound},
 		{12, peerpb.ErrRefused},
@@ -49,17 +49,6 @@ func sentinels() []errorRow {
 		{23, peerpb.ErrMarkMissing},
 		{24, peerpb.ErrTooLarge},
 		{25, peerpb.ErrStopping},
-		{26, peerpb.ErrBadChange},
-		{27, peerpb.ErrNotCaughtUp},
-		{28, peerpb.ErrLeaderLeaves},
-		{29, peerpb.ErrBadTransfer},
-		{30, peerpb.ErrLastReplica},
-		{31, peerpb.ErrNoMajority},
-		{32, peerpb.ErrHasReplica},
-		{33, peerpb.ErrNoReplica},
-		{34, peerpb.ErrUnknownStore},
-		{35, peerpb.ErrMoveUnderWay},
-		{36, peerpb.ErrMoveStalled},
 
 		{40, mvcc.ErrEmptyKey},
 		{41, mvcc.ErrKeyNotFound},
@@ -103,6 +92,23 @@ func sentinels() []errorRow {
 
 		{110, engine.ErrDiskFull},
 		{111, engine.ErrClosed},
+	}...)
+}
+
+// changeSentinels are those about changes of replicas and leaders.
+func changeSentinels() []errorRow {
+	return []errorRow{
+		{26, peerpb.ErrBadChange},
+		{27, peerpb.ErrNotCaughtUp},
+		{28, peerpb.ErrLeaderLeaves},
+		{29, peerpb.ErrBadTransfer},
+		{30, peerpb.ErrLastReplica},
+		{31, peerpb.ErrNoMajority},
+		{32, peerpb.ErrHasReplica},
+		{33, peerpb.ErrNoReplica},
+		{34, peerpb.ErrUnknownStore},
+		{35, peerpb.ErrMoveUnderWay},
+		{36, peerpb.ErrMoveStalled},
 	}
 }
 
