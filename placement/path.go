@@ -1,6 +1,10 @@
 package placement
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
 
 // path is what the sequencer keeps of one store's way to it: the answers that
 // the store has not acknowledged. They are repeated when it asks again, since a
@@ -32,7 +36,9 @@ func (s *Sequencer) enter(ask *Ask) (known bool, a *Answer, err error) {
 	p := s.paths[ask.Name.Store]
 	if p == nil || p.start < ask.Name.StoreStart {
 		// A sequencer that is new to the store takes over at any place: what the
-		// old one answered, it answered under its own epoch.
+		// old one answered, it answered under its own epoch. Nobody waits any more for
+		// what an earlier start of the store asked.
+		s.leave(ask.Name.Store)
 		p = &path{start: ask.Name.StoreStart, first: ask.Seq}
 		s.paths[ask.Name.Store] = p
 	}
@@ -58,6 +64,11 @@ func (s *Sequencer) enter(ask *Ask) (known bool, a *Answer, err error) {
 	return true, &q.answer, nil
 }
 
+// leave drops what waits on a store's path.
+func (s *Sequencer) leave(store metapb.StoreID) {
+	s.waiting = slices.DeleteFunc(s.waiting, func(a Ask) bool { return a.Seq != 0 && a.Name.Store == store })
+}
+
 // Ack says that a store has the answers up to and including a place.
 func (s *Sequencer) Ack(name AskName, seq uint64) {
 	p := s.paths[name.Store]
@@ -66,7 +77,7 @@ func (s *Sequencer) Ack(name AskName, seq uint64) {
 	}
 	if seq >= p.next() {
 		// Another sequencer answered what came here late, and what came after it.
-		s.waiting = slices.DeleteFunc(s.waiting, func(a Ask) bool { return a.Seq != 0 && a.Name.Store == name.Store })
+		s.leave(name.Store)
 		p.first, p.asks = seq+1, p.asks[:0]
 		return
 	}
