@@ -142,7 +142,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		return nil, err
 	}
 	cfg.setDefaults()
-	return &Core{
+	c := &Core{
 		cfg:       cfg,
 		compacted: -1,
 		byRange:   make(map[metapb.RangeID]*feed),
@@ -150,7 +150,9 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		streams:   make(map[StreamID]*stream),
 		scans:     make(map[uint64]*scan),
 		windows:   make(map[*window]*place),
-	}, nil
+	}
+	c.addGap(nil) // a store may have no range of client keys
+	return c, nil
 }
 
 // Stats returns the core's figures.

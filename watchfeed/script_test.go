@@ -130,7 +130,7 @@ func (s *script) create(d *datadriven.TestData, stream string) {
 	s.core.Create(s.streams[stream], &req, s.core.current)
 }
 
-// doStep reads lines "range 2 a z", "apply 2 k=v@5", "bound 2 7" or "lost 2", and
+// doStep reads lines "range 2 a z", "apply 2 k=v@5", "bound 2 7", "lost 2" or "gone 2", and
 // "put k=v@5" for what the hub is not told of.
 func (s *script) doStep(d *datadriven.TestData) error {
 	st := Step{Compacted: s.compacted, Current: s.core.current}
@@ -175,6 +175,8 @@ func (s *script) doStep(d *datadriven.TestData) error {
 			st.Bounds = append(st.Bounds, RangeBound{id, bound})
 		case "lost":
 			st.Lost = append(st.Lost, id)
+		case "gone":
+			st.Removed = append(st.Removed, id)
 		}
 	}
 	if err := s.eng.Commit(b, false); err != nil {

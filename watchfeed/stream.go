@@ -117,7 +117,6 @@ func (c *Core) Create(id StreamID, req *CreateRequest, now Revision) {
 
 // join enters a new watcher at its place, synced or not.
 func (c *Core) join(w *watcher, key, end []byte) {
-	invariant.Must(len(c.feeds) > 0, "a watch before any range is known")
 	g := c.groupOf(c.run(key, end))
 	p := g.places.get(key, end)
 	if p == nil {
