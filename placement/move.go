@@ -26,8 +26,9 @@ type MoveStep struct {
 	// Change is to be asked of the range's leader. Refused, it is asked for again
 	// after another look at the descriptor.
 	Change *peerpb.ChangeReplicas
-	// TransferTo is the store that has to lead first.
-	TransferTo metapb.StoreID
+	// HandOver: another store has to lead first. Which, the leader knows best: it
+	// knows who is alive and lacks little.
+	HandOver bool
 }
 
 // Next returns the next step towards a move's end, for a descriptor of its range and
@@ -74,7 +75,7 @@ func (m *Move) Undo(d *metapb.Descriptor) MoveStep {
 func transferFrom(d *metapb.Descriptor, from metapb.StoreID, change *peerpb.ChangeReplicas) MoveStep {
 	for _, p := range d.Replicas {
 		if p.Kind == metapb.ReplicaKind_VOTER && metapb.StoreID(p.StoreId) != from {
-			return MoveStep{TransferTo: metapb.StoreID(p.StoreId)}
+			return MoveStep{HandOver: true}
 		}
 	}
 	if len(change.Promote) == 0 {

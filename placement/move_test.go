@@ -27,11 +27,11 @@ func TestMoveGoesOnFromTheDescriptor(t *testing.T) {
 	}{
 		{"begins", move, map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter}, 2, "learner 4 on node 40", "done"},
 		{"learner", move, map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: learner}, 2, "promote [4] remove [1]", "promote [] remove [4]"},
-		{"led by who goes", move, map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: learner}, 1, "transfer to 2", "promote [] remove [4]"},
+		{"led by who goes", move, map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: learner}, 1, "hand over", "promote [] remove [4]"},
 		{"joint", move, map[uint64]metapb.ReplicaKind{1: outgoing, 2: voter, 3: voter, 4: incoming}, 2, "wait", "wait"},
 		{"over", move, map[uint64]metapb.ReplicaKind{2: voter, 3: voter, 4: voter}, 4, "done", "done"},
 		{"alone", move, map[uint64]metapb.ReplicaKind{1: voter, 4: learner}, 1, "promote [4] remove []", "promote [] remove [4]"},
-		{"alone no more", move, map[uint64]metapb.ReplicaKind{1: voter, 4: voter}, 1, "transfer to 4", "done"},
+		{"alone no more", move, map[uint64]metapb.ReplicaKind{1: voter, 4: voter}, 1, "hand over", "done"},
 		{"alone, handed over", move, map[uint64]metapb.ReplicaKind{1: voter, 4: voter}, 4, "promote [] remove [1]", "done"},
 		{"add", add, map[uint64]metapb.ReplicaKind{1: voter, 4: learner}, 1, "promote [4] remove []", "promote [] remove [4]"},
 		{"remove", less, map[uint64]metapb.ReplicaKind{1: voter, 2: voter}, 2, "promote [] remove [1]", "done"},
@@ -56,8 +56,8 @@ func describeStep(s MoveStep) string {
 	switch {
 	case s.Done:
 		return "done"
-	case s.TransferTo != 0:
-		return fmt.Sprintf("transfer to %d", s.TransferTo)
+	case s.HandOver:
+		return "hand over"
 	case s.Change == nil:
 		return "wait"
 	case s.Change.Learner != 0:

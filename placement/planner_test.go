@@ -3,6 +3,7 @@ package placement
 import (
 	"fmt"
 	"math/rand"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,8 +66,11 @@ func (w *planWorld) carry(r *RangeState, op Operator) {
 			return
 		case step > 5:
 			w.t.Fatalf("range %d: %+v does not end: %v", d.RangeId, op, d)
-		case next.TransferTo != 0:
-			r.Leader = next.TransferTo
+		case next.HandOver:
+			at := slices.IndexFunc(d.Replicas, func(p *metapb.Replica) bool {
+				return p.Kind == metapb.ReplicaKind_VOTER && metapb.StoreID(p.StoreId) != op.Move.From
+			})
+			r.Leader = metapb.StoreID(d.Replicas[at].StoreId)
 		case next.Change == nil:
 			w.t.Fatalf("range %d: %+v waits for ever: %v", d.RangeId, op, d)
 		case next.Change.Learner != 0:

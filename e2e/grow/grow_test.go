@@ -345,9 +345,9 @@ func joined(t *testing.T, n *proc.Node) {
 	if err := n.Launch(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it joins", func() (bool, string) {
-		return strings.Contains(n.Tail(), "ready to serve"), n.Tail()
-	})
+	if err := n.Serving(patience); err != nil {
+		t.Fatalf("it does not join: %v", err)
+	}
 }
 
 // Who is not let in ends, and says why.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/flotilladb/flotilla/placement"
 )
@@ -100,10 +102,24 @@ func (n *Node) checkCluster(ctx context.Context) {
 	if p == nil {
 		return
 	}
-	for _, addr := range n.cfg.Join {
-		r, err := ask(ctx, p.t, addr, &peerQuestion{Kind: askWho, Cluster: n.ident.ClusterId, Name: n.cfg.Name})
-		if err == nil && r.Final {
-			n.failSoon(fmt.Errorf("%w: the node at %s says: %s", ErrOtherCluster, addr, r.Refused))
+	unheard := slices.Clone(n.cfg.Join)
+	for pause := checkPause; len(unheard) > 0; pause = min(2*pause, checkPauseMax) {
+		unheard = slices.DeleteFunc(unheard, func(addr string) bool {
+			r, err := ask(ctx, p.t, addr, &peerQuestion{Kind: askWho, Cluster: n.ident.ClusterId, Name: n.cfg.Name})
+			if err == nil && r.Final {
+				n.failSoon(fmt.Errorf("%w: the node at %s says: %s", ErrOtherCluster, addr, r.Refused))
+			}
+			return err == nil
+		})
+		if len(unheard) > 0 && sleep(ctx, pause) != nil {
+			return
 		}
 	}
 }
+
+// checkPause is when who did not answer checkCluster is asked again. It doubles up to
+// checkPauseMax.
+const (
+	checkPause    = 100 * time.Millisecond
+	checkPauseMax = 10 * time.Second
+)

@@ -91,7 +91,12 @@ func (c *Core) leads(id metapb.RangeID) bool {
 // wantTransfer takes an operator's wish.
 func (c *Core) wantTransfer(w ranges.WantedTransfer) {
 	m := &leaderMove{id: w.Range, to: w.To, asked: true, request: w.ID}
+	if m.to == 0 {
+		m.to = c.heir(w.Range)
+	}
 	switch under := c.movingOf(w.Range); {
+	case m.to == 0:
+		c.endMove(m, peerpb.ErrBadTransfer)
 	case w.To == c.cfg.StoreID:
 		c.endMove(m, nil)
 	case under != nil:

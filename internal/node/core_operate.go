@@ -122,8 +122,8 @@ func (c *Core) stepOperation(o *operation) {
 		c.endOperation(o, nil)
 	case next.Change != nil:
 		c.askOperation(o, next.Change)
-	case next.TransferTo != 0:
-		c.askOperation(o, &peerpb.Transfer{To: next.TransferTo})
+	case next.HandOver:
+		c.askOperation(o, &peerpb.Transfer{})
 	default:
 		c.pauseOperation(o)
 	}

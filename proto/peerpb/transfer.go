@@ -2,7 +2,8 @@ package peerpb
 
 import "github.com/flotilladb/flotilla/proto/metapb"
 
-// Transfer asks a range's leader to hand the leadership to a store. Answered by
+// Transfer asks a range's leader to hand the leadership to a store, 0: to the one that
+// it thinks best. Answered by
 // *Transferred when that has happened; by ErrBadTransfer if the store cannot take
 // it, or did not in time.
 type Transfer struct {
