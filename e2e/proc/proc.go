@@ -88,7 +88,7 @@ func freeAddr() (string, error) {
 }
 
 func (n *Node) args() []string {
-	client, peer := "http://"+n.cfg.Client, "http://"+n.cfg.Peer
+	client, peer := "http://"+n.Addr, "http://"+n.cfg.Peer
 	args := []string{"--data-dir", n.cfg.Dir, "--listen-client-urls", client, "--advertise-client-urls", client}
 	name, members := n.cfg.Name, n.cfg.Members
 	if n.cfg.Etcd && members == "" {
