@@ -7,12 +7,15 @@ SEED     ?= 1
 NODES    ?= 1
 KILLS    ?= 10
 ROUNDS   ?= 1
+RUNS     ?= 14
+FIRST    ?= 0
+LENGTH   ?= 60s
 BENCH    ?=
 
 # What is tested with real processes and real etcd lies in modules of its own.
 NESTED := e2e e2e/robustness
 
-.PHONY: build run cluster test check race sim planted replay e2e difftest recipes k8s robustness common bench bench-watch bench-tools proto rewrite clean
+.PHONY: build run cluster test check race sim planted replay e2e difftest recipes k8s robustness common bench bench-watch bench3 bench-tools proto rewrite clean
 
 build:
 	$(GO) build -o bin/flotilla ./cmd/flotilla

@@ -264,6 +264,9 @@ func (n *clusterStore) turn() error {
 		s.Tick(n.clock())
 	}
 	n.sendChunks()
+	if err := n.ingest(nil); err != nil || n.store != s {
+		return err
+	}
 	for range 50 {
 		if !s.HasWork() && !s.HasOutput() {
 			return nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/raftgroup"
 )
 
@@ -23,6 +24,8 @@ type Ingest struct {
 	Excise engine.Span
 	Rest   []engine.Span
 	in     *Incoming
+	// span is all that is replaced: what the replica before had as well.
+	span metapb.Span
 }
 
 // Header is what the snapshot is.

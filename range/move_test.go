@@ -28,6 +28,7 @@ type snapshotTraffic struct {
 	indexes   map[snapshotKey]uint64 // of receivers
 	from      map[snapshotKey]metapb.StoreID
 	chunkAt   time.Duration
+	ingests   []*Ingest // to be run
 	files     int
 }
 
@@ -183,9 +184,13 @@ func (n *clusterStore) stepChunk(from metapb.StoreID, c *SnapshotChunk) {
 	n.c.send(clusterPacket{from: n.id, to: from, answer: &answer})
 }
 
-// ingest runs what a Ready says, or crashes around it.
+// ingest runs some of what Readys said, in any order, or crashes around it.
 func (n *clusterStore) ingest(all []*Ingest) error {
-	for _, g := range all {
+	n.ingests = append(n.ingests, all...)
+	for len(n.ingests) > 0 && n.c.rng.IntN(3) == 0 {
+		i := n.c.rng.IntN(len(n.ingests))
+		g := n.ingests[i]
+		n.ingests = slices.Delete(n.ingests, i, i+1)
 		if !n.c.calm && n.c.rng.IntN(8) == 0 {
 			n.crash()
 			return nil

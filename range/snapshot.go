@@ -60,6 +60,7 @@ func (s *Store) BeginSnapshot(id metapb.RangeID, to metapb.ReplicaID, chunkBytes
 	s.snapshots++
 	x := &SnapshotSender{id: s.cfg.StoreStart<<32 + s.snapshots, view: s.cfg.NewView(append(spans[:len(spans):len(spans)], keys.LocalSpan(id), keys.AppliedSteps())), bytes: chunkBytes}
 	err := x.readHeader(id, r.id, to)
+	x.header.Compacted = max(x.header.RemovalMark, s.compacted)
 	if err == nil && !hasReplica(x.header.Descriptor, to) {
 		err = peerpb.ErrBadChange
 	}

@@ -265,7 +265,7 @@ func (s *Store) inTheWay(in *Incoming) bool {
 		}
 	}
 	for other, g := range s.ingesting { // any order
-		if other != id && g.in.Header.Descriptor.Span().Overlaps(span) {
+		if other != id && g.span.Overlaps(span) {
 			return true
 		}
 	}
@@ -277,9 +277,13 @@ func (s *Store) ingest(in *Incoming, old *Replica) (*Ingest, error) {
 	h := &in.Header
 	tables := keys.Tables(h.Descriptor.Span())
 	g := &Ingest{in: in, Tables: in.Tables, Excise: tables[len(tables)-1], Local: keys.LocalSpan(h.Descriptor.ID())}
+	g.span = h.Descriptor.Span()
 	var term uint64
 	var vote metapb.ReplicaID
 	if old != nil {
+		if was := old.desc.End; len(was) == 0 || len(g.span.End) != 0 && bytes.Compare(was, g.span.End) > 0 {
+			g.span.End = was
+		}
 		if old.id == h.Replica {
 			term, vote = old.group.HardState()
 		}

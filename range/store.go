@@ -372,7 +372,7 @@ func (s *Store) Output() Output {
 // HasOutput reports whether Output has something.
 func (s *Store) HasOutput() bool {
 	return len(s.out.Replies)+len(s.out.Sends)+len(s.out.Descriptors)+len(s.out.Expired)+
-		len(s.out.Gone)+len(s.out.Present)+len(s.out.Snapshots)+len(s.out.Installed)+len(s.out.Transfers) > 0
+		len(s.out.Gone)+len(s.out.Present)+len(s.out.Snapshots)+len(s.out.Removed)+len(s.out.Installed)+len(s.out.Transfers) > 0
 }
 
 // HasWork reports whether Evaluate or Collect has something to do now.

@@ -81,6 +81,9 @@ type Output struct {
 	Snapshots []WantedSnapshot
 	// Transfers are asked for; see Transfer. Each is answered by who is told of it.
 	Transfers []WantedTransfer
+	// Removed are ranges that have, or had, no replica here any more. Readers have to
+	// know before the next batches of a Ready are committed, and its Ingests run.
+	Removed []metapb.RangeID
 	// Installed says what became of snapshots given to Install.
 	Installed []Installed
 }

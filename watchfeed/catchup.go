@@ -31,7 +31,8 @@ type scan struct {
 	place    *place
 	group    *group
 	kind     int
-	reserved int // of Core.windowBytes
+	reserved int  // of Core.windowBytes
+	void     bool // what it read does not count
 }
 
 // What a scan is for; an index of Core.running.

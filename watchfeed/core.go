@@ -100,7 +100,8 @@ type Core struct {
 
 	feeds   []*feed // by start; they tile the client keys
 	byRange map[metapb.RangeID]*feed
-	bounded []*feed // with a bound, in no order
+	gaps    metapb.RangeID // made-up ids of absent feeds
+	bounded []*feed        // with a bound, in no order
 	rings   rings
 	groups  []*group // in no order that means anything
 	active  []*group // with something held, each once
@@ -171,9 +172,13 @@ func (c *Core) Step(s *Step) {
 			unknown = append(unknown, a) // of a range that the same step brought
 		}
 	}
-	c.descriptors(s.Descriptors)
+	through := max(s.Current, s.Reached)
+	for _, id := range s.Removed {
+		c.leave(id, through)
+	}
+	c.descriptors(s.Descriptors, through)
 	for _, a := range unknown {
-		invariant.Check(c.applied(a), "updates of range %d, which is unknown", a.Range)
+		invariant.Check(c.applied(a) || slices.Contains(s.Removed, a.Range), "updates of range %d, which is unknown", a.Range)
 	}
 	for _, b := range s.Bounds {
 		if f := c.byRange[b.Range]; f != nil {
@@ -181,7 +186,6 @@ func (c *Core) Step(s *Step) {
 			c.setBound(f, b.Bound)
 		}
 	}
-	through := max(s.Current, s.Reached)
 	for _, id := range s.Lost {
 		c.lost(id, through)
 	}

@@ -3,6 +3,7 @@ package watchfeed
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -213,6 +214,8 @@ func (s *Step) lose() {
 // merge adds a later step without updates to one. Both have taken effect.
 func (s *Step) merge(o *Step) {
 	s.Lost = appendNew(s.Lost, o.Lost)
+	s.Removed = appendNew(s.Removed, o.Removed)
+	s.Descriptors = slices.DeleteFunc(s.Descriptors, func(d *metapb.Descriptor) bool { return slices.Contains(o.Removed, d.ID()) })
 	s.Descriptors = append(s.Descriptors, o.Descriptors...)
 	s.Current, s.Compacted = max(s.Current, o.Current), max(s.Compacted, o.Compacted)
 	s.Reached = max(s.Reached, o.Reached)

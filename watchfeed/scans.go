@@ -82,6 +82,9 @@ func (c *Core) startScans() {
 // no window has.
 func (c *Core) startScan(p *place) {
 	x := p.more
+	if !c.here(p.group) {
+		return // until it is
+	}
 	var low Revision
 	prev, found := false, false
 	for _, w := range x.catching {
@@ -118,7 +121,7 @@ func (c *Core) startScan(p *place) {
 
 // rescan reads what a group did not get, up to what it is closed at.
 func (c *Core) rescan(g *group, to Revision) {
-	if g.scan != nil || c.running[forGroup] >= c.cfg.ScansMax {
+	if g.scan != nil || c.running[forGroup] >= c.cfg.ScansMax || !c.here(g) {
 		return // the end of one lets the next begin
 	}
 	s := &scan{group: g, kind: forGroup}
@@ -157,7 +160,7 @@ func (c *Core) Scanned(r *Scanned) {
 		c.compacted = max(c.compacted, r.Removed)
 	}
 	switch {
-	case r.Err != nil:
+	case r.Err != nil || s.void:
 		if s.place != nil || s.group != nil {
 			c.retries = append(c.retries, s)
 		}

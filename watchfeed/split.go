@@ -11,19 +11,31 @@ import (
 
 // descriptors takes in ranges that are new. Ranges tile the keyspace, so one that
 // is new was cut off from the end of the one that held its first key.
-func (c *Core) descriptors(descs []*metapb.Descriptor) {
+func (c *Core) descriptors(descs []*metapb.Descriptor, through Revision) {
 	var fresh []*feed
 	for _, d := range descs {
 		start, ok := userStart(d)
-		if ok && c.byRange[d.ID()] == nil {
-			f := &feed{id: d.ID(), start: bytes.Clone(start), bound: NoBound}
+		if !ok {
+			continue
+		}
+		switch f := c.byRange[d.ID()]; {
+		case f == nil && c.adopt(d.ID(), start, through):
+		case f == nil:
+			f = &feed{id: d.ID(), start: bytes.Clone(start), bound: NoBound}
 			c.byRange[f.id] = f
 			fresh = append(fresh, f)
+		case f.absent:
+			c.arrive(f, through)
 		}
 	}
 	slices.SortFunc(fresh, func(a, b *feed) int { return bytes.Compare(a.start, b.start) })
 	for _, f := range fresh {
 		c.addFeed(f)
+	}
+	for _, d := range descs {
+		if f := c.byRange[d.ID()]; f != nil {
+			c.endFeed(f, d)
+		}
 	}
 }
 

@@ -31,6 +31,9 @@ type Step struct {
 	// Lost are ranges of which updates at or below Current or Reached are not in
 	// Applied.
 	Lost []metapb.RangeID
+	// Removed are ranges that are not on this store any more. They go after Applied
+	// and before Descriptors.
+	Removed []metapb.RangeID
 	// Descriptors are of ranges that changed or are new. They take effect after
 	// Applied.
 	Descriptors []*metapb.Descriptor

@@ -20,7 +20,7 @@ func (c *Core) want(g *group, rev Revision) {
 		return
 	}
 	for _, f := range c.feeds[g.lo.pos : g.hi.pos+1] {
-		if f.wanted < rev && f.closed(c.current) < rev {
+		if !f.absent && f.wanted < rev && f.closed(c.current) < rev {
 			f.wanted = rev
 			c.wants = append(c.wants, Want{f.id, rev})
 		}

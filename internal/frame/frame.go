@@ -69,6 +69,11 @@ type Frame struct {
 	Closings []Closing
 	Closed   []Closed
 
+	// Gone are replicas of To, Present ask whether From's replicas are; of lane Raft.
+	Gone, Present []peerpb.Gone
+	// Chunks are pieces of snapshots, Taken what is said to those; of lane Snapshots.
+	Chunks []*peerpb.SnapshotChunk
+	Taken  []peerpb.SnapshotAnswer
 	// Parting says whether From is about to stop.
 	Parting Parting
 }
@@ -113,6 +118,6 @@ type Closed struct {
 
 // Empty reports whether the frame says nothing but who is there.
 func (f *Frame) Empty() bool {
-	return len(f.Raft)+len(f.Requests)+len(f.Replies)+len(f.Asks)+len(f.Answers)+len(f.Closings)+len(f.Closed) == 0 &&
-		f.Refused == nil && f.Parting != Ends
+	return len(f.Raft)+len(f.Requests)+len(f.Replies)+len(f.Asks)+len(f.Answers)+len(f.Closings)+len(f.Closed)+
+		len(f.Gone)+len(f.Present)+len(f.Chunks)+len(f.Taken) == 0 && f.Refused == nil && f.Parting != Ends
 }

@@ -310,9 +310,9 @@ func (n *Node) measure(in *adminpb.RangeInfo) error {
 func (n *Node) ShowRange(ctx context.Context, req *adminpb.ShowRangeRequest) (*adminpb.RangeInfo, error) {
 	id := metapb.RangeID(req.RangeId)
 	if id == 0 {
-		t := n.pub.table.Load()
-		i := t.find(keys.User(req.Key))
-		if i < 0 || !t.pieces[i].desc.Contains(keys.User(req.Key)) {
+		t, addr := n.pub.table.Load(), keys.User(req.Key)
+		i := t.find(addr)
+		if i < 0 || !t.pieces[i].desc.Contains(addr) {
 			return nil, peerpb.ErrRangeNotFound
 		}
 		id = t.pieces[i].desc.ID()

@@ -106,9 +106,8 @@ type Core struct {
 	// expiries are the revokes of expired leases that are under way, by our ids.
 	expiries map[uint64]ranges.Expired
 	internal uint64 // the last id of our own requests
-	// ceiling is what is being persisted, by our request ceilingID.
-	ceiling   *placement.CeilingOp
-	ceilingID uint64
+	// ceilings are those of seq on their way into the log, by our ids.
+	ceilings map[uint64]*placement.CeilingOp
 
 	// many: the cluster has several stores. ending: it has one, and that is about to
 	// end.
@@ -126,6 +125,7 @@ type Core struct {
 	closings
 	reads
 	moves
+	snapshots
 }
 
 // Ids of requests that the core itself makes have this bit; the driver's have
@@ -135,6 +135,7 @@ const internalBit = 1 << 63
 // Our own requests besides the store's questions.
 const (
 	reportID = internalBit | iota
+	lookupID // a page of the directory
 	firstSendID
 )
 
@@ -241,11 +242,21 @@ func (c *Core) Tick(now clock.Time) {
 		c.tickLinks()
 		c.retryClosings()
 		c.tickReads()
+		c.looked = false
+		c.advanceMoves()
 		if c.mayLookUp() {
 			c.lookUp()
 		}
 		c.tickOperations()
 		c.tickPlan()
+		c.tickSnapshots()
+	}
+}
+
+// fail ends the node: the next Ready returns the first error.
+func (c *Core) fail(err error) {
+	if c.failed == nil {
+		c.failed = err
 	}
 }
 
@@ -456,12 +467,10 @@ func (c *Core) pump() (moved bool) {
 		for _, d := range out.Descriptors {
 			c.learn(d)
 		}
-		for _, w := range out.Snapshots {
-			c.store.SnapshotEnded(w.Range, w.Replica, false) // see logBehindBytes
-		}
 		for _, w := range out.Transfers {
 			c.wantTransfer(w)
 		}
+		c.changes(&out)
 		for _, e := range out.Expired {
 			c.internal++
 			id := internalBit | c.internal
@@ -480,18 +489,24 @@ func (c *Core) result(res router.Result) {
 	switch res.ID {
 	case reportID:
 		c.reported(res.Err)
-	case c.ceilingID:
-		op := c.ceiling
-		c.ceiling, c.ceilingID = nil, 0
-		if res.Err != nil {
-			c.seq.PersistFailed(op)
-		} else {
-			c.seq.Persisted(op)
-		}
+	case lookupID:
+		c.lookedUp(res.Resp, res.Err)
 	default:
+		if op := c.ceilings[res.ID]; op != nil {
+			delete(c.ceilings, res.ID)
+			if res.Err != nil {
+				c.seq.PersistFailed(op)
+			} else {
+				c.seq.Persisted(op)
+			}
+			return
+		}
 		if e, ok := c.expiries[res.ID]; ok {
 			delete(c.expiries, res.ID)
 			c.store.Revoked(e, res.Err)
+			return
+		}
+		if c.operated(res.ID, res.Resp, res.Err) {
 			return
 		}
 		id, ok := c.sends[res.ID]

@@ -62,23 +62,16 @@ func (c *Core) meet(d *metapb.Descriptor) {
 	}
 }
 
-func (c *Core) meetStore(to metapb.StoreID) {
-	if to == c.cfg.StoreID || c.links[to] != nil {
-		return
-	}
-	c.links[to] = &link{self: c.cfg.StoreID, peer: to, selfStart: c.cfg.StoreStart}
-	c.waits[to] = make(map[uint64]bool)
-	c.order = append(c.order, to)
-	slices.Sort(c.order)
-}
-
 // Step takes what another store says. An error means that the store cannot go on.
 func (c *Core) Step(f *frame.Frame) error {
 	if f.To != c.cfg.StoreID || !c.many {
 		return nil
 	}
-	c.meetStore(f.From) // it may have a replica in mind that is yet to come
+	c.meetStore(f.From) // who comes in is of this cluster, and may be new
 	l := c.links[f.From]
+	if l == nil {
+		return nil
+	}
 	switch f.Lane {
 	case frame.Liveness:
 		if f.Liveness != nil {
@@ -164,7 +157,7 @@ func (c *Core) lostLink(store metapb.StoreID) {
 // linkEnded says that a store stopped in order. What it did not take was not done.
 func (c *Core) linkEnded(l *link) {
 	for _, id := range l.untaken() {
-		if c.waits[l.peer][id] {
+		if _, waits := c.waits[l.peer][id]; waits {
 			delete(c.waits[l.peer], id)
 			c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrNotLeader}, c.now)
 		}

@@ -14,8 +14,8 @@ import (
 // moves to another node that one begins with a new look; what was under way is in the
 // ranges' descriptors.
 type planning struct {
-	planAt clock.Time
-	epoch  uint64 // of the sequencer beside which heard was filled
+	planAt    clock.Time
+	planEpoch uint64 // of the sequencer beside which heard was filled
 	// heard is when each store could last be reached.
 	heard map[metapb.StoreID]clock.Time
 }
@@ -33,8 +33,8 @@ func (c *Core) tickPlan() {
 		return
 	}
 	c.planAt = c.now.Add(planInterval)
-	if c.heard == nil || c.planning.epoch != c.epoch {
-		c.heard, c.planning.epoch = make(map[metapb.StoreID]clock.Time), c.epoch
+	if c.heard == nil || c.planEpoch != c.epoch {
+		c.heard, c.planEpoch = make(map[metapb.StoreID]clock.Time), c.epoch
 	}
 	limits := *c.cfg.Planner
 	if limits.Validate() != nil {

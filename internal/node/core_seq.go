@@ -1,8 +1,6 @@
 package node
 
 import (
-	"time"
-
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/placement"
@@ -23,8 +21,6 @@ type asking struct {
 	again   bool
 	againAt clock.Time
 	epoch   uint64 // of seq
-	// askedAt is when the sequencer was asked last.
-	askedAt clock.Time
 }
 
 // startSequencer begins to hand out revisions, when this node leads the system
@@ -68,7 +64,7 @@ func (c *Core) startSequencer() {
 func (c *Core) checkSequencer() {
 	if c.seq != nil && c.many {
 		sys := c.store.Replica(metapb.SystemRange)
-		if !sys.Leads() || sys.Info().Term != c.epoch {
+		if sys == nil || !sys.Leads() || sys.Info().Term != c.epoch {
 			c.endSequencer()
 		}
 	}
@@ -83,7 +79,8 @@ func (c *Core) checkSequencer() {
 // that they do, and where it is they learn when they ask again.
 func (c *Core) endSequencer() {
 	seq := c.seq
-	c.seq, c.ceiling, c.ceilingID = nil, nil, 0
+	c.seq = nil
+	clear(c.ceilings)
 	seq.Stop()
 	for _, a := range seq.Ready().Answers {
 		c.give(a)
@@ -125,11 +122,11 @@ func (c *Core) pumpSequencer() {
 		c.give(rd.Answers[i])
 	}
 	if rd.Ceiling != nil {
-		// Not under one id: the answer to what a sequencer of before asked for would
-		// be taken for the answer to this.
+		// An exact value may follow before the one before it is known to be in the log.
 		c.internal++
-		c.ceiling, c.ceilingID = rd.Ceiling, internalBit|c.internal
-		c.router.RequestOwn(c.ceilingID, &router.SystemRequest{Op: rd.Ceiling}, c.now)
+		id := internalBit | c.internal
+		c.ceilings[id] = rd.Ceiling
+		c.router.RequestOwn(id, &router.SystemRequest{Op: rd.Ceiling}, c.now)
 	}
 }
 
@@ -200,10 +197,6 @@ func (c *Core) granted(a placement.Answer) {
 // askPause is when the sequencer is asked again that did not answer.
 const askPause = tickPause
 
-// askResend is when the sequencer is asked again that does not answer at all: it may
-// have lost the system range, and what it was asked, and lead it again by now.
-const askResend = time.Second
-
 // askAgain has what is under way sent once more.
 func (c *Core) askAgain(after clock.Time) {
 	c.again = true
@@ -225,7 +218,7 @@ func (c *Core) mayAsk() (to metapb.StoreID, ok bool) {
 	} else if !c.store.HoldsLease(metapb.SystemRange) {
 		return 0, false
 	}
-	return to, c.asker.HasNext() || to != c.target || c.again && c.now >= c.againAt || c.now.Sub(c.askedAt) > askResend
+	return to, c.asker.HasNext() || to != c.target || c.again && c.now >= c.againAt
 }
 
 // flushAsks asks the sequencer, wherever it is. It reports whether it did.
@@ -235,13 +228,13 @@ func (c *Core) flushAsks() bool {
 		return false
 	}
 	var asks []placement.Ask
-	if c.again || to != c.target || c.now.Sub(c.askedAt) > askResend {
+	if c.again || to != c.target {
 		asks = c.asker.Again()
 	}
 	if len(asks) == 0 {
 		asks = c.asker.Next()
 	}
-	c.again, c.target, c.askedAt = false, to, c.now
+	c.again, c.target = false, to
 	if len(asks) == 0 {
 		return false
 	}

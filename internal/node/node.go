@@ -36,6 +36,7 @@ type Node struct {
 	counts    *Counts
 	gc        *collector
 	hub       *watchfeed.Hub
+	book      *book
 	peers     atomic.Pointer[peerLink] // nil where there are none
 	snapshots *snapshotWorkers
 	stop      *stop.Stopper // all but the loop
@@ -202,6 +203,7 @@ func newNode(cfg Config, ident *metapb.StoreIdent, eng engine.Engine, core *Core
 	}
 	n.gossipAddr.Store(new(string))
 	n.gc = newCollector(n)
+	n.snapshots = newSnapshotWorkers(n)
 	n.pub.init()
 	n.pub.room.Store(n.room())
 	if n.pub.direct.Store(core.Direct()); !core.Direct() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/internal/rpc"
@@ -21,6 +22,9 @@ type peerLink struct {
 	stop *stop.Stopper
 	// free has memory of frames that were sent.
 	free sync.Pool
+
+	mu    sync.Mutex
+	taken map[metapb.StoreID]time.Time // since when each says that the id is in use
 }
 
 // peerFrame is a frame on its way into the loop. The sender has its bytes back when

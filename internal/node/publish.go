@@ -34,15 +34,20 @@ type Published struct {
 	removal atomic.Int64
 	// leader is the node that leads the system range in term, 0 if it is not known.
 	leader, term atomic.Uint64
-	table        atomic.Pointer[pieceTable]
+	// direct: what is current need not be asked for, since there is one store.
+	direct atomic.Bool
+	table  atomic.Pointer[pieceTable]
 	// rows keeps what removal reads and writes together, against ranges that go or are
 	// replaced. swaps counts these.
 	rows   sync.Mutex
 	swaps  uint64
 	room   atomic.Int64 // bytes that the store may still take from clients
 	alarms atomic.Pointer[[]*pb.AlarmMember]
-	// bounds are those set since Step: the loop's own.
+	// bounds are those set since Step, left the ranges that went, here those that
+	// changed or came: the loop's own.
 	bounds []watchfeed.RangeBound
+	left   []metapb.RangeID
+	here   []*metapb.Descriptor
 }
 
 // init makes it that of a node that serves nothing yet.
@@ -76,6 +81,11 @@ func (p *Published) Leave(core *Core, rd *Ready) {
 		}
 	}
 	p.table.Store(next)
+	for _, id := range rd.Removed {
+		if core.Store().Replica(id) == nil {
+			p.left = append(p.left, id)
+		}
+	}
 }
 
 // Ranges publishes ranges that changed, and the bounds of those that the last
@@ -88,6 +98,7 @@ func (p *Published) Ranges(core *Core, changed []*metapb.Descriptor) {
 			if core.Store().Replica(d.ID()) == nil {
 				continue // it went at once
 			}
+			p.here = append(p.here, d)
 			if newest[d.ID()] == nil {
 				order = append(order, d.ID())
 			}
@@ -205,8 +216,9 @@ func (p *Published) setBound(t *pieceTable, core *Core, r *ranges.Replica) {
 func (p *Published) Step(rd *Ready) watchfeed.Step {
 	current, compacted := p.Current()
 	s := watchfeed.Step{
-		Descriptors: rd.Descriptors, Lost: rd.Lost, Bounds: p.bounds, Current: current, Compacted: compacted, Asks: rd.Asks, Reached: rd.Reached,
+		Removed: p.left, Descriptors: p.here, Lost: rd.Lost, Bounds: p.bounds, Current: current, Compacted: compacted, Asks: rd.Asks, Reached: rd.Reached,
 	}
+	p.left, p.here = nil, nil
 	p.bounds = make([]watchfeed.RangeBound, 0, len(p.bounds))
 	if n := len(rd.Applied); n > 0 {
 		s.Applied = make([]watchfeed.RangeUpdates, n)
@@ -241,6 +253,10 @@ func (p *Published) Pieces(dst []router.Piece, span metapb.Span, s metapb.Revisi
 		if !ok {
 			break
 		}
+		if !bytes.Equal(part.Start, next) {
+			dst = append(dst, router.Piece{Span: metapb.Span{Start: next, End: part.Start}}) // it is not here
+		}
+		next = part.End
 		bound := metapb.Revision(pr.bound.Load())
 		dst = append(dst, router.Piece{
 			Range:      pr.desc.ID(),

@@ -247,7 +247,11 @@ func (n *Node) receive() error {
 			return s.err
 		}
 	}
-	if err := n.takeFrames(frames); err != nil {
+	err := n.takeFrames(frames)
+	if err == nil {
+		err = n.takeJobs(jobs)
+	}
+	if err != nil {
 		n.inbox.Lock()
 		n.inbox.calls = append(calls, n.inbox.calls...)
 		n.inbox.Unlock()
@@ -356,6 +360,8 @@ func (n *Node) publish(rd *Ready) {
 	if n.pub.Revisions(n.core.Current(), n.core.System().Compacted()) {
 		n.gc.wake()
 	}
+	n.publishDirect()
+	n.learnMembers()
 	if len(rd.Lost) > 0 {
 		n.gc.wake() // a snapshot may have brought garbage that was removed here
 	}

@@ -339,7 +339,7 @@ func (s *Sim) checkHoles(c *checker) error {
 		slow = slow || s.cfg.Network.DelayMax > orderly || s.cfg.Network.LossPerMille > 0 || s.stats.Cuts+s.stats.Freezes > 0 ||
 			s.cfg.Swarm.SlowEvery > 0 || s.stats.Transfers+s.stats.Stops > 0
 	}
-	if s.stats.Crashes > 0 || s.cfg.StallEvery > 0 || s.cfg.FullEvery > 0 || slow || s.cfg.Ranges.LockAgeMax < orderly*10 ||
+	if s.grown || s.stats.Crashes > 0 || s.cfg.StallEvery > 0 || s.cfg.FullEvery > 0 || slow || s.cfg.Ranges.LockAgeMax < orderly*10 ||
 		s.cfg.Ranges.IntentAgeMax < orderly*10 {
 		return nil
 	}

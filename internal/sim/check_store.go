@@ -52,6 +52,9 @@ func (n *simNode) busyWith() string {
 			return why
 		}
 	}
+	if why := n.missing(); why != "" {
+		return why
+	}
 	if why := leasesLeft(n.eng); why != "" {
 		return why
 	}

@@ -18,7 +18,10 @@ type Config struct {
 	// Nodes is the size of the cluster.
 	Nodes   int
 	Network NetworkConfig
-	Moves   MovesConfig
+	// GrowAfter is when a cluster of one store begins to be one of several, as it
+	// does before a second one is let in; 0: never.
+	GrowAfter time.Duration
+	Moves     MovesConfig
 	// Duration is how long the clients go on, in virtual time.
 	Duration time.Duration
 	// Clients is how many there are; each waits for its answer, and up to

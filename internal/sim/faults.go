@@ -23,6 +23,9 @@ func (s *Sim) planFaults() {
 		s.someNode().stalledUntil = s.now.Add(d)
 	})
 	s.planSwarm()
+	if s.cfg.GrowAfter > 0 {
+		s.after(s.cfg.GrowAfter, s.grow)
+	}
 	s.every(s.cfg.FullEvery, func() {
 		n := s.someNode()
 		n.setFull(true)

@@ -54,7 +54,9 @@ type Stats struct {
 	Writes, Crashes, Stops int
 	Splits, Ranges, Steps  int
 	Cuts, Freezes          int
+	Snapshots, Moves       int
 	Transfers              int
+	Grown                  int
 	Compactions            int
 	Watches, WatchEvents   int
 	WatchesCompacted       int

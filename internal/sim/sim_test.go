@@ -153,6 +153,8 @@ func (s *Stats) add(o Stats) {
 	s.Stops += o.Stops
 	s.Splits += o.Splits
 	s.Cuts += o.Cuts
+	s.Snapshots += o.Snapshots
+	s.Moves += o.Moves
 	s.Freezes += o.Freezes
 	s.Transfers += o.Transfers
 	s.Ranges = max(s.Ranges, o.Ranges)

@@ -31,10 +31,8 @@ const (
 // sentinels is the table of errors that mean something to who gets them. A code
 // is never used for anything else. Where an error matches several rows the first
 // counts.
-func sentinels() []errorRow { return append(ofRanges(), ofCores()...) }
-
-func ofRanges() []errorRow {
-	return []errorRow{
+func sentinels() []errorRow {
+	return append(changeSentinels(), []errorRow{
 		{10, peerpb.ErrNotLeader},
 		{11, peerpb.ErrRangeNotFound},
 		{12, peerpb.ErrRefused},
@@ -51,22 +49,7 @@ func ofRanges() []errorRow {
 		{23, peerpb.ErrMarkMissing},
 		{24, peerpb.ErrTooLarge},
 		{25, peerpb.ErrStopping},
-		{26, peerpb.ErrBadChange},
-		{27, peerpb.ErrNotCaughtUp},
-		{28, peerpb.ErrLeaderLeaves},
-		{29, peerpb.ErrBadTransfer},
-		{30, peerpb.ErrLastReplica},
-		{31, peerpb.ErrNoMajority},
-		{32, peerpb.ErrHasReplica},
-		{33, peerpb.ErrNoReplica},
-		{34, peerpb.ErrUnknownStore},
-		{35, peerpb.ErrMoveUnderWay},
-		{36, peerpb.ErrMoveStalled},
-	}
-}
 
-func ofCores() []errorRow {
-	return []errorRow{
 		{40, mvcc.ErrEmptyKey},
 		{41, mvcc.ErrKeyNotFound},
 		{42, mvcc.ErrValueProvided},

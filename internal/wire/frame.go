@@ -25,6 +25,10 @@ const (
 	sectionAnswers
 	sectionClosings
 	sectionClosed
+	sectionGone
+	sectionPresent
+	sectionChunks
+	sectionTaken
 	sectionParting
 	sectionsEnd
 )
@@ -137,6 +141,14 @@ func items(f *frame.Frame, k byte) int {
 		return len(f.Closings)
 	case sectionClosed:
 		return len(f.Closed)
+	case sectionGone:
+		return len(f.Gone)
+	case sectionPresent:
+		return len(f.Present)
+	case sectionChunks:
+		return len(f.Chunks)
+	case sectionTaken:
+		return len(f.Taken)
 	case sectionParting:
 		return int(min(f.Parting, 1))
 	}
@@ -159,6 +171,14 @@ func (c *coder) section(f *frame.Frame, k byte) {
 		list(c, &f.Closings, (*coder).closing)
 	case sectionClosed:
 		list(c, &f.Closed, (*coder).closed)
+	case sectionGone:
+		list(c, &f.Gone, (*coder).gone)
+	case sectionPresent:
+		list(c, &f.Present, (*coder).gone)
+	case sectionChunks:
+		pointers(c, &f.Chunks, (*coder).chunk)
+	case sectionTaken:
+		list(c, &f.Taken, (*coder).taken)
 	case sectionParting:
 		c.parting(&f.Parting)
 	default:
