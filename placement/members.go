@@ -7,8 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
+	"github.com/flotilladb/flotilla/internal/fields"
 	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -49,14 +48,8 @@ const prefixMember = "node/"
 func memberRow(m *Member) *cmdpb.Row {
 	name := string(binary.BigEndian.AppendUint64([]byte(prefixMember), uint64(m.Node)))
 	var b []byte
-	number := func(num protowire.Number, v uint64) {
-		if v != 0 {
-			b = protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), v)
-		}
-	}
-	text := func(num protowire.Number, s string) {
-		b = protowire.AppendString(protowire.AppendTag(b, num, protowire.BytesType), s)
-	}
+	number := func(num fields.Number, v uint64) { b = fields.AppendNumber(b, num, v) }
+	text := func(num fields.Number, s string) { b = fields.AppendText(b, num, s) }
 	number(memberStore, uint64(m.Store))
 	text(memberName, m.Name)
 	number(memberNonce, m.Nonce)
@@ -79,30 +72,8 @@ func decodeMember(name string, b []byte) (*Member, error) {
 		return nil, badRow(name)
 	}
 	m := &Member{Node: metapb.NodeID(binary.BigEndian.Uint64([]byte(id)))}
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return nil, badRow(name)
-		}
-		b = b[n:]
-		switch typ {
-		case protowire.VarintType:
-			var v uint64
-			if v, n = protowire.ConsumeVarint(b); n >= 0 {
-				m.setNumber(num, v)
-			}
-		case protowire.BytesType:
-			var s string
-			if s, n = protowire.ConsumeString(b); n >= 0 {
-				m.setText(num, s)
-			}
-		default:
-			n = protowire.ConsumeFieldValue(num, typ, b)
-		}
-		if n < 0 {
-			return nil, badRow(name)
-		}
-		b = b[n:]
+	if fields.Walk(b, m.setNumber, m.setText) != nil {
+		return nil, badRow(name)
 	}
 	if m.Node == 0 || m.Store == 0 {
 		return nil, badRow(name)
@@ -110,7 +81,7 @@ func decodeMember(name string, b []byte) (*Member, error) {
 	return m, nil
 }
 
-func (m *Member) setNumber(num protowire.Number, v uint64) {
+func (m *Member) setNumber(num fields.Number, v uint64) {
 	switch num {
 	case memberStore:
 		m.Store = metapb.StoreID(v)
@@ -121,7 +92,7 @@ func (m *Member) setNumber(num protowire.Number, v uint64) {
 	}
 }
 
-func (m *Member) setText(num protowire.Number, s string) {
+func (m *Member) setText(num fields.Number, s string) {
 	switch num {
 	case memberName:
 		m.Name = s

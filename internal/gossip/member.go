@@ -6,8 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
+	"github.com/flotilladb/flotilla/internal/fields"
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
@@ -68,14 +67,8 @@ const (
 // encode writes the member, or says that it is too long.
 func (m *Member) encode() ([]byte, error) {
 	var b []byte
-	number := func(num protowire.Number, v uint64) {
-		if v != 0 {
-			b = protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), v)
-		}
-	}
-	text := func(num protowire.Number, s string) {
-		b = protowire.AppendString(protowire.AppendTag(b, num, protowire.BytesType), s)
-	}
+	number := func(num fields.Number, v uint64) { b = fields.AppendNumber(b, num, v) }
+	text := func(num fields.Number, s string) { b = fields.AppendText(b, num, s) }
 	number(fieldCluster, m.ClusterID)
 	number(fieldNode, uint64(m.Node))
 	number(fieldStore, uint64(m.Store))
@@ -106,30 +99,8 @@ func (m *Member) encode() ([]byte, error) {
 // decodeMember reads what encode wrote.
 func decodeMember(b []byte) (Member, error) {
 	var m Member
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return m, fmt.Errorf("%w: %w", errMeta, protowire.ParseError(n))
-		}
-		b = b[n:]
-		switch typ {
-		case protowire.VarintType:
-			var v uint64
-			if v, n = protowire.ConsumeVarint(b); n >= 0 {
-				m.setNumber(num, v)
-			}
-		case protowire.BytesType:
-			var s string
-			if s, n = protowire.ConsumeString(b); n >= 0 {
-				m.setText(num, s)
-			}
-		default:
-			n = protowire.ConsumeFieldValue(num, typ, b)
-		}
-		if n < 0 {
-			return m, fmt.Errorf("%w: %w", errMeta, protowire.ParseError(n))
-		}
-		b = b[n:]
+	if err := fields.Walk(b, m.setNumber, m.setText); err != nil {
+		return m, fmt.Errorf("%w: %w", errMeta, err)
 	}
 	if m.ClusterID == 0 || m.Store == 0 {
 		return m, fmt.Errorf("%w: no cluster or store id", errMeta)
@@ -137,7 +108,7 @@ func decodeMember(b []byte) (Member, error) {
 	return m, nil
 }
 
-func (m *Member) setNumber(num protowire.Number, v uint64) {
+func (m *Member) setNumber(num fields.Number, v uint64) {
 	switch num {
 	case fieldCluster:
 		m.ClusterID = v
@@ -164,7 +135,7 @@ func (m *Member) setNumber(num protowire.Number, v uint64) {
 	}
 }
 
-func (m *Member) setText(num protowire.Number, s string) {
+func (m *Member) setText(num fields.Number, s string) {
 	switch num {
 	case fieldName:
 		m.Name = s

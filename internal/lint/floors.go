@@ -37,7 +37,7 @@ func floorOf(rel string) (floor int, known bool) {
 		return 2, true
 	case "engine":
 		return 1, true
-	case "internal/keys", "internal/clock", "internal/invariant", "internal/stop":
+	case "internal/keys", "internal/clock", "internal/fields", "internal/invariant", "internal/stop":
 		return 0, true
 	case "internal/sim", "internal/model", "internal/lint", "engine/enginetest":
 		return side, true

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/flotilladb/flotilla/internal/fields"
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
@@ -69,14 +70,10 @@ func (h *hello) append(b []byte, kind byte) []byte {
 		fieldNode: uint64(h.Node), fieldStore: uint64(h.Store), fieldStart: h.Start, fieldInstance: h.Instance,
 		fieldLane: uint64(h.Lane), fieldTo: uint64(h.To), fieldCredit: h.Credit, fieldKind: uint64(h.Kind),
 	} {
-		if v != 0 {
-			b = protowire.AppendTag(b, protowire.Number(num), protowire.VarintType)
-			b = protowire.AppendVarint(b, v)
-		}
+		b = fields.AppendNumber(b, fields.Number(num), v)
 	}
 	if h.Text != "" {
-		b = protowire.AppendTag(b, fieldText, protowire.BytesType)
-		b = protowire.AppendString(b, h.Text)
+		b = fields.AppendText(b, fieldText, h.Text)
 	}
 	return b
 }
@@ -84,35 +81,18 @@ func (h *hello) append(b []byte, kind byte) []byte {
 // parseHello reads what append wrote behind the first byte.
 func parseHello(b []byte) (*hello, error) {
 	h := new(hello)
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return nil, fmt.Errorf("%w: hello: %w", ErrProtocol, protowire.ParseError(n))
+	err := fields.Walk(b, h.set, func(num fields.Number, s string) {
+		if num == fieldText {
+			h.Text = s[:min(len(s), textBytesMax)]
 		}
-		b = b[n:]
-		switch {
-		case typ == protowire.VarintType:
-			v, m := protowire.ConsumeVarint(b)
-			if n = m; n >= 0 {
-				h.set(num, v)
-			}
-		case typ == protowire.BytesType && num == fieldText:
-			s, m := protowire.ConsumeString(b)
-			if n = m; n >= 0 {
-				h.Text = s[:min(len(s), textBytesMax)]
-			}
-		default:
-			n = protowire.ConsumeFieldValue(num, typ, b)
-		}
-		if n < 0 {
-			return nil, fmt.Errorf("%w: hello: %w", ErrProtocol, protowire.ParseError(n))
-		}
-		b = b[n:]
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: hello: %w", ErrProtocol, err)
 	}
 	return h, nil
 }
 
-func (h *hello) set(num protowire.Number, v uint64) {
+func (h *hello) set(num fields.Number, v uint64) {
 	switch num {
 	case fieldVersion:
 		h.Version = v
