@@ -357,16 +357,6 @@ func (t *lockTable) admitWaiters(now clock.Time) (admitted []uint64) {
 	return admitted
 }
 
-// refuseWaiters empties the queue and returns its tickets.
-func (t *lockTable) refuseWaiters() []uint64 {
-	tickets := make([]uint64, 0, len(t.waiters))
-	for _, w := range t.waiters {
-		tickets = append(tickets, w.ticket)
-	}
-	t.waiters, t.claims, t.leases.claims = nil, nil, nil
-	return tickets
-}
-
 // sorted returns the locks in order of their tokens.
 func (t *lockTable) sorted() []*lock {
 	all := make([]*lock, 0, len(t.locks))

@@ -81,12 +81,6 @@ func readRow(eng engine.Engine, key []byte, decode func([]byte) error) (found bo
 	return true, decode(raw)
 }
 
-// Bootstrap makes an empty engine the first store of a cluster, with the system
-// range and one range for everything else, in one synced batch.
-func Bootstrap(eng engine.Engine, token string) (*metapb.StoreIdent, error) {
-	return (&Static{Token: token}).Bootstrap(eng, "")
-}
-
 // NextStart counts a start of the store, durably, and returns its number.
 func NextStart(eng engine.Engine) (uint64, error) {
 	start := uint64(1)

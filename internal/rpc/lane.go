@@ -45,16 +45,6 @@ const (
 	classCount
 )
 
-func (l Lane) class() class {
-	switch l {
-	case Liveness:
-		return classLiveness
-	case Snapshots:
-		return classSnapshots
-	}
-	return classMain
-}
-
 func (c class) lanes() []Lane {
 	switch c {
 	case classLiveness:
