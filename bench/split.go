@@ -86,12 +86,10 @@ func (s *server) splitAt(ctx context.Context, at []int, n int) error {
 			for i := range next {
 				req := &adminpb.SplitRangeRequest{Key: keyAt(i, n)}
 				// Who has not applied an earlier split yet does not know the range.
-				ask, done := context.WithTimeout(ctx, 20*time.Second)
-				err := until(ask, func(ctx context.Context) error {
+				err := patiently(ctx, func(ctx context.Context) error {
 					_, err := admin.SplitRange(ctx, req)
 					return err
 				})
-				done()
 				if err != nil {
 					cancel(fmt.Errorf("split %d of %d: %w; %s", i, n, err, s.describe(req.Key)))
 					return
@@ -101,6 +99,13 @@ func (s *server) splitAt(ctx context.Context, at []int, n int) error {
 	}
 	wg.Wait()
 	return context.Cause(ctx)
+}
+
+// patiently asks again until that works, for 20 s at most.
+func patiently(ctx context.Context, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	return until(ctx, ask)
 }
 
 // describe tells what each node knows of the range of a key.
@@ -145,12 +150,10 @@ func (s *server) spread(ctx context.Context) error {
 	for range splitters {
 		wg.Go(func() {
 			for req := range next {
-				ask, done := context.WithTimeout(ctx, 20*time.Second)
-				err := until(ask, func(ctx context.Context) error {
+				err := patiently(ctx, func(ctx context.Context) error {
 					_, err := admin.TransferLeader(ctx, req)
 					return err
 				})
-				done()
 				if err != nil {
 					cancel(fmt.Errorf("transfer range %d to store %d: %w", req.RangeId, req.ToStoreId, err))
 					return
