@@ -33,22 +33,28 @@ func endBefore(a, b []byte) bool {
 
 // Lookup appends the descriptors that share an address with a span, in order.
 func (d *Directory) Lookup(dst []*metapb.Descriptor, span metapb.Span) []*metapb.Descriptor {
+	d.Visit(span, func(r *metapb.Descriptor) bool {
+		dst = append(dst, r)
+		return true
+	})
+	return dst
+}
+
+// Visit calls fn for the descriptors that share an address with a span, in order,
+// until it returns false.
+func (d *Directory) Visit(span metapb.Span, fn func(*metapb.Descriptor) bool) {
 	// A range that ends at span.Start does not reach into the span.
 	visit := func(r *metapb.Descriptor) bool {
 		if len(span.End) != 0 && bytes.Compare(r.Start, span.End) >= 0 {
 			return false
 		}
-		if r.Span().Overlaps(span) {
-			dst = append(dst, r)
-		}
-		return true
+		return !r.Span().Overlaps(span) || fn(r)
 	}
 	if len(span.Start) == 0 {
 		d.byEnd.Ascend(visit)
 	} else {
 		d.byEnd.AscendGreaterOrEqual(&metapb.Descriptor{End: span.Start}, visit)
 	}
-	return dst
 }
 
 // Insert takes in a descriptor and returns those that it displaced. It does

@@ -250,11 +250,14 @@ func (f *facts) lookup(o *LookupOp) (*LookupReply, error) {
 	if o.Max <= 0 || o.Max > lookupMax {
 		return nil, ErrBadOp
 	}
-	all := f.dir.Lookup(nil, metapb.Span{Start: o.Start})
-	reply := &LookupReply{Descriptors: all}
-	if int64(len(all)) > o.Max {
-		reply.Descriptors, reply.More = slices.Clone(all[:o.Max]), true
-	}
+	reply := &LookupReply{}
+	f.dir.Visit(metapb.Span{Start: o.Start}, func(d *metapb.Descriptor) bool {
+		if reply.More = int64(len(reply.Descriptors)) == o.Max; reply.More {
+			return false
+		}
+		reply.Descriptors = append(reply.Descriptors, d)
+		return true
+	})
 	return reply, nil
 }
 
