@@ -162,9 +162,11 @@ func (c *Core) CloseSnapshots() (err error) {
 	return err
 }
 
-func (c *Core) closeSender(x *ranges.SnapshotSender) error {
+func (c *Core) closeSender(x *ranges.SnapshotSender) {
 	c.open = slices.DeleteFunc(c.open, func(o *ranges.SnapshotSender) bool { return o == x })
-	return x.Close()
+	if err := x.Close(); err != nil {
+		c.fail(err)
+	}
 }
 
 // wantSnapshot takes in that a replica needs a snapshot.
@@ -222,16 +224,18 @@ func (c *Core) beginSnapshot(key snapshotKey, to metapb.StoreID) {
 func (c *Core) chunkRead(j *SnapshotJob) error {
 	s := c.sending[j.key]
 	if s == nil || s.sender != j.sender {
-		return c.closeSender(j.sender) // it was given up meanwhile
+		c.closeSender(j.sender) // it was given up meanwhile
+		return nil
 	}
 	s.busy = false
 	switch {
 	case j.err != nil:
-		return errors.Join(fmt.Errorf("range %d: read a snapshot: %w", j.key.id, j.err), c.endSending(j.key, s))
+		c.endSending(j.key, s)
+		return fmt.Errorf("range %d: read a snapshot: %w", j.key.id, j.err)
 	case j.over:
-		err := c.endSending(j.key, s)
+		c.endSending(j.key, s)
 		c.store.SnapshotEnded(j.key.id, j.key.replica, j.ok)
-		return err
+		return nil
 	}
 	s.chunk = j.read
 	c.sendChunk(s)
@@ -245,20 +249,17 @@ func (c *Core) sendChunk(s *sending) {
 	})
 }
 
-// endSending forgets a snapshot.
-func (c *Core) endSending(key snapshotKey, s *sending) error {
+// endSending forgets a snapshot. Where a job has its sender, that closes it.
+func (c *Core) endSending(key snapshotKey, s *sending) {
 	delete(c.sending, key)
-	if s.sender == nil || s.busy {
-		return nil // whoever has it closes it
+	if s.sender != nil && !s.busy {
+		c.closeSender(s.sender)
 	}
-	return c.closeSender(s.sender)
 }
 
 // giveUpSending tells the group that a snapshot came to nothing.
 func (c *Core) giveUpSending(key snapshotKey, s *sending) {
-	if err := c.endSending(key, s); err != nil {
-		c.fail(err)
-	}
+	c.endSending(key, s)
 	c.store.SnapshotEnded(key.id, key.replica, false)
 }
 
@@ -272,9 +273,7 @@ func (c *Core) stepTaken(from metapb.StoreID, a *ranges.SnapshotAnswer) {
 	s.heardAt = c.now
 	switch {
 	case a.Done || a.Refused:
-		if err := c.endSending(key, s); err != nil {
-			c.fail(err)
-		}
+		c.endSending(key, s)
 		c.store.SnapshotEnded(key.id, key.replica, a.Done)
 	case s.sender == nil && a.Next <= s.chunk.Number:
 		c.giveUpSending(key, s) // it has lost what it had
@@ -289,13 +288,12 @@ func (c *Core) stepTaken(from metapb.StoreID, a *ranges.SnapshotAnswer) {
 
 // allSent lets the view go. What is left is to hear of the end.
 func (c *Core) allSent(s *sending) {
-	err := c.closeSender(s.sender)
+	c.closeSender(s.sender)
 	s.sender, s.wholeAt = nil, c.now
 	last := *s.chunk
 	last.Rows = nil // it is only asked about
-	var sumErr error
-	last.Sum, sumErr = last.Checksum()
-	if err = errors.Join(err, sumErr); err != nil {
+	var err error
+	if last.Sum, err = last.Checksum(); err != nil {
 		c.fail(err)
 	}
 	s.chunk = &last
