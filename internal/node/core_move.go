@@ -18,10 +18,12 @@ import (
 func (c *Core) changes(out *ranges.Output) {
 	c.removed = append(c.removed, out.Removed...)
 	for _, g := range out.Gone {
-		c.sendGone(g.To, &frame.Frame{Gone: []peerpb.Gone{{Range: g.Range, Replica: g.Replica}}})
+		f := c.goneTo(g.To)
+		f.Gone = append(f.Gone, peerpb.Gone{Range: g.Range, Replica: g.Replica})
 	}
 	for _, g := range out.Present {
-		c.sendGone(g.To, &frame.Frame{Present: []peerpb.Gone{{Range: g.Range, Replica: g.Replica}}})
+		f := c.goneTo(g.To)
+		f.Present = append(f.Present, peerpb.Gone{Range: g.Range, Replica: g.Replica})
 	}
 	for i := range out.Installed {
 		c.installed(&out.Installed[i])
@@ -34,15 +36,14 @@ func (c *Core) changes(out *ranges.Output) {
 	}
 }
 
-// sendGone sends what may be lost. Where a frame of the same turn can take it, it does.
-func (c *Core) sendGone(to metapb.StoreID, f *frame.Frame) {
+// goneTo returns a frame of this turn for what may be lost.
+func (c *Core) goneTo(to metapb.StoreID) *frame.Frame {
 	if n := len(c.out); n > 0 && c.out[n-1].To == to && len(c.out[n-1].Gone)+len(c.out[n-1].Present) > 0 {
-		last := c.out[n-1]
-		last.Gone, last.Present = append(last.Gone, f.Gone...), append(last.Present, f.Present...)
-		return
+		return c.out[n-1]
 	}
-	f.Lane, f.From, f.To, f.FromStart = frame.Raft, c.cfg.StoreID, to, c.cfg.StoreStart
+	f := c.frameTo(to, frame.Raft)
 	c.out = append(c.out, f)
+	return f
 }
 
 // MoveRequest is a Move that somebody asks for by hand. Answered by the descriptor

@@ -285,11 +285,17 @@ func (c *Core) outbox(rd *Ready) []*frame.Frame {
 	return append(out, c.raftFrames(rd)...)
 }
 
+// frameTo begins a frame of a lane that is not a session's.
+func (c *Core) frameTo(to metapb.StoreID, lane frame.Lane) *frame.Frame {
+	return &frame.Frame{Lane: lane, From: c.cfg.StoreID, To: to, FromStart: c.cfg.StoreStart}
+}
+
 // raftFrames groups what the store's replicas say by store.
 func (c *Core) raftFrames(rd *Ready) []*frame.Frame {
 	var out []*frame.Frame
 	for _, m := range rd.Liveness {
-		f := &frame.Frame{Lane: frame.Liveness, From: c.cfg.StoreID, To: m.To, FromStart: c.cfg.StoreStart, Liveness: m.Message}
+		f := c.frameTo(m.To, frame.Liveness)
+		f.Liveness = m.Message
 		out = append(out, f)
 	}
 	if len(rd.Messages) == 0 {
@@ -299,7 +305,7 @@ func (c *Core) raftFrames(rd *Ready) []*frame.Frame {
 	for _, m := range rd.Messages {
 		f := byStore[m.To]
 		if f == nil {
-			f = &frame.Frame{Lane: frame.Raft, From: c.cfg.StoreID, To: m.To, FromStart: c.cfg.StoreStart}
+			f = c.frameTo(m.To, frame.Raft)
 			byStore[m.To] = f
 		}
 		f.Raft = append(f.Raft, raftgroup.RangeMessage{RangeID: m.Range, Message: m.Raft})

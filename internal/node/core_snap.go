@@ -244,9 +244,9 @@ func (c *Core) chunkRead(j *SnapshotJob) error {
 
 func (c *Core) sendChunk(s *sending) {
 	s.sentAt = c.now
-	c.out = append(c.out, &frame.Frame{
-		Lane: frame.Snapshots, From: c.cfg.StoreID, To: s.to, FromStart: c.cfg.StoreStart, Chunks: []*peerpb.SnapshotChunk{s.chunk},
-	})
+	f := c.frameTo(s.to, frame.Snapshots)
+	f.Chunks = []*peerpb.SnapshotChunk{s.chunk}
+	c.out = append(c.out, f)
 }
 
 // endSending forgets a snapshot. Where a job has its sender, that closes it.
@@ -377,9 +377,9 @@ func (c *Core) dropReceiving(key snapshotKey, rc *receiving) {
 }
 
 func (c *Core) sendTaken(to metapb.StoreID, a ranges.SnapshotAnswer) {
-	c.out = append(c.out, &frame.Frame{
-		Lane: frame.Snapshots, From: c.cfg.StoreID, To: to, FromStart: c.cfg.StoreStart, Taken: []peerpb.SnapshotAnswer{a},
-	})
+	f := c.frameTo(to, frame.Snapshots)
+	f.Taken = []peerpb.SnapshotAnswer{a}
+	c.out = append(c.out, f)
 }
 
 // chunkWritten takes a chunk that was written.
