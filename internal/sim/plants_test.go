@@ -34,6 +34,12 @@ func plantsOfOneRange() []plant {
 		{name: "applied-ahead-of-effects", file: "range/replica.go", edits: []edit{
 			{"		if rd.Token != 0 {\n", "		if ahead := r.state; rd.Token != 0 {\n			ahead.index = r.group.LastIndex()\n			writeApplied(s.append, r.desc.ID(), ahead)\n"},
 		}},
+		{name: "ring-forgets-who-rests", file: "range/ring.go", edits: []edit{
+			{"if r.ringStep == g.step-ringSlots {", "if r.ringStep > g.step {"},
+		}},
+		{name: "ring-of-another-range", file: "range/ring.go", edits: []edit{
+			{"	if in, ok := ring[id]; ok && in.replica == replica && in.index > st.index {", "	if in, ok := ring[id+1]; ok && in.replica == replica && in.index > st.index {"},
+		}},
 		{name: "sequencer-restarts-low", file: "internal/node/core_seq.go", edits: []edit{
 			{"last = max(1, c.store.Revision())", "last = max(1, c.store.Revision()-1)"},
 		}},
