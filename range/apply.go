@@ -84,6 +84,7 @@ func (r *Replica) entryOf(e *raftgroup.Entry) (*cmdpb.Entry, *batch, error) {
 		own := r.inflight[r.applied]
 		if own.index == e.Index && own.term == e.Term {
 			r.applied++
+			r.store.flying--
 			return &own.entry, own, nil
 		}
 		invariant.Must(own.index > e.Index, "range %d: proposal %d was passed by entry %d", r.desc.RangeId, own.index, e.Index)

@@ -41,7 +41,7 @@ func (r *Replica) evaluate(free bool, base *mvcc.EngineState) {
 		r.waitForSync()
 		return
 	}
-	if r.mustWait() {
+	if r.mustWait() || r.mayWait() {
 		return // advance marks the replica again
 	}
 	r.settling = false
@@ -75,6 +75,21 @@ func (r *Replica) mustWait() bool {
 	cfg := &r.store.cfg
 	return len(r.inflight) >= cfg.ProposalsMax || r.proposed >= cfg.ProposalBytesMax ||
 		((r.dropped || r.settling) && len(r.inflight) > 0)
+}
+
+// With busyEntries proposed at a store, a range that has one of them makes no entry
+// of fewer than fullBatch requests beside it.
+const (
+	busyEntries = 8
+	fullBatch   = 32
+)
+
+// mayWait reports whether what waits should share a batch with what comes until the
+// one that is proposed is applied. An entry costs each replica far more than a
+// request in it: with requests for many ranges under way they would else be nearly
+// all of one request.
+func (r *Replica) mayWait() bool {
+	return r.applied < len(r.inflight) && len(r.queue.items) < fullBatch && r.queue.hurried == 0 && r.store.flying >= busyEntries
 }
 
 func (r *Replica) waitForSync() {
@@ -434,6 +449,7 @@ func (r *Replica) propose(b *batch) bool {
 	b.size = len(data)
 	r.proposed += b.size
 	r.inflight = append(r.inflight, b)
+	r.store.flying++
 	r.stats.wrote(r.store.now, len(b.entry.Updates), len(data))
 	r.wake()
 	r.store.mark(r)

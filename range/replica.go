@@ -311,6 +311,7 @@ func (r *Replica) stepDown() {
 	r.leading = 0
 	for _, b := range r.inflight[r.applied:] {
 		r.refuse(b, peerpb.ErrUnknown)
+		r.store.flying--
 	}
 	r.inflight = r.inflight[:r.applied]
 	r.proposed = inflightBytes(r.inflight)

@@ -32,6 +32,9 @@ type Store struct {
 	// which they got it.
 	dirty []*Replica
 
+	// flying is how many entries the replicas here have proposed and not applied.
+	flying int
+
 	asks []Ask
 	out  Output
 	// What the last call handed out, to be used again.
