@@ -45,6 +45,10 @@ type Group struct {
 	// knows is up to where a replica knows what is committed, as it said to this
 	// leader in this term. Nil before the first heartbeat.
 	knows map[metapb.ReplicaID]uint64
+	// held are appends that say only what is committed, at most one for each replica,
+	// and are kept back while holding.
+	held    []*Message
+	holding bool
 	// cutHint is up to where the leader lets its peers cut their logs.
 	cutHint uint64
 

@@ -100,6 +100,9 @@ func (g *Group) Ready(b engine.Batch) (rd Ready, err error) {
 		case raftpb.MsgSnap:
 			rd.Snapshots = append(rd.Snapshots, metapb.ReplicaID(m.GetTo()))
 		default:
+			if g.keepsBack(m) {
+				continue
+			}
 			g.markHeartbeat(m)
 			g.markAnswer(m)
 			g.messages = append(g.messages, m)

@@ -65,6 +65,7 @@ func (r *Replica) checkCloses() {
 				continue
 			}
 			r.store.reply(c.id, &peerpb.Closed{S: c.s, Index: r.state.index}, nil)
+			r.sendAll(r.group.TakeHeld()) // who asked waits for what is applied up to there
 		}
 	}
 	clear(r.closes[len(waiting):])

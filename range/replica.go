@@ -257,6 +257,7 @@ func (r *Replica) tick() {
 // collect takes what the group has to do: rows for the log, entries to apply.
 func (r *Replica) collect() error {
 	s := r.store
+	r.group.HoldCommits(r.leading != 0 && r.moreComes())
 	for !r.gone && r.group.HasReady() {
 		if s.append == nil {
 			s.append = s.cfg.NewBatch()
@@ -271,11 +272,7 @@ func (r *Replica) collect() error {
 		for _, to := range rd.Snapshots {
 			s.out.Snapshots = append(s.out.Snapshots, WantedSnapshot{r.desc.ID(), r.storeOf(to), to})
 		}
-		for _, m := range rd.Messages {
-			if to := r.storeOf(metapb.ReplicaID(m.GetTo())); to != 0 {
-				s.messages = append(s.messages, Message{r.desc.ID(), to, m})
-			}
-		}
+		r.sendAll(rd.Messages)
 		if rd.Changed {
 			r.leaderChanged(rd.Leader)
 		}
@@ -285,7 +282,24 @@ func (r *Replica) collect() error {
 	}
 	r.checkCloses()
 	r.advanceTransfer()
+	if !r.moreComes() {
+		r.sendAll(r.group.TakeHeld())
+	}
 	return nil
+}
+
+// moreComes reports whether the log is about to grow, or more of it to be committed.
+func (r *Replica) moreComes() bool {
+	return r.asked != nil || len(r.queue.items) > 0 || r.applied < len(r.inflight)
+}
+
+// sendAll sends messages to the stores of the replicas that they are for.
+func (r *Replica) sendAll(ms []*raftgroup.Message) {
+	for _, m := range ms {
+		if to := r.storeOf(metapb.ReplicaID(m.GetTo())); to != 0 {
+			r.store.messages = append(r.store.messages, Message{r.desc.ID(), to, m})
+		}
+	}
 }
 
 // begin is called when the first entry of the replica's own term is applied:
