@@ -15,6 +15,9 @@ func (e *Pebble) events() *pebble.EventListener {
 			// Once per file: it is met again by every read.
 			if _, known := e.corrupt.LoadOrStore(i.Path, true); !known {
 				log.Error("corrupt data: what is in the damaged part of the file is not served", "path", i.Path, "error", i.Details.Error())
+				if e.cfg.Damaged != nil {
+					e.cfg.Damaged(i.Bounds.Start, i.Bounds.End.Key)
+				}
 			}
 		},
 		WriteStallBegin: func(i pebble.WriteStallBeginInfo) {

@@ -55,6 +55,10 @@ type Config struct {
 	// What was reported durable is. If it returns, or is nil, commits fail and
 	// what Pebble does not expect to fail panics.
 	Fatal func(error)
+	// Damaged is called, once for each file, when bytes on the disk are not what was
+	// written; bounds are the first and the last key that may be concerned, nil if they
+	// are not known. It must not read or write the engine.
+	Damaged func(first, last []byte)
 	// FS is the file system, the machine's if nil.
 	FS vfs.FS
 	// Logger gets one line per change of state, nothing if nil.

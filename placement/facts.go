@@ -22,6 +22,7 @@ type facts struct {
 	// membersVersion grows with each row of a member.
 	membersVersion uint64
 	dir            *Directory
+	corrupt        []Corrupt // by range, then replica
 }
 
 func newFacts() *facts {
@@ -37,6 +38,7 @@ func (f *facts) clone() *facts {
 	c.alarms = slices.Clone(f.alarms)
 	c.members = slices.Clone(f.members)
 	c.dir = f.dir.Clone()
+	c.corrupt = slices.Clone(f.corrupt)
 	return &c
 }
 
@@ -64,7 +66,9 @@ func (f *facts) set(name string, value []byte, deleted bool) error {
 		f.version = string(value)
 		return nil
 	case strings.HasPrefix(name, prefixAlarm):
-		return f.setAlarm(name, deleted)
+		return f.setAlarm(name, value, deleted)
+	case strings.HasPrefix(name, prefixCorrupt):
+		return f.setCorrupt(name, value, deleted)
 	case strings.HasPrefix(name, prefixDir):
 		return f.setDescriptor(name, value, deleted)
 	case strings.HasPrefix(name, prefixMember):
@@ -106,17 +110,20 @@ func (f *facts) setCeiling(name string, value []byte, deleted bool) error {
 	return nil
 }
 
-func (f *facts) setAlarm(name string, deleted bool) error {
+func (f *facts) setAlarm(name string, value []byte, deleted bool) error {
 	a, err := decodeAlarmName(name)
 	if err != nil {
 		return err
 	}
+	a.Contained = len(value) > 0
 	i, ok := slices.BinarySearchFunc(f.alarms, a, compareAlarms)
 	switch {
 	case deleted && ok:
 		f.alarms = slices.Delete(f.alarms, i, i+1)
 	case !deleted && !ok:
 		f.alarms = slices.Insert(f.alarms, i, a)
+	case !deleted:
+		f.alarms[i] = a
 	}
 	return nil
 }
@@ -125,9 +132,13 @@ func compareAlarms(a, b Alarm) int {
 	return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Member, b.Member))
 }
 
-func (f *facts) hasAlarm(a Alarm) bool {
-	_, ok := slices.BinarySearchFunc(f.alarms, a, compareAlarms)
-	return ok
+// active returns an alarm as it is; ok is false if it is not active.
+func (f *facts) active(a Alarm) (Alarm, bool) {
+	i, ok := slices.BinarySearchFunc(f.alarms, a, compareAlarms)
+	if !ok {
+		return a, false
+	}
+	return f.alarms[i], true
 }
 
 func (f *facts) setDescriptor(name string, value []byte, deleted bool) error {

@@ -54,6 +54,8 @@ type AlarmOp struct {
 type Alarm struct {
 	Type   pb.AlarmType
 	Member metapb.NodeID
+	// Contained: what is corrupt is known, and nobody is served from it.
+	Contained bool
 }
 
 // AlarmReply answers AlarmOp with the alarm that was meant, or with none if
@@ -138,4 +140,15 @@ type LookupOp struct {
 type LookupReply struct {
 	Descriptors []*metapb.Descriptor
 	More        bool
+}
+
+// CorruptOp says that the data of a replica was found to be corrupt, and raises the
+// alarm of its member. Answered by *AlarmReply with that alarm; with none if the
+// directory does not know the replica: it is gone, or was not reported yet.
+type CorruptOp struct {
+	Range   metapb.RangeID
+	Replica metapb.ReplicaID
+	Member  metapb.NodeID
+	// Undecided: replicas differ, and nobody can say which of them are right.
+	Undecided bool
 }

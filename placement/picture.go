@@ -2,6 +2,7 @@ package placement
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -47,7 +48,12 @@ type RangeState struct {
 	Leader     metapb.StoreID // 0: not known
 	// Busy: an operator is at work on it.
 	Busy bool
+	// Corrupt are stores whose replica is of no use.
+	Corrupt []metapb.StoreID
 }
+
+// corrupt reports whether a store's replica is of no use.
+func (r *RangeState) corrupt(store metapb.StoreID) bool { return slices.Contains(r.Corrupt, store) }
 
 // OperatorID names an operator: there is one for a range at a time, and each that
 // does something ends at another generation.

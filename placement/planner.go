@@ -129,15 +129,19 @@ func (p *plan) mend(r *RangeState) {
 	}
 	var good, bad, live int
 	var learner, worst metapb.StoreID
+	corrupt := false // the worst is
 	for _, repl := range d.Replicas {
 		s := p.stores[metapb.StoreID(repl.StoreId)]
 		switch {
 		case repl.Kind == metapb.ReplicaKind_LEARNER:
 			learner = metapb.StoreID(repl.StoreId)
 			continue
+		case r.corrupt(metapb.StoreID(repl.StoreId)):
+			bad++
+			worst, corrupt = metapb.StoreID(repl.StoreId), true
 		case s == nil || s.Health == Lost || s.Leaving:
 			bad++
-			if worst == 0 || s == nil || s.Health == Lost {
+			if worst == 0 || !corrupt && (s == nil || s.Health == Lost) {
 				worst = metapb.StoreID(repl.StoreId)
 			}
 		default:
@@ -160,7 +164,10 @@ func (p *plan) mend(r *RangeState) {
 		p.trim(r, worst)
 	case bad > 0:
 		if to := p.room(r, worst); to != nil {
-			p.add(r, Operator{Move: Move{From: worst, To: to.ID}, Why: "its store is lost or leaves"})
+			p.add(r, Operator{Move: Move{From: worst, To: to.ID}, Why: "its store is lost or leaves, or its data is corrupt"})
+		} else if corrupt && good > 0 {
+			// There is no room for another one until it is gone.
+			p.add(r, Operator{Move: Move{From: worst}, Why: "its data is corrupt"})
 		} else if s := p.stores[worst]; s != nil && s.Leaving && good > 0 {
 			p.add(r, Operator{Move: Move{From: worst}, Why: "its store leaves"})
 		}
@@ -185,6 +192,8 @@ func (p *plan) want(good int) int {
 func (p *plan) settle(r *RangeState, learner metapb.StoreID, good int, worst metapb.StoreID) {
 	s := p.stores[learner]
 	switch {
+	case r.corrupt(learner):
+		p.add(r, Operator{Move: Move{From: learner}, Why: "its data is corrupt"})
 	case s != nil && s.takes() && (good < p.want(good) || worst != 0):
 		p.add(r, Operator{Move: Move{From: worst, To: learner}, Why: "it has a learner already"})
 	case s == nil || s.Health == Lost || s.Health == Live:
@@ -222,7 +231,7 @@ func (p *plan) drain(r *RangeState) {
 func (p *plan) voter(r *RangeState, below func(*storeCount) bool) (best *storeCount) {
 	for _, repl := range r.Descriptor.Replicas {
 		s := p.stores[metapb.StoreID(repl.StoreId)]
-		if s == nil || repl.Kind != metapb.ReplicaKind_VOTER || s.ID == r.Leader || !s.takes() || below != nil && !below(s) {
+		if s == nil || repl.Kind != metapb.ReplicaKind_VOTER || r.corrupt(s.ID) || s.ID == r.Leader || !s.takes() || below != nil && !below(s) {
 			continue
 		}
 		if best == nil || s.leaders < best.leaders {
@@ -310,7 +319,7 @@ func (p *plan) balanceReplicas() {
 
 // whole reports whether all replicas of a range are voters on stores that live.
 func (p *plan) whole(r *RangeState) bool {
-	return !slices.ContainsFunc(r.Descriptor.Replicas, func(repl *metapb.Replica) bool {
+	return len(r.Corrupt) == 0 && !slices.ContainsFunc(r.Descriptor.Replicas, func(repl *metapb.Replica) bool {
 		s := p.stores[metapb.StoreID(repl.StoreId)]
 		return repl.Kind != metapb.ReplicaKind_VOTER || s == nil || !s.takes()
 	})

@@ -294,3 +294,36 @@ func cloneDesc(d *metapb.Descriptor) *metapb.Descriptor {
 	}
 	return c
 }
+
+// A corrupt replica is replaced: on another store if there is one, else on its own,
+// after it has gone. Before that it leads nothing.
+func TestCorruptReplica(t *testing.T) {
+	for _, stores := range []int{3, 4} {
+		w := newPlanWorld(t, stores, 1, 1, 2, 3)
+		r := &w.pic.Ranges[0]
+		r.Corrupt = []metapb.StoreID{2}
+		for w.round() > 0 {
+			if p := r.Descriptor.ReplicaOn(2); p == nil || p.ReplicaId != 2 {
+				r.Corrupt = nil // as the system range forgets it
+			}
+		}
+		var ids []uint64
+		for _, p := range r.Descriptor.Replicas {
+			ids = append(ids, p.ReplicaId)
+		}
+		slices.Sort(ids)
+		if !slices.Equal(ids, []uint64{1, 3, 4}) || (r.Descriptor.ReplicaOn(2) == nil) != (stores == 4) {
+			t.Errorf("%d stores: %v", stores, r.Descriptor)
+		}
+	}
+	w := newPlanWorld(t, 3, 12, 1, 2, 3)
+	for i := range w.pic.Ranges {
+		w.pic.Ranges[i].Corrupt = []metapb.StoreID{2}
+	}
+	w.limits.MovesMax = 1
+	for _, op := range Plan(&w.pic, w.limits) {
+		if op.TransferTo == 2 {
+			t.Errorf("range %d is to be led by a corrupt replica", op.ID.Range)
+		}
+	}
+}

@@ -21,7 +21,8 @@ import (
 //	one-store          empty: the cluster has one store
 //	version            text: the cluster version
 //	node/ id (8)       a Member, see memberRow
-//	alarm/ type (4) member (8)    empty: the alarm is active
+//	alarm/ type (4) member (8)    the alarm is active; empty, or 1 byte: it is contained
+//	corrupt/ range (8) replica (8)  1 byte: the replica's data is corrupt; 1: undecided
 //	dir/ 1 end address            a descriptor, by the end of its span
 //	dir/ 2                        the descriptor that ends with the keyspace
 //
@@ -37,6 +38,8 @@ const (
 	rowVersion   = "version"
 	prefixAlarm  = "alarm/"
 	prefixDir    = "dir/"
+	// prefixCorrupt is followed by a replica.
+	prefixCorrupt = "corrupt/"
 
 	dirEnd  = "\x01"
 	dirLast = "\x02"
@@ -87,6 +90,31 @@ func decodeAlarmName(name string) (Alarm, error) {
 	return Alarm{
 		Type:   pb.AlarmType(binary.BigEndian.Uint32(rest)),
 		Member: metapb.NodeID(binary.BigEndian.Uint64(rest[4:])),
+	}, nil
+}
+
+// alarmRow is the row of an active alarm.
+func alarmRow(a Alarm) *cmdpb.Row {
+	if a.Contained {
+		return setRow(alarmName(a), []byte{1})
+	}
+	return setRow(alarmName(a), nil)
+}
+
+func corruptName(c Corrupt) string {
+	b := binary.BigEndian.AppendUint64([]byte(prefixCorrupt), uint64(c.Range))
+	return string(binary.BigEndian.AppendUint64(b, uint64(c.Replica)))
+}
+
+func decodeCorrupt(name string, value []byte) (Corrupt, error) {
+	rest := []byte(strings.TrimPrefix(name, prefixCorrupt))
+	if len(rest) != 16 {
+		return Corrupt{}, badRow(name)
+	}
+	return Corrupt{
+		Range:     metapb.RangeID(binary.BigEndian.Uint64(rest)),
+		Replica:   metapb.ReplicaID(binary.BigEndian.Uint64(rest[8:])),
+		Undecided: len(value) == 1 && value[0] == 1,
 	}, nil
 }
 

@@ -107,6 +107,8 @@ func (s *System) Evaluate(op any) (rows []*cmdpb.Row, reply any, err error) {
 		rows, reply, err = f.changeMember(o)
 	case *MembersOp:
 		reply = &MembersReply{Members: f.live(0)}
+	case *CorruptOp:
+		rows, reply = f.condemn(o)
 	case *LookupOp:
 		reply, err = f.lookup(o)
 	default:
@@ -148,15 +150,15 @@ func (f *facts) allocIDs(o *AllocIDsOp) ([]*cmdpb.Row, any, error) {
 // alarm answers as etcd: to activate what is active changes nothing and names
 // it; to deactivate what is not active names nothing.
 func (f *facts) alarm(o *AlarmOp) ([]*cmdpb.Row, any) {
-	active := f.hasAlarm(o.Alarm)
+	was, active := f.active(o.Alarm)
 	reply := &AlarmReply{Alarms: []Alarm{o.Alarm}}
 	switch {
 	case o.Alarm.Type == 0, !o.Activate && !active:
 		return nil, &AlarmReply{}
-	case o.Activate && active:
+	case o.Activate && active && was == o.Alarm:
 		return nil, reply
 	case o.Activate:
-		return []*cmdpb.Row{setRow(alarmName(o.Alarm), nil)}, reply
+		return []*cmdpb.Row{alarmRow(o.Alarm)}, reply
 	}
 	return []*cmdpb.Row{deleteRow(alarmName(o.Alarm))}, reply
 }
@@ -183,7 +185,7 @@ func (f *facts) report(o *DirectoryOp) ([]*cmdpb.Row, any, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		rows = append(rows, row)
+		rows = append(append(rows, row), f.mended(d)...)
 	}
 	return rows, &peerpb.Done{}, nil
 }

@@ -47,6 +47,9 @@ func (sc *sysScript) run(t *testing.T, d *datadriven.TestData) string {
 	case "alarm":
 		return sc.evaluate(&AlarmOp{Activate: d.HasArg("on"), Alarm: Alarm{
 			Type: pb.AlarmType(num(t, d, "type")), Member: metapb.NodeID(num(t, d, "member"))}})
+	case "corrupt":
+		return sc.evaluate(&CorruptOp{Range: metapb.RangeID(num(t, d, "range")), Replica: metapb.ReplicaID(num(t, d, "replica")),
+			Member: metapb.NodeID(num(t, d, "member")), Undecided: d.HasArg("undecided")})
 	case "ceiling":
 		return sc.evaluate(&CeilingOp{
 			Epoch: uint64(num(t, d, "epoch")), Number: uint64(num(t, d, "number")),
@@ -109,6 +112,9 @@ func showSystem(s *System) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "cluster=%d compacted=%d ceiling=%d one-store=%v version=%s alarms=%v\n",
 		s.ClusterID(), s.Compacted(), s.Ceiling(), s.OneStore(), s.ClusterVersion(), s.Alarms())
+	for _, c := range s.Corrupt() {
+		fmt.Fprintf(&b, "corrupt %+v\n", c)
+	}
 	for _, m := range s.Members() {
 		fmt.Fprintf(&b, "%+v\n", m)
 	}
@@ -118,13 +124,19 @@ func showSystem(s *System) string {
 	return b.String()
 }
 
-// parseDescs reads lines "id generation start end", "-" for an empty end.
+// parseDescs reads lines "id generation start end replica...", "-" for an empty end.
 func parseDescs(input string) (descs []*metapb.Descriptor) {
 	for _, line := range strings.Split(strings.TrimSpace(input), "\n") {
 		var id, generation uint64
 		var start, end string
 		if n, _ := fmt.Sscan(line, &id, &generation, &start, &end); n == 4 {
-			descs = append(descs, testDesc(id, generation, strings.Trim(start, "-"), strings.Trim(end, "-")))
+			d := testDesc(id, generation, strings.Trim(start, "-"), strings.Trim(end, "-"))
+			for i, field := range strings.Fields(line)[4:] {
+				replica, _ := strconv.ParseUint(field, 10, 64)
+				d.Replicas = append(d.Replicas, &metapb.Replica{ReplicaId: replica, StoreId: uint64(i + 1), NodeId: uint64(i + 1)})
+				d.NextReplicaId = max(d.NextReplicaId, replica+1)
+			}
+			descs = append(descs, d)
 		}
 	}
 	return descs

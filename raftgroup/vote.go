@@ -130,3 +130,6 @@ func (g *Group) Transferee() metapb.ReplicaID {
 func AsksForVote(m *Message) bool {
 	return m.GetType() == raftpb.MsgVote || m.GetType() == raftpb.MsgPreVote
 }
+
+// TellsToLead reports whether a message tells its receiver to take the leadership over.
+func TellsToLead(m *Message) bool { return m.GetType() == raftpb.MsgTimeoutNow }

@@ -18,11 +18,20 @@ func (r *Replica) applyEntries(entries []raftgroup.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
+	if r.checking != nil {
+		r.rest = append(r.rest, entries...)
+		return nil
+	}
 	s := r.store
 	b := s.applyBatch()
 	for i := range entries {
 		if err := r.applyEntry(b, &entries[i]); err != nil {
 			return fmt.Errorf("apply entry %d: %w", entries[i].Index, err)
+		}
+		if r.checking != nil {
+			r.rest = append(r.rest, entries[i+1:]...)
+			entries = entries[:i+1]
+			break
 		}
 	}
 	last := entries[len(entries)-1]
@@ -127,6 +136,9 @@ func (r *Replica) applyCommand(b engine.Batch, e *raftgroup.Entry, c *cmdpb.Comm
 		return r.applyResolve(b, k.Resolve)
 	case *cmdpb.Command_Forget:
 		return r.applyForget(b, k.Forget)
+	case *cmdpb.Command_Check:
+		r.applyCheck(e, k.Check)
+		return nil
 	}
 	// Written by a newer version: to go on without it would make replicas differ.
 	return errUnknownCommand
@@ -150,6 +162,9 @@ func (r *Replica) applyRows(b engine.Batch, c *cmdpb.RowsCommand) error {
 // advance is called when everything applied can be read in the engine.
 func (r *Replica) advance() {
 	r.advancing = false
+	if r.checking != nil {
+		r.takeCheckpoint()
+	}
 	done := r.inflight[:r.applied]
 	for _, b := range done {
 		r.advanced = b.number

@@ -177,6 +177,9 @@ type batch struct {
 	// none.
 	replicas *metapb.Descriptor
 
+	// check is what the batch has of a check; nil: nothing.
+	check *cmdpb.CheckCommand
+
 	// once proposed
 	index, term uint64
 	size        int // of the entry, in bytes

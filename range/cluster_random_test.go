@@ -36,6 +36,8 @@ func (c *storeCluster) fault() error {
 		return c.transfer(n)
 	case x < 200 && c.moves && !n.busy():
 		c.change(n)
+	case x < 300 && c.checks && !n.busy():
+		c.beginCheck(n)
 	}
 	return nil
 }

@@ -49,6 +49,12 @@ type storeCluster struct {
 	acked, unknown, reads, crashes, splits, handover int
 	changes, snapshots                               int
 	moves                                            bool // replicas are moved
+
+	// checks: what stores have is hashed and compared, but for that of damaged.
+	checks   bool
+	damaged  metapb.StoreID
+	sums     map[CheckID]map[metapb.StoreID]checkSum
+	compared int
 }
 
 type clusterPacket struct {

@@ -71,6 +71,9 @@ type Config struct {
 	// replica fall behind before it cuts off what that replica lacks. It needs
 	// a snapshot then. Default 16 MiB.
 	LogBehindBytesMax uint64
+	// CheckpointsMax bounds the states of ranges that are held for hashing; a check
+	// that would be one more is skipped here. Default 8.
+	CheckpointsMax int
 	// Liveness tunes the promises between stores; Store, Start and Replicas are
 	// filled in. Seed is for the times of elections, which must differ from store
 	// to store.
@@ -116,6 +119,7 @@ func (c *Config) setDefaults() {
 	def(&c.LogBytesMax, 2<<20)
 	def(&c.LogShareMin, min(16<<10, c.LogBytesMax))
 	def(&c.LogBehindBytesMax, 16<<20)
+	def(&c.CheckpointsMax, 8)
 	def(&c.EarlyVotesMax, 4096)
 	def(&c.LockAgeMax, 2*time.Second)
 	def(&c.IntentAgeMax, time.Second)

@@ -178,6 +178,8 @@ func (r *Replica) evaluateOne(b *batch, st mvcc.State, w *work) (verdict, error)
 		return r.evaluateRelease(b, w, body)
 	case *peerpb.Forget:
 		return r.evaluateForget(b, w, body)
+	case *peerpb.CheckRange:
+		return r.evaluateCheck(b, w, body), nil
 	case *peerpb.Transfer:
 		r.store.out.Transfers = append(r.store.out.Transfers, WantedTransfer{w.req.ID, r.desc.ID(), body.To})
 		return taken, nil
@@ -338,6 +340,9 @@ func (r *Replica) granted(g Grant) {
 			r.refuse(b, err)
 			return
 		}
+	}
+	if b.check != nil {
+		b.check.Compacted = int64(r.store.compacted)
 	}
 	for i, u := range b.entry.Updates {
 		u.Revision = int64(g.First) + int64(i)

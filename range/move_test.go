@@ -65,6 +65,9 @@ func (n *clusterStore) output(out *Output) error {
 		}
 		n.senders[key], n.targets[key] = x, w.To
 	}
+	if err := n.takeCheckpoints(out.Checkpoints); err != nil {
+		return err
+	}
 	for _, in := range out.Installed {
 		key := snapshotKey{in.Range, in.Replica}
 		a := &SnapshotAnswer{Range: in.Range, Replica: in.Replica, Index: in.Index, ID: in.ID, Done: in.OK, Refused: !in.OK}

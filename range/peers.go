@@ -235,7 +235,7 @@ func (s *Store) forget(r *Replica, leader metapb.StoreID) {
 
 // arm lets a replica stand for election after a while, if it then has no leader.
 func (s *Store) arm(r *Replica) {
-	if rank, ok := r.rank(); ok {
+	if rank, ok := r.rank(); ok && !r.condemned {
 		s.peers.elections.Arm(r.desc.ID(), s.now, rank)
 	}
 }
@@ -269,7 +269,7 @@ func (s *Store) stand() {
 			return
 		}
 		r := s.replicas[id]
-		if r == nil || r.group.IsLeader() || s.peers.live.Promised(r.Leader()) {
+		if r == nil || r.condemned || r.group.IsLeader() || s.peers.live.Promised(r.Leader()) {
 			continue // if the promise to the leader's store runs out, it comes again
 		}
 		if s.peers.leaving {

@@ -191,6 +191,9 @@ func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 		}
 		return nil
 	}
+	if r.condemned && raftgroup.TellsToLead(m) {
+		return nil
+	}
 	s.mark(r)
 	r.wake()
 	return r.group.Step(m)

@@ -98,6 +98,14 @@ type Replica struct {
 
 	stats stats
 
+	// checking is a check whose entry is applied and not hashed yet; rest are entries
+	// that wait for that. condemned: the data was found to be corrupt.
+	checking   *checkpoint
+	rest       []raftgroup.Entry
+	condemned  bool
+	undecided  bool // so are all, and one of them may be right
+	abdicateAt clock.Time
+
 	ringStep uint64 // of the row in the store's ring that has its state; 0: its own row has
 
 	dirty, waiting, timed, advancing, touched, noted bool // in the store's list of that name
@@ -138,6 +146,9 @@ func newReplica(s *Store, d *metapb.Descriptor, born *leases) (*Replica, error) 
 		return nil, err
 	}
 	r.lessor = r.leaseOf
+	if err := r.loadCondemned(); err != nil {
+		return nil, err
+	}
 	if err := r.checkConf(); err != nil {
 		return nil, err
 	}
@@ -195,7 +206,11 @@ func (r *Replica) request(req *peerpb.Request) {
 		r.store.reply(req.ID, nil, r.moved(req))
 		return
 	}
-	if r.leading == 0 && !r.group.IsLeader() || r.deserted() {
+	if r.undecided {
+		r.store.reply(req.ID, nil, mvcc.ErrCorrupt)
+		return
+	}
+	if r.leading == 0 && !r.group.IsLeader() || r.deserted() || r.condemned {
 		r.store.reply(req.ID, nil, r.notLeader())
 		return
 	}
@@ -248,6 +263,7 @@ func (r *Replica) tick() {
 	r.tickLeases(r.store.now)
 	r.releaseHeld()
 	r.advanceTransfer()
+	r.abdicate()
 	if len(r.closes) > 0 || len(r.parked) > 0 {
 		r.store.mark(r)
 		r.store.watchClock(r)
@@ -257,7 +273,12 @@ func (r *Replica) tick() {
 // collect takes what the group has to do: rows for the log, entries to apply.
 func (r *Replica) collect() error {
 	s := r.store
-	r.group.HoldCommits(r.leading != 0 && r.moreComes())
+	if rest := r.rest; len(rest) > 0 && !r.gone {
+		r.rest = nil
+		if err := r.applyEntries(rest); err != nil {
+			return err
+		}
+	}
 	for !r.gone && r.group.HasReady() {
 		if s.append == nil {
 			s.append = s.cfg.NewBatch()
@@ -305,6 +326,10 @@ func (r *Replica) sendAll(ms []*raftgroup.Message) {
 // begin is called when the first entry of the replica's own term is applied:
 // everything before it is, so it may evaluate.
 func (r *Replica) begin(term uint64) {
+	if r.condemned {
+		r.abdicate()
+		return
+	}
 	r.leading, r.called = term, 0
 	r.beginLead(term)
 	r.leaveJoint()

@@ -53,7 +53,7 @@ type SnapshotSender struct {
 // fits).
 func (s *Store) BeginSnapshot(id metapb.RangeID, to metapb.ReplicaID, chunkBytes int) (*SnapshotSender, error) {
 	r := s.replicas[id]
-	if r == nil || r.leading == 0 {
+	if r == nil || r.leading == 0 { // one that is condemned does not lead
 		return nil, peerpb.ErrNotLeader
 	}
 	spans := keys.Tables(r.desc.Span())

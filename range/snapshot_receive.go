@@ -313,6 +313,7 @@ func (s *Store) Ingested(g *Ingest) error {
 	delete(s.ingesting, d.ID())
 	delete(s.absent, d.ID())
 	delete(s.tombstones, d.ID())
+	s.SetCompacted(g.in.Header.Compacted) // what is garbage since then is not there
 	if err := s.load(d, nil); err != nil {
 		return err
 	}

@@ -99,6 +99,10 @@ func (r *Replica) applySplit(b engine.Batch, c *cmdpb.SplitCommand) error {
 	if err := Bootstrap(b, c.Right, r.state.revision); err != nil {
 		return err
 	}
+	if r.condemned {
+		row := condemnedRow(c.Right.ID(), metapb.ReplicaID(c.Right.ReplicaOn(r.store.cfg.StoreID).ReplicaId), r.undecided)
+		b.Set(row.Key, row.Value)
+	}
 	mark, err := ReadRemovalMark(r.store.cfg.Reader, r.desc.ID())
 	if err != nil {
 		return err

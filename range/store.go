@@ -82,6 +82,8 @@ type Store struct {
 	failed    error
 	peers     peers
 	snapshots uint64 // that were begun
+	// checkpoints are those handed out and not closed.
+	checkpoints int
 	// incoming are snapshots that wait for their place, ingesting those that are
 	// handed out. installs: it may be time for one.
 	incoming  []*Incoming
@@ -187,7 +189,7 @@ func (s *Store) Campaign() error {
 
 // campaign lets a replica stand for election.
 func (s *Store) campaign(r *Replica) {
-	if r.group.IsLeader() {
+	if r.group.IsLeader() || r.condemned {
 		return
 	}
 	switch err := r.group.Campaign(); {
@@ -375,7 +377,8 @@ func (s *Store) Output() Output {
 // HasOutput reports whether Output has something.
 func (s *Store) HasOutput() bool {
 	return len(s.out.Replies)+len(s.out.Sends)+len(s.out.Descriptors)+len(s.out.Expired)+
-		len(s.out.Gone)+len(s.out.Present)+len(s.out.Snapshots)+len(s.out.Removed)+len(s.out.Installed)+len(s.out.Transfers) > 0
+		len(s.out.Gone)+len(s.out.Present)+len(s.out.Snapshots)+len(s.out.Removed)+len(s.out.Installed)+len(s.out.Transfers)+
+		len(s.out.Checks)+len(s.out.Checkpoints) > 0
 }
 
 // HasWork reports whether Evaluate or Collect has something to do now.

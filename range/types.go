@@ -81,7 +81,12 @@ type Output struct {
 	Snapshots []WantedSnapshot
 	// Transfers are asked for; see Transfer. Each is answered by who is told of it.
 	Transfers []WantedTransfer
-	// Removed are ranges that have, or had, no replica here any more. Readers have to
+	// Checks are asked for; see BeginCheck. Each is answered by who is told of it.
+	Checks []WantedCheck
+	// Checkpoints are to be hashed. For each that has a Hash, CheckpointClosed is due.
+	Checkpoints []Checkpoint
+	// Removed are ranges that have, or had, no replica here any more, or one that
+	// nobody may use. Readers have to
 	// know before the next batches of a Ready are committed, and its Ingests run.
 	Removed []metapb.RangeID
 	// Installed says what became of snapshots given to Install.

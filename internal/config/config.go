@@ -45,6 +45,10 @@ type Config struct {
 	Planner bool
 	// StoreLostAfter is how long a node may be silent until its replicas are made anew.
 	StoreLostAfter time.Duration
+	// CorruptCheckTime is in what time each range is compared with its replicas, 0:
+	// never; CorruptCheckBytes is how many bytes a second are read for that.
+	CorruptCheckTime  time.Duration
+	CorruptCheckBytes int64
 	// PeerTLS is how nodes prove to each other who they are.
 	PeerTLS PeerTLS
 
@@ -228,6 +232,10 @@ func (c *Config) checkLimits() error {
 		return bad("grpc-keepalive-timeout", "%v: want 0 (never) or more", c.GRPCKeepaliveTimeout)
 	case c.WatchProgressNotifyInterval < watchProgressMin:
 		return bad("watch-progress-notify-interval", "%v: want at least %v", c.WatchProgressNotifyInterval, watchProgressMin)
+	case c.CorruptCheckTime < 0:
+		return bad("corrupt-check-time", "%v: want 0 (never) or more", c.CorruptCheckTime)
+	case c.CorruptCheckBytes < 1:
+		return bad("corrupt-check-bytes-per-second", "%d: want more than 0", c.CorruptCheckBytes)
 	case c.CacheBytes < cacheBytesMin:
 		return bad("cache-bytes", "%d: want at least %d", c.CacheBytes, cacheBytesMin)
 	case c.GCPercent <= 0:

@@ -57,6 +57,8 @@ func AddFlags(fs *pflag.FlagSet) *Flags {
 	fs.StringVar(&f.compactMode, "auto-compaction-mode", "periodic", "what --auto-compaction-retention counts: periodic (time) or revision")
 	fs.StringVar(&f.compactKeep, "auto-compaction-retention", "0", "history to keep: a time such as 5m, a number of hours, or of revisions; 0 is all")
 	fs.DurationVar(&c.WatchProgressNotifyInterval, "watch-progress-notify-interval", watchProgressByDefault, "silence after which a watch that asked for it is told how far it is")
+	fs.DurationVar(&c.CorruptCheckTime, "corrupt-check-time", 24*time.Hour, "time in which each range is compared with its replicas; 0 is never")
+	fs.Int64Var(&c.CorruptCheckBytes, "corrupt-check-bytes-per-second", 16<<20, "bytes a second that are read to compare replicas")
 	fs.BoolVar(&c.EnablePprof, "enable-pprof", false, "serve profiles at /debug/pprof")
 	fs.BoolVar(&c.EnableGateway, "enable-grpc-gateway", true, "serve the JSON API under /v3")
 	fs.StringVar(&f.logger, "logger", "zap", "taken for etcd's sake; zap is the only value")
@@ -104,7 +106,7 @@ func ignoredFlags() []flagOfEtcd {
 		{name: "raft-read-timeout"}, {name: "raft-write-timeout"},
 		{name: "strict-reconfig-check", byDefault: "true"}, {name: "max-learners"},
 		{name: "compaction-batch-limit"}, {name: "compaction-sleep-interval"},
-		{name: "compact-hash-check-time"}, {name: "corrupt-check-time"}, {name: "downgrade-check-time"},
+		{name: "compact-hash-check-time"}, {name: "downgrade-check-time"},
 		{name: "warning-apply-duration"}, {name: "warning-unary-request-duration"},
 		{name: "metrics"}, {name: "v2-deprecation"},
 		{name: "bcrypt-cost"}, {name: "auth-token-ttl"}, {name: "self-signed-cert-validity"},

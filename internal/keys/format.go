@@ -83,6 +83,8 @@ func (k LocalKind) String() string {
 		return "removalmark"
 	case LocalConfState:
 		return "confstate"
+	case LocalCondemned:
+		return "condemned"
 	case LocalLog:
 		return "log"
 	}

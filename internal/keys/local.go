@@ -19,6 +19,7 @@ const (
 	LocalTombstone   LocalKind = 0x05 // the lowest replica id that may come back
 	LocalRemovalMark LocalKind = 0x06 // below it, old versions may be gone (or half gone)
 	LocalConfState   LocalKind = 0x07 // raft's voters and learners, as applied
+	LocalCondemned   LocalKind = 0x08 // the replica whose data was found to be corrupt
 	LocalLog         LocalKind = 0x10 // one entry of the log; has an index
 )
 
@@ -54,6 +55,9 @@ func Tombstone(id metapb.RangeID) []byte { return local(id, LocalTombstone) }
 // RemovalMark is the key of the revision below which a replica's old versions
 // may be removed.
 func RemovalMark(id metapb.RangeID) []byte { return local(id, LocalRemovalMark) }
+
+// Condemned is the key of what says that a replica's data is corrupt.
+func Condemned(id metapb.RangeID) []byte { return local(id, LocalCondemned) }
 
 // RaftConfState is the key of raft's voters and learners as of the applied index.
 func RaftConfState(id metapb.RangeID) []byte { return local(id, LocalConfState) }

@@ -89,3 +89,6 @@ func DecodeVersion(key []byte) (userKey []byte, rev metapb.Revision, sub uint32,
 	}
 	return key[1 : at-1], rev, sub, nil
 }
+
+// IsVersion reports whether an engine key is in the table of versions.
+func IsVersion(key []byte) bool { return len(key) > 0 && key[0] == tableVersion }

@@ -106,6 +106,9 @@ func (n *Node) Status(ctx context.Context) (*pb.StatusResponse, error) {
 		DbSizeQuota:    n.cfg.QuotaBytes,
 		StorageVersion: "3.7.0",
 	}
+	for _, a := range n.contained() {
+		resp.Errors = append(resp.Errors, a.String())
+	}
 	err := n.inLoop(ctx, func() {
 		if sys := n.core.Store().Replica(metapb.SystemRange); sys != nil {
 			in := sys.Info()
@@ -153,7 +156,7 @@ func (n *Node) HashKV(ctx context.Context, req *pb.HashKVRequest) (*pb.HashKVRes
 func (n *Node) Alarm(ctx context.Context, req *pb.AlarmRequest) (*pb.AlarmResponse, error) {
 	if req.Action == pb.AlarmRequest_GET {
 		resp := &pb.AlarmResponse{}
-		for _, a := range n.Alarms() {
+		for _, a := range append(slices.Clone(n.Alarms()), n.contained()...) {
 			if req.Alarm == pb.AlarmType_NONE || req.Alarm == a.Alarm {
 				resp.Alarms = append(resp.Alarms, a)
 			}
@@ -186,12 +189,23 @@ func alarmMembers(alarms []placement.Alarm) []*pb.AlarmMember {
 // refreshAlarms publishes the alarms of the system range.
 func (n *Node) refreshAlarms(ctx context.Context) error {
 	return n.inLoop(ctx, func() {
-		alarms := alarmMembers(n.core.System().Alarms())
+		all := n.core.System().Alarms()
+		contained := alarmMembers(slices.DeleteFunc(slices.Clone(all), func(a placement.Alarm) bool { return !a.Contained }))
+		alarms := alarmMembers(slices.DeleteFunc(all, func(a placement.Alarm) bool { return a.Contained }))
 		n.pub.alarms.Store(&alarms)
+		n.pub.contained.Store(&contained)
 	})
 }
 
-// Alarms implements etcdapi.Alarms.
+// contained are alarms that end no service: what is corrupt is out of it.
+func (n *Node) contained() []*pb.AlarmMember {
+	if p := n.pub.contained.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Alarms implements etcdapi.Alarms: those by which requests are judged.
 func (n *Node) Alarms() []*pb.AlarmMember {
 	if p := n.pub.alarms.Load(); p != nil {
 		return *p

@@ -26,6 +26,8 @@ type netCluster struct {
 	names []config.Member
 	// static nodes begin the cluster; the others join it.
 	static int
+	// tune, if set, changes what a node is configured with.
+	tune func(*Config)
 
 	mu    sync.Mutex
 	addrs []string
@@ -90,6 +92,9 @@ func (c *netCluster) open(i int) error {
 	} else {
 		first, _ := c.address(1)
 		cfg.Join = []string{first}
+	}
+	if c.tune != nil {
+		c.tune(&cfg)
 	}
 	n, err := Open(ctx, cfg)
 	if err != nil {

@@ -55,6 +55,11 @@ type Config struct {
 	// the system range. With NoPlanner it leaves them where they are.
 	Planner   placement.Limits
 	NoPlanner bool
+	// CheckInterval is in what time every range is compared with its replicas; 0:
+	// never, but when an operator asks. CheckBytesMax is how many bytes a second are
+	// read for it; default 16 MiB.
+	CheckInterval time.Duration
+	CheckBytesMax int64
 	// Fatal is told when the disk did not take what must be durable; see
 	// engine.Config.
 	Fatal func(error)
@@ -77,6 +82,8 @@ func (c *Config) Validate() error {
 		return errors.New("node config: the quota is negative")
 	case c.WatchProgressInterval < 0:
 		return errors.New("node config: the interval of watch progress is negative")
+	case c.CheckInterval < 0 || c.CheckBytesMax < 0:
+		return errors.New("node config: a bound of checks is negative")
 	case c.CallsMax < 0 || c.SyncsMax < 0:
 		return errors.New("node config: a bound is negative")
 	}
@@ -89,6 +96,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.CallsMax == 0 {
 		c.CallsMax = 1 << 16
+	}
+	if c.CheckBytesMax == 0 {
+		c.CheckBytesMax = 16 << 20
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))

@@ -39,6 +39,9 @@ type CoreConfig struct {
 	// Planner are the rules by which this node moves replicas and leaders when it
 	// leads the system range; nil: it does not.
 	Planner *placement.Limits
+	// CheckInterval is in what time each range is compared with its replicas that is
+	// led here, and that a range is after a move; 0: only what is asked for.
+	CheckInterval time.Duration
 	// Ranges and Router tune the parts; the fields above are filled in.
 	Ranges ranges.Config
 	Router router.Config
@@ -76,6 +79,8 @@ type Ready struct {
 	Jobs []*SnapshotJob
 	// Unused are table files to be removed.
 	Unused []string
+	// Corrupt are replicas that were found to be. Advance fills it in.
+	Corrupt []Corrupt
 }
 
 // Core is everything of a node that decides: a router, a store's replicas, and
@@ -126,6 +131,7 @@ type Core struct {
 	reads
 	moves
 	snapshots
+	checks
 }
 
 // Ids of requests that the core itself makes have this bit; the driver's have
@@ -190,6 +196,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 	}
 	store.SetCompacted(system.Compacted())
 	c.knowSystem()
+	c.loadCorrupts()
 	return c, store.Campaign()
 }
 
@@ -198,6 +205,7 @@ func (c *Core) learn(d *metapb.Descriptor) {
 	c.meet(d)
 	if c.many {
 		c.bornClosing(d)
+		c.watchMoves(d)
 	}
 	c.router.Descriptors([]*metapb.Descriptor{d})
 	c.changed = append(c.changed, d)
@@ -250,6 +258,7 @@ func (c *Core) Tick(now clock.Time) {
 		c.tickOperations()
 		c.tickPlan()
 		c.tickSnapshots()
+		c.tickChecks()
 	}
 }
 
@@ -356,7 +365,7 @@ func (c *Core) reach(applied []ranges.Applied) {
 // HasReady reports whether Ready would do anything.
 func (c *Core) HasReady() bool {
 	return c.store.HasWork() || c.store.HasOutput() || len(c.results) > 0 || len(c.changed) > 0 || c.router.HasReady() || c.mayTell() ||
-		len(c.jobs)+len(c.removed)+len(c.lost)+len(c.unused) > 0 || c.failed != nil ||
+		len(c.jobs)+len(c.removed)+len(c.lost)+len(c.unused)+len(c.found) > 0 || c.failed != nil ||
 		c.many && c.hasPeerWork()
 }
 
@@ -397,8 +406,8 @@ func (c *Core) Advance(rd *Ready) {
 		rd.Frames = c.outbox(rd)
 	}
 	rd.Results = append(rd.Results, c.results...)
-	rd.Removed, rd.Jobs, rd.Unused = c.removed, c.jobs, c.unused
-	c.results, c.removed, c.jobs, c.unused = nil, nil, nil, nil
+	rd.Removed, rd.Jobs, rd.Unused, rd.Corrupt = c.removed, c.jobs, c.unused, c.found
+	c.results, c.removed, c.jobs, c.unused, c.found = nil, nil, nil, nil, nil
 }
 
 // run lets requests, replies and grants go back and forth until all wait for
@@ -506,7 +515,7 @@ func (c *Core) result(res router.Result) {
 			c.store.Revoked(e, res.Err)
 			return
 		}
-		if c.operated(res.ID, res.Resp, res.Err) {
+		if c.operated(res.ID, res.Resp, res.Err) || c.corruptNoted(res.ID, res.Resp, res.Err) {
 			return
 		}
 		id, ok := c.sends[res.ID]

@@ -31,6 +31,10 @@ func (c *Core) changes(out *ranges.Output) {
 	for _, w := range out.Snapshots {
 		c.wantSnapshot(w)
 	}
+	for _, w := range out.Checks {
+		c.wantCheck(checkWant{id: w.Range, call: w.ID})
+	}
+	c.takeCheckpoints(out.Checkpoints)
 	if len(out.Snapshots) > 0 {
 		c.beginSnapshots()
 	}

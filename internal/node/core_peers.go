@@ -133,6 +133,9 @@ func (c *Core) stepRaft(f *frame.Frame) error {
 	for _, g := range f.Present {
 		c.store.Present(f.From, ranges.Gone{Range: g.Range, Replica: g.Replica})
 	}
+	for i := range f.Checks {
+		c.stepCheck(f.From, &f.Checks[i])
+	}
 	for _, m := range f.Raft {
 		err := c.store.StepFrom(f.From, m.RangeID, m.Message)
 		if err != nil && !errors.Is(err, peerpb.ErrRangeNotFound) && !errors.Is(err, raftgroup.ErrBadMessage) {

@@ -63,9 +63,23 @@ func (c *Core) picture(lostAfter time.Duration) *placement.Picture {
 			d = r.Descriptor()
 		}
 		hint, _ := c.leaderOf(d.ID())
-		pic.Ranges = append(pic.Ranges, placement.RangeState{Descriptor: d, Leader: hint.store, Busy: c.operations.at[d.ID()] != nil})
+		pic.Ranges = append(pic.Ranges, placement.RangeState{
+			Descriptor: d, Leader: hint.store, Busy: c.operations.at[d.ID()] != nil, Corrupt: c.corruptOf(d),
+		})
 	}
 	return pic
+}
+
+// corruptOf returns the stores whose replicas of a range are to be replaced.
+func (c *Core) corruptOf(d *metapb.Descriptor) (stores []metapb.StoreID) {
+	for _, x := range c.system.Corrupt() {
+		for _, p := range d.Replicas {
+			if x.Range == d.ID() && uint64(x.Replica) == p.ReplicaId && !x.Undecided {
+				stores = append(stores, metapb.StoreID(p.StoreId))
+			}
+		}
+	}
+	return stores
 }
 
 // health says whether a store can be counted on. One that was not heard of since

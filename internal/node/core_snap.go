@@ -92,8 +92,8 @@ func newSnapshots() snapshots {
 	}
 }
 
-// SnapshotJob is work on a snapshot. Exactly one of sender, receiver, dropped and
-// ingest is set.
+// SnapshotJob is work on a snapshot, or the hash of what a replica has. Exactly one of
+// sender, receiver, dropped, ingest and hash is set.
 type SnapshotJob struct {
 	key  snapshotKey
 	path string // of files that it writes
@@ -109,12 +109,21 @@ type SnapshotJob struct {
 
 	dropped *ranges.SnapshotReceiver
 	ingest  *ranges.Ingest
-	err     error
+
+	hash  *ranges.StateHash
+	check ranges.CheckID
+	sum   []byte
+
+	err error
 }
 
 // Ingests reports whether the job puts a snapshot into the engine: it must not begin
 // before the batches of its Ready are committed.
 func (j *SnapshotJob) Ingests() bool { return j.ingest != nil }
+
+// Hashes reports whether the job goes over all that a replica has: it takes long, and
+// is to be paced.
+func (j *SnapshotJob) Hashes() bool { return j.hash != nil }
 
 func sortedKeys[V any](m map[snapshotKey]V) []snapshotKey {
 	keys := make([]snapshotKey, 0, len(m))
@@ -141,6 +150,9 @@ func (c *Core) SnapshotDone(j *SnapshotJob) error {
 		return c.ingested(j)
 	case j.sender != nil:
 		return c.chunkRead(j)
+	case j.hash != nil:
+		c.hashDone(j)
+		return nil
 	case j.dropped != nil:
 		c.unused = append(c.unused, j.dropped.Files()...)
 		return nil
@@ -155,6 +167,10 @@ func (c *Core) CloseSnapshots() (err error) {
 	for _, x := range c.open {
 		err = errors.Join(err, x.Close())
 	}
+	for _, x := range c.views {
+		err = errors.Join(err, x.Close())
+	}
+	c.views = nil
 	for _, rc := range c.receiving { // any order
 		rc.receiver.Close()
 	}
@@ -229,6 +245,10 @@ func (c *Core) chunkRead(j *SnapshotJob) error {
 	}
 	s.busy = false
 	switch {
+	case ranges.Unreadable(j.err):
+		c.giveUpSending(j.key, s)
+		c.doubt(j.key.id)
+		return nil
 	case j.err != nil:
 		c.endSending(j.key, s)
 		return fmt.Errorf("range %d: read a snapshot: %w", j.key.id, j.err)

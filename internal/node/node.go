@@ -25,8 +25,8 @@ import (
 // Node is one running node. Its goroutines are named in its Stopper: "loop"
 // drives the core, "gc" removes compacted versions, "count" builds the index of
 // live keys, "space" watches the disk, "announce" tells the cluster who this node
-// is, "book" keeps the addresses of the others, "gossip" tells them of the load, and "snapshots" are those that read
-// and write snapshots.
+// is, "book" keeps the addresses of the others, "gossip" tells them of the load, "snapshots" are those that read
+// and write snapshots, and "hash" goes over what replicas have, to compare it.
 type Node struct {
 	cfg       Config
 	ident     *metapb.StoreIdent
@@ -95,7 +95,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	cfg.setDefaults()
+	damaged := &damageNotice{}
 	eng, err := engine.OpenPebble(engine.Config{
+		Damaged:       damaged.found,
 		Dir:           cfg.Dir,
 		CacheBytes:    cfg.CacheBytes,
 		MemtableBytes: cfg.MemtableBytes,
@@ -110,6 +112,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, errors.Join(err, eng.Close())
 	}
+	damaged.tell(n)
 	return n, nil
 }
 
@@ -138,7 +141,7 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		Logger:      raftgroup.NewLogger(cfg.Logger.With("part", "raft")),
 		Random:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		Ranges:      ranges.Config{SyncsMax: cfg.SyncsMax},
-		Planner:     cfg.planner(),
+		Planner:     cfg.planner(), CheckInterval: cfg.CheckInterval,
 	})
 	if err != nil {
 		return nil, err

@@ -43,6 +43,8 @@ type Published struct {
 	swaps  uint64
 	room   atomic.Int64 // bytes that the store may still take from clients
 	alarms atomic.Pointer[[]*pb.AlarmMember]
+	// contained are alarms that end no service.
+	contained atomic.Pointer[[]*pb.AlarmMember]
 	// bounds are those set since Step, left the ranges that went, here those that
 	// changed or came: the loop's own.
 	bounds []watchfeed.RangeBound
@@ -76,13 +78,13 @@ func (p *Published) Leave(core *Core, rd *Ready) {
 	p.removal.Store(max(p.removal.Load(), int64(rd.RemovalMark)))
 	next := &pieceTable{}
 	for _, pr := range p.table.Load().pieces {
-		if core.Store().Replica(pr.desc.ID()) != nil || !slices.Contains(rd.Removed, pr.desc.ID()) {
+		if core.Store().Shown(pr.desc.ID()) || !slices.Contains(rd.Removed, pr.desc.ID()) {
 			next.pieces = append(next.pieces, pr)
 		}
 	}
 	p.table.Store(next)
 	for _, id := range rd.Removed {
-		if core.Store().Replica(id) == nil {
+		if !core.Store().Shown(id) {
 			p.left = append(p.left, id)
 		}
 	}
@@ -95,8 +97,8 @@ func (p *Published) Ranges(core *Core, changed []*metapb.Descriptor) {
 		newest := map[metapb.RangeID]*metapb.Descriptor{}
 		var order []metapb.RangeID
 		for _, d := range changed {
-			if core.Store().Replica(d.ID()) == nil {
-				continue // it went at once
+			if !core.Store().Shown(d.ID()) {
+				continue // it went at once, or nobody may use it
 			}
 			p.here = append(p.here, d)
 			if newest[d.ID()] == nil {

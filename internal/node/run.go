@@ -366,6 +366,7 @@ func (n *Node) publish(rd *Ready) {
 		n.gc.wake() // a snapshot may have brought garbage that was removed here
 	}
 	n.feed(rd)
+	n.logCorrupt(rd)
 	if !n.isServing || !n.core.Direct() {
 		n.pub.SystemLeader(n.core.SystemLeader())
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/placement"
@@ -25,6 +26,8 @@ func (j *SnapshotJob) Run(ctx context.Context, eng engine.Engine) {
 		j.taken, j.err = j.receiver.Step(j.chunk)
 	case j.dropped != nil:
 		j.dropped.Close()
+	case j.hash != nil:
+		j.RunPaced(func(int) error { return nil })
 	default:
 		if j.answer != nil {
 			if j.over, j.ok, j.err = j.sender.Answer(j.answer); j.over || j.err != nil {
@@ -34,6 +37,24 @@ func (j *SnapshotJob) Run(ctx context.Context, eng engine.Engine) {
 		j.read, j.err = j.sender.Chunk()
 	}
 }
+
+// RunPaced hashes, and calls pause after each step with the number of bytes that were
+// read. REQUIRES: Hashes.
+func (j *SnapshotJob) RunPaced(pause func(bytes int) error) {
+	for done := false; !done && j.err == nil; {
+		var n int
+		if n, done, j.err = j.hash.Step(hashStepBytes); j.err == nil && !done {
+			j.err = pause(n)
+		}
+	}
+	if j.err == nil {
+		j.sum = j.hash.Sum()
+	}
+	j.err = errors.Join(j.err, j.hash.Close())
+}
+
+// hashStepBytes is how much is hashed without a pause.
+const hashStepBytes = 256 << 10
 
 // Span is that of a snapshot's range.
 // REQUIRES: Ingests.
@@ -70,9 +91,10 @@ func (n *Node) removeTables(paths []string) {
 type snapshotWorkers struct {
 	n      *Node
 	signal chan struct{}
+	hash   chan struct{} // has room for one: there may be something to hash
 	mu     struct {
 		sync.Mutex
-		jobs []*SnapshotJob
+		jobs, hashes []*SnapshotJob
 	}
 }
 
@@ -80,7 +102,7 @@ type snapshotWorkers struct {
 const snapshotWorkersMax = 2
 
 func newSnapshotWorkers(n *Node) *snapshotWorkers {
-	return &snapshotWorkers{n: n, signal: make(chan struct{}, snapshotWorkersMax)}
+	return &snapshotWorkers{n: n, signal: make(chan struct{}, snapshotWorkersMax), hash: make(chan struct{}, 1)}
 }
 
 func (w *snapshotWorkers) run() error {
@@ -89,7 +111,7 @@ func (w *snapshotWorkers) run() error {
 			return err
 		}
 	}
-	return nil
+	return w.n.stop.Go("hash", w.hashAll)
 }
 
 // start has jobs run.
@@ -97,10 +119,24 @@ func (w *snapshotWorkers) start(jobs []*SnapshotJob) {
 	if len(jobs) == 0 {
 		return
 	}
+	hashes := 0
 	w.mu.Lock()
-	w.mu.jobs = append(w.mu.jobs, jobs...)
+	for _, j := range jobs {
+		if j.Hashes() {
+			w.mu.hashes = append(w.mu.hashes, j)
+			hashes++
+		} else {
+			w.mu.jobs = append(w.mu.jobs, j)
+		}
+	}
 	w.mu.Unlock()
-	for range jobs {
+	if hashes > 0 {
+		select {
+		case w.hash <- struct{}{}:
+		default:
+		}
+	}
+	for range len(jobs) - hashes {
 		select {
 		case w.signal <- struct{}{}:
 		default: // all of them look anyway
@@ -149,10 +185,49 @@ func (w *snapshotWorkers) do(ctx context.Context, j *SnapshotJob) {
 		h := j.ingest.Header()
 		n.cfg.Logger.Info("a range came by a snapshot", "range", h.Descriptor.RangeId, "replica", h.Replica, "index", h.Index)
 	}
+	w.done(j)
+}
+
+// done has the loop take a job back.
+func (w *snapshotWorkers) done(j *SnapshotJob) {
+	n := w.n
 	n.inbox.Lock()
 	n.inbox.jobs = append(n.inbox.jobs, j)
 	n.inbox.Unlock()
 	n.wake()
+}
+
+// hashAll hashes what replicas have, one after the other, at so many bytes a second
+// as the configuration allows: nobody waits for it.
+func (w *snapshotWorkers) hashAll(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.hash:
+		}
+		for {
+			w.mu.Lock()
+			hashes := w.mu.hashes
+			w.mu.hashes = nil
+			w.mu.Unlock()
+			if len(hashes) == 0 {
+				break
+			}
+			for _, j := range hashes {
+				j.RunPaced(func(n int) error {
+					return sleep(ctx, time.Duration(float64(n)/float64(w.n.cfg.CheckBytesMax)*float64(time.Second)))
+				})
+				if ctx.Err() != nil {
+					return
+				}
+				if j.err != nil {
+					w.n.cfg.Logger.Error("a replica cannot be checked", "range", j.check.Range, "err", j.err)
+				}
+				w.done(j)
+			}
+		}
+	}
 }
 
 // takeJobs hands jobs that were run to the core.

@@ -22,6 +22,7 @@ type Config struct {
 	// does before a second one is let in; 0: never.
 	GrowAfter time.Duration
 	Moves     MovesConfig
+	Check     CheckConfig
 	// Duration is how long the clients go on, in virtual time.
 	Duration time.Duration
 	// Clients is how many there are; each waits for its answer, and up to

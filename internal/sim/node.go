@@ -106,7 +106,7 @@ func (n *simNode) open() error {
 	n.core, err = node.NewCore(node.CoreConfig{
 		NodeID: metapb.NodeID(ident.NodeId), StoreID: metapb.StoreID(ident.StoreId), StoreStart: begun,
 		Reader: n.eng, NewBatch: n.eng.NewBatch, NewView: n.eng.NewView, Tables: n.eng,
-		SnapshotChunkBytes: n.s.cfg.Moves.ChunkBytes, Ranges: n.s.cfg.Ranges,
+		CheckInterval: n.s.cfg.Check.Every, SnapshotChunkBytes: n.s.cfg.Moves.ChunkBytes, Ranges: n.s.cfg.Ranges,
 		Router: router.Config{LeaseTTLMin: n.s.cfg.Traffic.Limits.LeaseTTLMin},
 		Random: rand.New(rand.NewPCG(n.s.cfg.Seed, 7+begun+1000*uint64(n.id-1))),
 	})
@@ -274,6 +274,7 @@ func (n *simNode) step() {
 		return
 	}
 	n.core.Advance(&rd)
+	n.foundCorrupt(&rd)
 	n.pub.Leave(n.core, &rd)
 	n.pub.Ranges(n.core, rd.Descriptors)
 	if n.point() {

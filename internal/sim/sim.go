@@ -37,6 +37,7 @@ type Sim struct {
 	// pausing are the readers that stand still, in the order in which they came.
 	pausing  []*client
 	ending   bool // no new requests, no faults
+	damaged  *damaged
 	grown    bool // the one store is, or may be, about to be one of several
 	trace    io.Writer
 	failed   error
@@ -55,6 +56,7 @@ type Stats struct {
 	Splits, Ranges, Steps  int
 	Cuts, Freezes          int
 	Snapshots, Moves       int
+	Corrupt                int // replicas that were found to be
 	Transfers              int
 	Grown                  int
 	Compactions            int
@@ -128,6 +130,7 @@ func (s *Sim) run() {
 		}
 	}
 	s.settle()
+	s.corrupt()
 	if s.failed == nil {
 		s.fail(s.check())
 	}
@@ -192,6 +195,9 @@ func (s *Sim) busy() string {
 		if why := n.busyWith(); why != "" {
 			return why
 		}
+	}
+	if d := s.damaged; d != nil && !d.replaced() {
+		return "a corrupt replica was not replaced"
 	}
 	for _, w := range s.watchers {
 		if why := w.busy(s.current); why != "" {

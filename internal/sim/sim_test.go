@@ -155,6 +155,7 @@ func (s *Stats) add(o Stats) {
 	s.Cuts += o.Cuts
 	s.Snapshots += o.Snapshots
 	s.Moves += o.Moves
+	s.Corrupt += o.Corrupt
 	s.Freezes += o.Freezes
 	s.Transfers += o.Transfers
 	s.Ranges = max(s.Ranges, o.Ranges)

@@ -35,6 +35,7 @@ const (
 	kindChangeReplicas
 	kindTransfer
 	kindRead
+	kindCheckRange
 )
 
 func (c *coder) request(r *peerpb.Request) {
@@ -85,6 +86,8 @@ func kindOf(b peerpb.Body) byte {
 		return kindTransfer
 	case *peerpb.Read:
 		return kindRead
+	case *peerpb.CheckRange:
+		return kindCheckRange
 	case *peerpb.System:
 		return kindSystem
 	}
@@ -122,6 +125,8 @@ func newBody(k byte) peerpb.Body {
 		return &peerpb.Transfer{}
 	case kindRead:
 		return &peerpb.Read{}
+	case kindCheckRange:
+		return &peerpb.CheckRange{}
 	}
 	return newLeaseBody(k)
 }
@@ -146,6 +151,9 @@ func (c *coder) body(b peerpb.Body) {
 	case *peerpb.WriteRecord:
 		c.bytes(&b.Anchor)
 		maybe(c, &b.Record, contract)
+	case *peerpb.CheckRange:
+		num(c, &b.Store)
+		num(c, &b.Number)
 	case *peerpb.Push:
 		maybe(c, &b.Txn, (*coder).txnID)
 		c.bytes(&b.Anchor)

@@ -30,6 +30,7 @@ const (
 	sectionChunks
 	sectionTaken
 	sectionParting
+	sectionChecks
 	sectionsEnd
 )
 
@@ -151,6 +152,8 @@ func items(f *frame.Frame, k byte) int {
 		return len(f.Taken)
 	case sectionParting:
 		return int(min(f.Parting, 1))
+	case sectionChecks:
+		return len(f.Checks)
 	}
 	return 0
 }
@@ -181,6 +184,8 @@ func (c *coder) section(f *frame.Frame, k byte) {
 		list(c, &f.Taken, (*coder).taken)
 	case sectionParting:
 		c.parting(&f.Parting)
+	case sectionChecks:
+		list(c, &f.Checks, (*coder).check)
 	default:
 		c.unknown("section", uint64(k))
 	}

@@ -34,6 +34,7 @@ const (
 	replyMembers
 	replyLookup
 	replyReadPage
+	replyRangeChecked
 )
 
 func (c *coder) reply(r *peerpb.Reply) {
@@ -86,6 +87,8 @@ func kindOfReply(b any) byte {
 		return replyTransferred
 	case *peerpb.ReadPage:
 		return replyReadPage
+	case *peerpb.RangeChecked:
+		return replyRangeChecked
 	case *peerpb.Registered:
 		return replyRegistered
 	case *peerpb.Marks:
@@ -159,6 +162,8 @@ func newReply(k byte) any {
 		return &peerpb.Transferred{}
 	case replyReadPage:
 		return &peerpb.ReadPage{}
+	case replyRangeChecked:
+		return &peerpb.RangeChecked{}
 	case replyJoin:
 		return &placement.JoinReply{}
 	case replyMembers:
@@ -201,6 +206,8 @@ func (c *coder) replyBody(b any) {
 		list(c, &b.Rows, (*coder).row)
 		num(c, &b.Count)
 		c.bytes(&b.Next)
+	case *peerpb.RangeChecked:
+		c.rangeChecked(b)
 	case *placement.CompactReply:
 		num(c, &b.Compacted)
 	case *placement.AllocIDsReply:

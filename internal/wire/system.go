@@ -18,6 +18,7 @@ const (
 	opMember
 	opMembers
 	opLookup
+	opCorrupt
 )
 
 func kindOfOp(op any) byte {
@@ -44,6 +45,8 @@ func kindOfOp(op any) byte {
 		return opMembers
 	case *placement.LookupOp:
 		return opLookup
+	case *placement.CorruptOp:
+		return opCorrupt
 	}
 	return 0
 }
@@ -72,6 +75,8 @@ func newOp(k byte) any {
 		return &placement.MembersOp{}
 	case opLookup:
 		return &placement.LookupOp{}
+	case opCorrupt:
+		return &placement.CorruptOp{}
 	}
 	return nil
 }
@@ -120,6 +125,11 @@ func (c *coder) op(p *any) {
 		num(c, &o.Node)
 		c.bool(&o.Remove)
 		list(c, &o.PeerURLs, (*coder).string)
+	case *placement.CorruptOp:
+		num(c, &o.Range)
+		num(c, &o.Replica)
+		num(c, &o.Member)
+		c.bool(&o.Undecided)
 	case *placement.LookupOp:
 		c.bytes(&o.Start)
 		num(c, &o.Max)
@@ -140,6 +150,7 @@ func (c *coder) member(m *placement.Member) {
 func (c *coder) alarm(a *placement.Alarm) {
 	num(c, &a.Type)
 	num(c, &a.Member)
+	c.bool(&a.Contained)
 }
 
 func (c *coder) askName(n *placement.AskName) {

@@ -164,6 +164,7 @@ type Command struct {
 	//	*Command_Split
 	//	*Command_Rows
 	//	*Command_Replicas
+	//	*Command_Check
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -269,6 +270,15 @@ func (x *Command) GetReplicas() *ReplicasCommand {
 	return nil
 }
 
+func (x *Command) GetCheck() *CheckCommand {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Check); ok {
+			return x.Check
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -309,6 +319,11 @@ type Command_Replicas struct {
 	Replicas *ReplicasCommand `protobuf:"bytes,7,opt,name=replicas,proto3,oneof"`
 }
 
+type Command_Check struct {
+	// check has every replica hash what it has at this entry.
+	Check *CheckCommand `protobuf:"bytes,8,opt,name=check,proto3,oneof"`
+}
+
 func (*Command_Intent) isCommand_Kind() {}
 
 func (*Command_Record) isCommand_Kind() {}
@@ -322,6 +337,8 @@ func (*Command_Split) isCommand_Kind() {}
 func (*Command_Rows) isCommand_Kind() {}
 
 func (*Command_Replicas) isCommand_Kind() {}
+
+func (*Command_Check) isCommand_Kind() {}
 
 type IntentCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -642,6 +659,69 @@ func (x *ReplicasCommand) GetDescriptor_() *metapb.Descriptor {
 	return nil
 }
 
+type CheckCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// store began it, as the check of this number.
+	StoreId uint64 `protobuf:"varint,1,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	Number  uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	// compacted is the revision of which all know that it is compacted: old versions
+	// below it count for nobody. -1: nothing is.
+	Compacted     int64 `protobuf:"varint,3,opt,name=compacted,proto3" json:"compacted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckCommand) Reset() {
+	*x = CheckCommand{}
+	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckCommand) ProtoMessage() {}
+
+func (x *CheckCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckCommand.ProtoReflect.Descriptor instead.
+func (*CheckCommand) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_cmdpb_cmd_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CheckCommand) GetStoreId() uint64 {
+	if x != nil {
+		return x.StoreId
+	}
+	return 0
+}
+
+func (x *CheckCommand) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *CheckCommand) GetCompacted() int64 {
+	if x != nil {
+		return x.Compacted
+	}
+	return 0
+}
+
 type RowsCommand struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rows          []*Row                 `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
@@ -651,7 +731,7 @@ type RowsCommand struct {
 
 func (x *RowsCommand) Reset() {
 	*x = RowsCommand{}
-	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[9]
+	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +743,7 @@ func (x *RowsCommand) String() string {
 func (*RowsCommand) ProtoMessage() {}
 
 func (x *RowsCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[9]
+	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +756,7 @@ func (x *RowsCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowsCommand.ProtoReflect.Descriptor instead.
 func (*RowsCommand) Descriptor() ([]byte, []int) {
-	return file_flotilla_proto_cmdpb_cmd_proto_rawDescGZIP(), []int{9}
+	return file_flotilla_proto_cmdpb_cmd_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RowsCommand) GetRows() []*Row {
@@ -698,7 +778,7 @@ type Row struct {
 
 func (x *Row) Reset() {
 	*x = Row{}
-	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[10]
+	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +790,7 @@ func (x *Row) String() string {
 func (*Row) ProtoMessage() {}
 
 func (x *Row) ProtoReflect() protoreflect.Message {
-	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[10]
+	mi := &file_flotilla_proto_cmdpb_cmd_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +803,7 @@ func (x *Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Row.ProtoReflect.Descriptor instead.
 func (*Row) Descriptor() ([]byte, []int) {
-	return file_flotilla_proto_cmdpb_cmd_proto_rawDescGZIP(), []int{10}
+	return file_flotilla_proto_cmdpb_cmd_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Row) GetAddress() []byte {
@@ -761,7 +841,7 @@ const file_flotilla_proto_cmdpb_cmd_proto_rawDesc = "" +
 	"\bcommands\x18\x04 \x03(\v2\x17.flotilla.cmdpb.CommandR\bcommands\"\\\n" +
 	"\x06Update\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x126\n" +
-	"\tmutations\x18\x02 \x03(\v2\x18.flotilla.txnpb.MutationR\tmutations\"\x99\x03\n" +
+	"\tmutations\x18\x02 \x03(\v2\x18.flotilla.txnpb.MutationR\tmutations\"\xcf\x03\n" +
 	"\aCommand\x127\n" +
 	"\x06intent\x18\x01 \x01(\v2\x1d.flotilla.cmdpb.IntentCommandH\x00R\x06intent\x120\n" +
 	"\x06record\x18\x02 \x01(\v2\x16.flotilla.txnpb.RecordH\x00R\x06record\x12:\n" +
@@ -769,7 +849,8 @@ const file_flotilla_proto_cmdpb_cmd_proto_rawDesc = "" +
 	"\x06forget\x18\x04 \x01(\v2\x1d.flotilla.cmdpb.ForgetCommandH\x00R\x06forget\x124\n" +
 	"\x05split\x18\x05 \x01(\v2\x1c.flotilla.cmdpb.SplitCommandH\x00R\x05split\x121\n" +
 	"\x04rows\x18\x06 \x01(\v2\x1b.flotilla.cmdpb.RowsCommandH\x00R\x04rows\x12=\n" +
-	"\breplicas\x18\a \x01(\v2\x1f.flotilla.cmdpb.ReplicasCommandH\x00R\breplicasB\x06\n" +
+	"\breplicas\x18\a \x01(\v2\x1f.flotilla.cmdpb.ReplicasCommandH\x00R\breplicas\x124\n" +
+	"\x05check\x18\b \x01(\v2\x1c.flotilla.cmdpb.CheckCommandH\x00R\x05checkB\x06\n" +
 	"\x04kind\"J\n" +
 	"\rIntentCommand\x129\n" +
 	"\aintents\x18\x01 \x03(\v2\x1f.flotilla.cmdpb.AddressedIntentR\aintents\"[\n" +
@@ -792,7 +873,11 @@ const file_flotilla_proto_cmdpb_cmd_proto_rawDesc = "" +
 	"\x0fReplicasCommand\x12;\n" +
 	"\n" +
 	"descriptor\x18\x01 \x01(\v2\x1b.flotilla.metapb.DescriptorR\n" +
-	"descriptor\"6\n" +
+	"descriptor\"_\n" +
+	"\fCheckCommand\x12\x19\n" +
+	"\bstore_id\x18\x01 \x01(\x04R\astoreId\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x1c\n" +
+	"\tcompacted\x18\x03 \x01(\x03R\tcompacted\"6\n" +
 	"\vRowsCommand\x12'\n" +
 	"\x04rows\x18\x01 \x03(\v2\x13.flotilla.cmdpb.RowR\x04rows\"O\n" +
 	"\x03Row\x12\x18\n" +
@@ -812,7 +897,7 @@ func file_flotilla_proto_cmdpb_cmd_proto_rawDescGZIP() []byte {
 	return file_flotilla_proto_cmdpb_cmd_proto_rawDescData
 }
 
-var file_flotilla_proto_cmdpb_cmd_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_flotilla_proto_cmdpb_cmd_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_flotilla_proto_cmdpb_cmd_proto_goTypes = []any{
 	(*Entry)(nil),             // 0: flotilla.cmdpb.Entry
 	(*Update)(nil),            // 1: flotilla.cmdpb.Update
@@ -823,39 +908,41 @@ var file_flotilla_proto_cmdpb_cmd_proto_goTypes = []any{
 	(*ForgetCommand)(nil),     // 6: flotilla.cmdpb.ForgetCommand
 	(*SplitCommand)(nil),      // 7: flotilla.cmdpb.SplitCommand
 	(*ReplicasCommand)(nil),   // 8: flotilla.cmdpb.ReplicasCommand
-	(*RowsCommand)(nil),       // 9: flotilla.cmdpb.RowsCommand
-	(*Row)(nil),               // 10: flotilla.cmdpb.Row
-	(*txnpb.Mutation)(nil),    // 11: flotilla.txnpb.Mutation
-	(*txnpb.Record)(nil),      // 12: flotilla.txnpb.Record
-	(*txnpb.Intent)(nil),      // 13: flotilla.txnpb.Intent
-	(*txnpb.TxnID)(nil),       // 14: flotilla.txnpb.TxnID
-	(*metapb.Descriptor)(nil), // 15: flotilla.metapb.Descriptor
+	(*CheckCommand)(nil),      // 9: flotilla.cmdpb.CheckCommand
+	(*RowsCommand)(nil),       // 10: flotilla.cmdpb.RowsCommand
+	(*Row)(nil),               // 11: flotilla.cmdpb.Row
+	(*txnpb.Mutation)(nil),    // 12: flotilla.txnpb.Mutation
+	(*txnpb.Record)(nil),      // 13: flotilla.txnpb.Record
+	(*txnpb.Intent)(nil),      // 14: flotilla.txnpb.Intent
+	(*txnpb.TxnID)(nil),       // 15: flotilla.txnpb.TxnID
+	(*metapb.Descriptor)(nil), // 16: flotilla.metapb.Descriptor
 }
 var file_flotilla_proto_cmdpb_cmd_proto_depIdxs = []int32{
 	1,  // 0: flotilla.cmdpb.Entry.updates:type_name -> flotilla.cmdpb.Update
 	2,  // 1: flotilla.cmdpb.Entry.commands:type_name -> flotilla.cmdpb.Command
-	11, // 2: flotilla.cmdpb.Update.mutations:type_name -> flotilla.txnpb.Mutation
+	12, // 2: flotilla.cmdpb.Update.mutations:type_name -> flotilla.txnpb.Mutation
 	3,  // 3: flotilla.cmdpb.Command.intent:type_name -> flotilla.cmdpb.IntentCommand
-	12, // 4: flotilla.cmdpb.Command.record:type_name -> flotilla.txnpb.Record
+	13, // 4: flotilla.cmdpb.Command.record:type_name -> flotilla.txnpb.Record
 	5,  // 5: flotilla.cmdpb.Command.resolve:type_name -> flotilla.cmdpb.ResolveCommand
 	6,  // 6: flotilla.cmdpb.Command.forget:type_name -> flotilla.cmdpb.ForgetCommand
 	7,  // 7: flotilla.cmdpb.Command.split:type_name -> flotilla.cmdpb.SplitCommand
-	9,  // 8: flotilla.cmdpb.Command.rows:type_name -> flotilla.cmdpb.RowsCommand
+	10, // 8: flotilla.cmdpb.Command.rows:type_name -> flotilla.cmdpb.RowsCommand
 	8,  // 9: flotilla.cmdpb.Command.replicas:type_name -> flotilla.cmdpb.ReplicasCommand
-	4,  // 10: flotilla.cmdpb.IntentCommand.intents:type_name -> flotilla.cmdpb.AddressedIntent
-	13, // 11: flotilla.cmdpb.AddressedIntent.intent:type_name -> flotilla.txnpb.Intent
-	14, // 12: flotilla.cmdpb.ResolveCommand.id:type_name -> flotilla.txnpb.TxnID
-	11, // 13: flotilla.cmdpb.ResolveCommand.tombstones:type_name -> flotilla.txnpb.Mutation
-	14, // 14: flotilla.cmdpb.ForgetCommand.id:type_name -> flotilla.txnpb.TxnID
-	15, // 15: flotilla.cmdpb.SplitCommand.left:type_name -> flotilla.metapb.Descriptor
-	15, // 16: flotilla.cmdpb.SplitCommand.right:type_name -> flotilla.metapb.Descriptor
-	15, // 17: flotilla.cmdpb.ReplicasCommand.descriptor:type_name -> flotilla.metapb.Descriptor
-	10, // 18: flotilla.cmdpb.RowsCommand.rows:type_name -> flotilla.cmdpb.Row
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	9,  // 10: flotilla.cmdpb.Command.check:type_name -> flotilla.cmdpb.CheckCommand
+	4,  // 11: flotilla.cmdpb.IntentCommand.intents:type_name -> flotilla.cmdpb.AddressedIntent
+	14, // 12: flotilla.cmdpb.AddressedIntent.intent:type_name -> flotilla.txnpb.Intent
+	15, // 13: flotilla.cmdpb.ResolveCommand.id:type_name -> flotilla.txnpb.TxnID
+	12, // 14: flotilla.cmdpb.ResolveCommand.tombstones:type_name -> flotilla.txnpb.Mutation
+	15, // 15: flotilla.cmdpb.ForgetCommand.id:type_name -> flotilla.txnpb.TxnID
+	16, // 16: flotilla.cmdpb.SplitCommand.left:type_name -> flotilla.metapb.Descriptor
+	16, // 17: flotilla.cmdpb.SplitCommand.right:type_name -> flotilla.metapb.Descriptor
+	16, // 18: flotilla.cmdpb.ReplicasCommand.descriptor:type_name -> flotilla.metapb.Descriptor
+	11, // 19: flotilla.cmdpb.RowsCommand.rows:type_name -> flotilla.cmdpb.Row
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_flotilla_proto_cmdpb_cmd_proto_init() }
@@ -871,6 +958,7 @@ func file_flotilla_proto_cmdpb_cmd_proto_init() {
 		(*Command_Split)(nil),
 		(*Command_Rows)(nil),
 		(*Command_Replicas)(nil),
+		(*Command_Check)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -878,7 +966,7 @@ func file_flotilla_proto_cmdpb_cmd_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flotilla_proto_cmdpb_cmd_proto_rawDesc), len(file_flotilla_proto_cmdpb_cmd_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

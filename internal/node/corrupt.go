@@ -1,0 +1,63 @@
+package node
+
+import (
+	"bytes"
+	"sync"
+)
+
+// damageNotice is where the engine says that bytes are not what was written. It may say so
+// before the node is there, from any goroutine, and in the middle of anything.
+type damageNotice struct {
+	sync.Mutex
+	n     *Node
+	early [][2][]byte
+}
+
+// found takes the keys that may be concerned.
+func (d *damageNotice) found(first, last []byte) {
+	at := [2][]byte{bytes.Clone(first), bytes.Clone(last)}
+	d.Lock()
+	n := d.n
+	if n == nil {
+		d.early = append(d.early, at)
+	}
+	d.Unlock()
+	if n != nil {
+		n.doubt(at)
+	}
+}
+
+// tell tells a node from now on.
+func (d *damageNotice) tell(n *Node) {
+	d.Lock()
+	d.n = n
+	early := d.early
+	d.early = nil
+	d.Unlock()
+	for _, at := range early {
+		n.doubt(at)
+	}
+}
+
+// doubt has the loop look at what is between two keys.
+func (n *Node) doubt(at [2][]byte) {
+	n.inbox.Lock()
+	if !n.inbox.closed {
+		n.inbox.funcs = append(n.inbox.funcs, func() { n.core.Doubt(at[0], at[1]) })
+	}
+	n.inbox.Unlock()
+	n.wake()
+}
+
+// logCorrupt tells of replicas that were found to be corrupt.
+func (n *Node) logCorrupt(rd *Ready) {
+	for _, x := range rd.Corrupt {
+		if x.Undecided {
+			n.cfg.Logger.Error("replicas of a range differ and no majority agrees: the range is out of service",
+				"range", x.Range, "replica", x.Replica, "store", x.Store)
+			continue
+		}
+		n.cfg.Logger.Error("the data of a replica is corrupt: it is out of service and will be replaced",
+			"range", x.Range, "replica", x.Replica, "store", x.Store)
+	}
+}
