@@ -61,7 +61,7 @@ func (r *Replica) checkCloses() {
 		default:
 			r.called = max(r.called, c.s)
 			if c.read != nil {
-				r.answerPage(c.read)
+				r.answerClosed(c.read)
 				continue
 			}
 			r.store.reply(c.id, &peerpb.Closed{S: c.s, Index: r.state.index}, nil)

@@ -158,6 +158,9 @@ func (r *Replica) evaluateOne(b *batch, st mvcc.State, w *work) (verdict, error)
 	case *peerpb.Read:
 		r.readPage(w, body)
 		return taken, nil
+	case *peerpb.History:
+		r.readHistory(w, body)
+		return taken, nil
 	case *peerpb.Split:
 		return r.evaluateSplit(b, w, body), nil
 	case *peerpb.ChangeReplicas:

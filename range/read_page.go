@@ -21,6 +21,16 @@ func (r *Replica) readPage(w *work, body *peerpb.Read) {
 	}, w.req)
 }
 
+// answerClosed answers a request that waited until its span was closed.
+func (r *Replica) answerClosed(req *peerpb.Request) {
+	switch req.Body.(type) {
+	case *peerpb.Read:
+		r.answerPage(req)
+	case *peerpb.History:
+		r.answerHistory(req)
+	}
+}
+
 // answerPage answers a Read whose span is closed. The generation is looked at again:
 // after a split the rest of the span is closed by somebody else.
 func (r *Replica) answerPage(req *peerpb.Request) {

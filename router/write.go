@@ -26,6 +26,8 @@ func (r *Router) newOp(req any) (op, error) {
 		return &closeOp{ticket: q}, nil
 	case *PageRequest:
 		return &pageOp{req: q}, nil
+	case *SpanRequest:
+		return &spanOp{req: q}, nil
 	case *SplitRequest:
 		return newSplitOp(q)
 	case *SystemRequest:

@@ -35,7 +35,7 @@ const (
 	kindChangeReplicas
 	kindTransfer
 	kindRead
-	kindCheckRange
+	kindHistory
 )
 
 func (c *coder) request(r *peerpb.Request) {
@@ -86,8 +86,8 @@ func kindOf(b peerpb.Body) byte {
 		return kindTransfer
 	case *peerpb.Read:
 		return kindRead
-	case *peerpb.CheckRange:
-		return kindCheckRange
+	case *peerpb.History:
+		return kindHistory
 	case *peerpb.System:
 		return kindSystem
 	}
@@ -125,8 +125,8 @@ func newBody(k byte) peerpb.Body {
 		return &peerpb.Transfer{}
 	case kindRead:
 		return &peerpb.Read{}
-	case kindCheckRange:
-		return &peerpb.CheckRange{}
+	case kindHistory:
+		return &peerpb.History{}
 	}
 	return newLeaseBody(k)
 }
@@ -187,6 +187,14 @@ func (c *coder) body(b peerpb.Body) {
 		num(c, &b.LimitRows)
 		num(c, &b.BytesMax)
 		c.flags(&b.KeysOnly, &b.CountOnly)
+	case *peerpb.History:
+		num(c, &b.Epoch)
+		c.bytes(&b.Start)
+		c.bytes(&b.End)
+		num(c, &b.From)
+		num(c, &b.To)
+		num(c, &b.BytesMax)
+		c.bool(&b.Prev)
 	default:
 		c.leaseBody(b)
 	}

@@ -30,7 +30,8 @@ const (
 	sectionChunks
 	sectionTaken
 	sectionParting
-	sectionChecks
+	sectionFeedAsks
+	sectionFeedNews
 	sectionsEnd
 )
 
@@ -152,8 +153,10 @@ func items(f *frame.Frame, k byte) int {
 		return len(f.Taken)
 	case sectionParting:
 		return int(min(f.Parting, 1))
-	case sectionChecks:
-		return len(f.Checks)
+	case sectionFeedAsks:
+		return len(f.FeedAsks)
+	case sectionFeedNews:
+		return len(f.FeedNews)
 	}
 	return 0
 }
@@ -184,8 +187,10 @@ func (c *coder) section(f *frame.Frame, k byte) {
 		list(c, &f.Taken, (*coder).taken)
 	case sectionParting:
 		c.parting(&f.Parting)
-	case sectionChecks:
-		list(c, &f.Checks, (*coder).check)
+	case sectionFeedAsks:
+		pointers(c, &f.FeedAsks, (*coder).feedAsk)
+	case sectionFeedNews:
+		pointers(c, &f.FeedNews, (*coder).feedNews)
 	default:
 		c.unknown("section", uint64(k))
 	}

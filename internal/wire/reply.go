@@ -34,7 +34,7 @@ const (
 	replyMembers
 	replyLookup
 	replyReadPage
-	replyRangeChecked
+	replyHistoryPage
 )
 
 func (c *coder) reply(r *peerpb.Reply) {
@@ -87,8 +87,8 @@ func kindOfReply(b any) byte {
 		return replyTransferred
 	case *peerpb.ReadPage:
 		return replyReadPage
-	case *peerpb.RangeChecked:
-		return replyRangeChecked
+	case *peerpb.HistoryPage:
+		return replyHistoryPage
 	case *peerpb.Registered:
 		return replyRegistered
 	case *peerpb.Marks:
@@ -162,8 +162,8 @@ func newReply(k byte) any {
 		return &peerpb.Transferred{}
 	case replyReadPage:
 		return &peerpb.ReadPage{}
-	case replyRangeChecked:
-		return &peerpb.RangeChecked{}
+	case replyHistoryPage:
+		return &peerpb.HistoryPage{}
 	case replyJoin:
 		return &placement.JoinReply{}
 	case replyMembers:
@@ -202,6 +202,10 @@ func (c *coder) replyBody(b any) {
 		maybe(c, &b.Descriptor, contract)
 	case *peerpb.Transferred:
 		num(c, &b.Leader)
+	case *peerpb.HistoryPage:
+		list(c, &b.Events, (*coder).feedEvent)
+		num(c, &b.Through)
+		num(c, &b.Removed)
 	case *peerpb.ReadPage:
 		list(c, &b.Rows, (*coder).row)
 		num(c, &b.Count)
