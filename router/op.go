@@ -204,6 +204,10 @@ func (r *Router) Descriptors(newer []*metapb.Descriptor) {
 // Misses counts how often no range was known for an address.
 func (r *Router) Misses() uint64 { return r.cache.misses }
 
+// Lookup returns the descriptor of the range that holds an address, as far as the router
+// knows it, or nil.
+func (r *Router) Lookup(addr []byte) *metapb.Descriptor { return r.cache.Lookup(addr) }
+
 // Find returns the descriptor of a range, as far as the router knows it, or nil. It
 // looks at all ranges.
 func (r *Router) Find(id metapb.RangeID) *metapb.Descriptor {

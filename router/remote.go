@@ -131,3 +131,30 @@ func (c *Client) remoteCount(ctx context.Context, start, end []byte, rev metapb.
 	}
 	return n, nil
 }
+
+// History reads what happened to the user keys of a span with a revision in (From, To],
+// range by range, from their leaders. Where they have more than is read at a time it
+// ends with an earlier revision.
+func (c *Client) History(ctx context.Context, req peerpb.History) (*peerpb.HistoryPage, error) {
+	out := &peerpb.HistoryPage{Through: req.To, Removed: -1}
+	for start := append([]byte{}, req.Start...); start != nil; {
+		part := req
+		part.To = out.Through
+		reply, err := do[*SpanReply](c, ctx, &SpanRequest{Start: start, End: bytes.Clone(req.End), Body: func(start, end []byte) peerpb.Body {
+			body := part
+			body.Start, body.End = start, end
+			return &body
+		}})
+		if err != nil {
+			return nil, err
+		}
+		page, ok := reply.Body.(*peerpb.HistoryPage)
+		if !ok {
+			return nil, ErrBadRequest
+		}
+		out.Events = append(out.Events, page.Events...)
+		out.Through, out.Removed = page.Through, max(out.Removed, page.Removed)
+		start = orNil(reply.Next)
+	}
+	return out, nil
+}

@@ -8,9 +8,9 @@ import (
 )
 
 // A range may leave its store, and come back by a snapshot, perhaps smaller and
-// without what was cut off from it meanwhile. While it is away nothing of it is
-// closed, and nothing of it may be read from the engine: who watches there waits.
-// When it is back, what happened meanwhile is read from the engine.
+// without what was cut off from it meanwhile. While it is away nothing of it may be
+// read from the engine, and it is followed elsewhere. Both when it goes and when it
+// is back, what was not released yet is read as history.
 
 // gapBit is in the ids of feeds of which it is not known what range they are.
 const gapBit metapb.RangeID = 1 << 63
@@ -21,7 +21,8 @@ func (c *Core) leave(id metapb.RangeID, through Revision) {
 	if f == nil || f.absent {
 		return
 	}
-	f.absent = true
+	c.endFollowed(f)
+	f.absent, f.overhang, f.wanted, f.remote = true, false, 0, remote{}
 	// What is held would need the engine for what was before it.
 	c.lost(id, through)
 	for _, s := range c.scans { // any order
@@ -29,6 +30,7 @@ func (c *Core) leave(id metapb.RangeID, through Revision) {
 			s.void = true // it may have found rows gone
 		}
 	}
+	c.follow(f)
 }
 
 // of returns whose feeds a scan reads, nil if nobody's any more.
@@ -39,12 +41,16 @@ func (s *scan) of() *group {
 	return s.group
 }
 
-// arrive is called when an absent range is there again.
+// arrive is called when an absent range is there again. How far it was closed
+// elsewhere says nothing of its replica here.
 func (c *Core) arrive(f *feed, through Revision) {
-	f.absent, f.wanted = false, 0
+	c.unfollow(f)
+	f.absent, f.wanted, f.floor, f.remote = false, 0, 0, remote{}
+	c.setBound(f, 1)
 	c.lost(f.id, through)
 	for _, g := range f.groups {
-		g.places.all(c.poke)
+		g.unsure = true
+		c.activate(g)
 	}
 }
 
@@ -64,7 +70,15 @@ func (c *Core) adopt(id metapb.RangeID, start []byte, through Revision) bool {
 // endFeed puts an absent feed behind one that ends before the next begins.
 func (c *Core) endFeed(f *feed, d *metapb.Descriptor) {
 	_, end, ok := keys.UserBounds(d.Span())
-	if next := f.pos + 1; !ok || len(end) == 0 || next < len(c.feeds) && bytes.Compare(c.feeds[next].start, end) <= 0 {
+	if !ok {
+		return
+	}
+	if next := c.endOf(f); next != nil {
+		past := bytes.Compare(next, end)
+		if f.overhang = len(end) == 0 || past < 0; f.overhang || past == 0 {
+			return
+		}
+	} else if f.overhang = false; len(end) == 0 {
 		return
 	}
 	c.addGap(end)
@@ -80,12 +94,29 @@ func (c *Core) addGap(start []byte) {
 	c.leave(gap.id, c.current)
 }
 
-// here reports whether all of a group's run is on this store.
-func (c *Core) here(g *group) bool {
+// partsOf cuts [start, end), an empty end being the end of the keyspace, where some of
+// it is here and some is not; nil: all of it is here.
+func (c *Core) partsOf(g *group, start, end []byte) (parts []Part) {
+	all := true
 	for _, f := range c.feeds[g.lo.pos : g.hi.pos+1] {
-		if f.absent {
-			return false
+		all = all && !f.absent
+	}
+	if all {
+		return nil
+	}
+	for _, f := range c.feeds[g.lo.pos : g.hi.pos+1] {
+		p := Part{Start: f.start, End: c.endOf(f), Here: !f.absent}
+		if bytes.Compare(p.Start, start) < 0 {
+			p.Start = start
+		}
+		if len(end) > 0 && (p.End == nil || bytes.Compare(p.End, end) > 0) {
+			p.End = end
+		}
+		if n := len(parts); n > 0 && parts[n-1].Here == p.Here {
+			parts[n-1].End = p.End
+		} else {
+			parts = append(parts, p)
 		}
 	}
-	return true
+	return parts
 }

@@ -84,6 +84,9 @@ func (c *Core) catchUp(p *place) {
 	c.advance(g)
 	c.feedWindows(p)
 	c.joinGroup(p)
+	if g.unsure {
+		return // until it is not
+	}
 	low, prev, ok := c.lowest(p)
 	switch {
 	case len(x.catching) == 0:
@@ -116,6 +119,9 @@ func (c *Core) joinGroup(p *place) {
 	}
 	clear(x.catching[len(left):])
 	x.catching = left
+	if len(p.group.wanters) > 0 {
+		c.answerWanters(p.group)
+	}
 }
 
 // lowest returns the lowest revision wanted by a watcher whose stream has room

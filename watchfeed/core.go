@@ -11,6 +11,7 @@ import (
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/invariant"
 	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
 )
 
 // CoreConfig tunes a Core.
@@ -33,6 +34,9 @@ type CoreConfig struct {
 	ResponseBytesMax int
 	// StreamsMax bounds the streams. Default 65,536.
 	StreamsMax int
+	// FeedBytesMax bounds the events that another store was sent and has not taken; a
+	// response may go over. Default 4 MiB.
+	FeedBytesMax int
 	// ProgressInterval is how long a watch that wants progress is idle before it
 	// hears of it. Default 10 minutes.
 	ProgressInterval time.Duration
@@ -50,7 +54,7 @@ func (c *CoreConfig) Validate() error {
 	case c.Reader == nil:
 		return errors.New("watchfeed config: no reader")
 	case c.RingBytesMax < 0 || c.CatchUpBytesMax < 0 || c.WindowBytesMax < 0 || c.ScansMax < 0 ||
-		c.ResponseBytesMax < 0 || c.StreamsMax < 0:
+		c.ResponseBytesMax < 0 || c.StreamsMax < 0 || c.FeedBytesMax < 0:
 		return errors.New("watchfeed config: a bound is negative")
 	case c.ProgressInterval < 0 || c.StallMax < 0 || c.NoLeaderAfter < 0:
 		return errors.New("watchfeed config: a duration is negative")
@@ -65,6 +69,7 @@ func (c *CoreConfig) setDefaults() {
 	setDefault(&c.ScansMax, 2)
 	setDefault(&c.ResponseBytesMax, 256<<10)
 	setDefault(&c.StreamsMax, 1<<16)
+	setDefault(&c.FeedBytesMax, feedBytesMax)
 	if c.ProgressInterval == 0 {
 		c.ProgressInterval = 10 * time.Minute
 	}
@@ -132,6 +137,16 @@ type Core struct {
 	asks  bool
 	wants []Want
 
+	// Of feeds of other stores: follows are those followed there, by id, asksTo what is
+	// to be asked of each; followers are the streams of those that follow some here.
+	follows       map[uint64]*feed
+	lastFollow    uint64
+	followCheckAt clock.Time
+	asksTo        map[metapb.StoreID]*peerpb.FeedAsk
+	followers     map[metapb.StoreID]*stream
+	taken         map[metapb.StoreID]taken
+	feedsOut      []FeedOutput
+
 	scratch []*Event
 	touches []touch
 	stats   Stats
@@ -151,6 +166,10 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		streams:   make(map[StreamID]*stream),
 		scans:     make(map[uint64]*scan),
 		windows:   make(map[*window]*place),
+		follows:   make(map[uint64]*feed),
+		asksTo:    make(map[metapb.StoreID]*peerpb.FeedAsk),
+		followers: make(map[metapb.StoreID]*stream),
+		taken:     make(map[metapb.StoreID]taken),
 	}
 	c.addGap(nil) // a store may have no range of client keys
 	return c, nil
@@ -181,7 +200,7 @@ func (c *Core) Step(s *Step) {
 		invariant.Check(c.applied(a) || slices.Contains(s.Removed, a.Range), "updates of range %d, which is unknown", a.Range)
 	}
 	for _, b := range s.Bounds {
-		if f := c.byRange[b.Range]; f != nil {
+		if f := c.byRange[b.Range]; f != nil && !f.absent {
 			f.floor = f.closed(c.current)
 			c.setBound(f, b.Bound)
 		}
@@ -202,8 +221,14 @@ func (c *Core) Step(s *Step) {
 		}
 	}
 	c.current = max(c.current, s.Current)
-	c.asks = s.Asks
 	c.compacted = max(c.compacted, s.Compacted)
+	if s.Asks && !c.asks {
+		c.asks = true
+		c.followAll()
+	}
+	for i := range s.Feeds {
+		c.takeFeed(&s.Feeds[i])
+	}
 	c.reachAhead()
 }
 
@@ -218,13 +243,23 @@ func (c *Core) applied(a *RangeUpdates) bool {
 			continue
 		}
 		u := newUpdate(src)
-		c.rings.add(&f.ring, u)
-		for _, g := range f.groups {
-			g.hold(u)
-			c.activate(g)
+		if f.overhang {
+			u, _ = u.split(c.endOf(f)) // the rest comes from elsewhere
+		}
+		if u != nil {
+			c.took(f, u)
 		}
 	}
 	return true
+}
+
+// took takes an update of a feed.
+func (c *Core) took(f *feed, u *update) {
+	c.rings.add(&f.ring, u)
+	for _, g := range f.groups {
+		g.hold(u)
+		c.activate(g)
+	}
 }
 
 // lost says that updates of a range up to a revision did not come. Groups over it
@@ -288,6 +323,16 @@ type Scan struct {
 	BytesMax   int
 	// Prev wants the value before each event.
 	Prev bool
+	// Parts cut [Start, End) into what is here and what must be asked for; nil: all of
+	// it is here.
+	Parts []Part
+}
+
+// Part is a part of what a Scan reads, as user keys; nil End: to the end of the
+// keyspace.
+type Part struct {
+	Start, End []byte
+	Here       bool
 }
 
 // Output is what a stream's client is to be told.
@@ -304,6 +349,7 @@ type Output struct {
 type Ready struct {
 	// Wants are ranges that are to be closed; their Bounds are to come with a Step.
 	Wants   []Want
+	Feeds   []FeedOutput
 	Scans   []Scan
 	Outputs []Output
 }
@@ -319,11 +365,20 @@ func (c *Core) Ready() Ready {
 		if s.closed {
 			continue
 		}
+		if s.peer != 0 {
+			if len(s.out) > 0 {
+				rd.Feeds = append(rd.Feeds, FeedOutput{Store: s.peer, News: news(s.out)})
+				clear(s.out)
+				s.out = s.out[:0]
+			}
+			continue
+		}
 		rd.Outputs = append(rd.Outputs, Output{Stream: s.id, Responses: s.out, Full: len(s.blocked) > 0 || s.asked != 0})
 		s.out, s.spare = s.spare[:0], s.out
 	}
 	clear(c.dirty)
 	c.dirty = c.dirty[:0]
+	rd.Feeds = append(rd.Feeds, c.takeFeedsOut()...)
 	return rd
 }
 
@@ -354,7 +409,8 @@ func (c *Core) work() {
 // HasWork reports whether Ready has something that it had not when it was called
 // last. What groups hold back waits for a Step.
 func (c *Core) HasWork() bool {
-	return len(c.poked) > 0 || len(c.dirty) > 0 || len(c.newScans) > 0 || len(c.wants) > 0
+	return len(c.poked) > 0 || len(c.dirty) > 0 || len(c.newScans) > 0 || len(c.wants) > 0 ||
+		len(c.feedsOut)+len(c.asksTo) > 0
 }
 
 // Tick tells the time.
@@ -363,6 +419,7 @@ func (c *Core) Tick(now clock.Time) {
 	c.progressTick()
 	c.dropStalled()
 	c.stuckTick()
+	c.followTick()
 	retries := c.retries
 	c.retries = nil
 	for _, s := range retries {

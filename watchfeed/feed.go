@@ -28,10 +28,13 @@ type feed struct {
 	wanted Revision // as Core.want said
 	ring   ring
 	groups []*group // whose run holds the feed
-	// absent: the range is not on this store. It is not closed any further, and there
-	// is nothing of it in the engine. Where it is not known which range that is, the
-	// feed has a made-up id.
+	// absent: the range is not on this store, and there is nothing of it in the engine.
+	// Where it is not known which range that is, the feed has a made-up id.
 	absent bool
+	remote remote // while it is absent
+	// overhang: the range goes on behind the feed; its replica here has not heard yet
+	// that it was split.
+	overhang bool
 }
 
 // closed is how far the feed is closed, if nothing above current counts.

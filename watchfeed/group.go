@@ -21,7 +21,12 @@ type group struct {
 	// lostTo: what was applied up to it may be missing in held. The engine has it.
 	lostTo Revision
 	scan   *scan // under way for that
-	places registry
+	// unsure: the run may not be closed at released yet, or cannot be read here up to
+	// it. Nobody catches up before that.
+	unsure bool
+	// wanters are those of other stores that wait for released.
+	wanters []wanter
+	places  registry
 	// active: in Core.active.
 	active bool
 	// reached is the highest revision that the run was closed at, at reachedAt or
@@ -42,9 +47,8 @@ func (g *group) hold(u *update) {
 }
 
 // closed is the highest revision at which every write of the group's run is
-// applied or will never be. On one store it is known at once. (A feed of another
-// store would be asked here to close at the first revision held.) Invariant: it
-// never goes back, also when the group is divided.
+// applied here, was taken from elsewhere, or will never be. It does not go back, also
+// when the group is divided, but where a range arrives.
 func (c *Core) closed(g *group) Revision {
 	if g.lo == g.hi {
 		return g.lo.closed(c.current)
@@ -58,16 +62,28 @@ func (c *Core) closed(g *group) Revision {
 	return low
 }
 
-// groupOf returns the group of a run, made if need be.
-func (c *Core) groupOf(lo, hi *feed) *group {
+// groupOf returns the group of a run, made if need be. now was current a moment ago.
+//
+// A feed that nobody has followed yet begins at now, and so does a group over it:
+// else it would have to read all that ever happened there.
+func (c *Core) groupOf(lo, hi *feed, now Revision) *group {
 	for _, g := range lo.groups {
 		if g.lo == lo && g.hi == hi {
 			return g
 		}
 	}
 	g := &group{lo: lo, hi: hi}
-	c.enter(g)
 	g.released = c.closed(g)
+	for _, f := range c.feeds[lo.pos : hi.pos+1] {
+		if f.absent && len(f.groups) == 0 && f.remote.id == 0 {
+			c.rings.cut(&f.ring, now)
+		}
+		g.unsure = g.unsure || f.absent && now > g.released
+	}
+	if g.unsure {
+		g.released = now
+	}
+	c.enter(g)
 	for _, f := range c.feeds[lo.pos : hi.pos+1] {
 		for _, u := range f.ring.from(g.released + 1) {
 			g.hold(u)
@@ -87,6 +103,7 @@ func (c *Core) enter(g *group) {
 	c.groups = append(c.groups, g)
 	for _, f := range c.feeds[g.lo.pos : g.hi.pos+1] {
 		f.groups = append(f.groups, g)
+		c.follow(f)
 	}
 }
 
@@ -104,7 +121,7 @@ func (c *Core) maybeLeave(g *group) {
 	for _, f := range c.feeds[g.lo.pos : g.hi.pos+1] {
 		f.groups = slices.DeleteFunc(f.groups, func(o *group) bool { return o == g })
 	}
-	g.held = nil
+	g.held, g.wanters = nil, nil
 	if g.scan != nil {
 		c.dropScan(g.scan)
 		g.scan = nil
@@ -119,14 +136,26 @@ func (c *Core) activate(g *group) {
 	}
 }
 
-func (g *group) waits() bool { return len(g.held) > 0 || g.lostTo > g.released }
+func (g *group) waits() bool {
+	return len(g.held) > 0 || g.lostTo > g.released || g.unsure || len(g.wanters) > 0
+}
 
 // advance releases what the run is closed at.
 func (c *Core) advance(g *group) {
 	if g.at < 0 {
 		return
 	}
-	to := c.closed(g)
+	c.advanceTo(g, c.closed(g))
+	if len(g.wanters) > 0 {
+		c.answerWanters(g)
+	}
+}
+
+func (c *Core) advanceTo(g *group, to Revision) {
+	if g.unsure && to >= g.released {
+		g.unsure = false
+		g.places.all(c.poke)
+	}
 	if to <= g.released {
 		return
 	}

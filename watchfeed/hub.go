@@ -24,6 +24,11 @@ type HubConfig struct {
 	Ask func() (Revision, error)
 	// Want has ranges closed, where they are not by themselves; it does not block.
 	Want func([]Want)
+	// Feeds does what is to be done for feeds of other stores; it does not block.
+	// History answers a Scan of what is not on this store. Both are nil where there are
+	// no other stores.
+	Feeds   func([]FeedOutput)
+	History func(context.Context, *Scan) Scanned
 	// InboxBytesMax bounds what the hub has not looked at. What the store does
 	// beyond that the hub learns from the engine. Default 16 MiB.
 	InboxBytesMax int
@@ -200,6 +205,12 @@ func (s *Step) bytes() int {
 			}
 		}
 	}
+	for i := range s.Feeds {
+		n += perStep
+		if news := s.Feeds[i].News; news != nil {
+			n += news.Bytes
+		}
+	}
 	return n
 }
 
@@ -220,6 +231,7 @@ func (s *Step) merge(o *Step) {
 	s.Current, s.Compacted = max(s.Current, o.Current), max(s.Compacted, o.Compacted)
 	s.Reached = max(s.Reached, o.Reached)
 	s.Asks = o.Asks
+	s.Feeds = append(s.Feeds, o.Feeds...)
 	at := make(map[metapb.RangeID]int, len(s.Bounds))
 	for i, b := range s.Bounds {
 		at[b.Range] = i
@@ -346,10 +358,13 @@ func (h *Hub) flush() (delivered bool) {
 	if len(rd.Wants) > 0 {
 		h.cfg.Want(rd.Wants)
 	}
+	if len(rd.Feeds) > 0 {
+		h.cfg.Feeds(rd.Feeds)
+	}
 	for _, sc := range rd.Scans {
 		// As many as the core has under way at a time.
-		err := h.stop.Go("watch-scan", func(context.Context) {
-			res := sc.Do(h.cfg.Core.Reader, h.cfg.Removal)
+		err := h.stop.Go("watch-scan", func(ctx context.Context) {
+			res := h.scan(ctx, &sc)
 			h.mu.Lock()
 			h.mu.scanned = append(h.mu.scanned, res)
 			h.mu.Unlock()
@@ -370,6 +385,23 @@ func (h *Hub) flush() (delivered bool) {
 		delivered = true
 	}
 	return delivered
+}
+
+// scan does a scan, here and elsewhere.
+func (h *Hub) scan(ctx context.Context, sc *Scan) Scanned {
+	if sc.Parts == nil {
+		return sc.Do(h.cfg.Core.Reader, h.cfg.Removal)
+	}
+	parts := make([]Scanned, len(sc.Parts))
+	for i := range sc.Parts {
+		part := sc.Of(&sc.Parts[i])
+		if sc.Parts[i].Here {
+			parts[i] = part.Do(h.cfg.Core.Reader, h.cfg.Removal)
+		} else {
+			parts[i] = h.cfg.History(ctx, &part)
+		}
+	}
+	return sc.Join(parts)
 }
 
 // end is the end of the hub.

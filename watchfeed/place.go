@@ -32,6 +32,8 @@ const (
 	waiting
 	// gone: canceled.
 	gone
+	// followed: it is what another store follows here.
+	followed
 
 	filters = noPut | noDelete
 )

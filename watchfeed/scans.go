@@ -6,6 +6,7 @@ import (
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/peerpb"
 )
 
 // Scanned answers a Scan.
@@ -34,6 +35,46 @@ func (s *Scan) Do(r engine.Reader, removal func() Revision) Scanned {
 	out.Removed, out.Through = removal(), win.Through
 	if out.Err = err; err == nil && out.Removed <= s.From+1 {
 		out.Events, out.Bytes = packEvents(win.Versions, s.Prev)
+	}
+	return out
+}
+
+// Join makes the answer to a scan of those to its parts, in order.
+func (s *Scan) Join(parts []Scanned) Scanned {
+	out := Scanned{ID: s.ID, Through: s.To, Removed: -1}
+	for i := range parts {
+		p := &parts[i]
+		if p.Err != nil {
+			return Scanned{ID: s.ID, Removed: -1, Err: p.Err}
+		}
+		out.Through, out.Removed = min(out.Through, p.Through), max(out.Removed, p.Removed)
+		out.Events, out.Bytes = append(out.Events, p.Events...), out.Bytes+p.Bytes
+	}
+	slices.SortFunc(out.Events, compareEvents)
+	n, _ := slices.BinarySearchFunc(out.Events, out.Through+1, func(ev *Event, rev Revision) int { return cmp.Compare(Revision(ev.Revision), rev) })
+	clear(out.Events[n:])
+	out.Events = out.Events[:n]
+	return out
+}
+
+// Of returns the scan of one of its parts.
+func (s *Scan) Of(p *Part) Scan {
+	part := *s
+	part.Start, part.End, part.Parts = p.Start, p.End, nil
+	return part
+}
+
+// Took makes an answer to a scan of what another store says.
+func (s *Scan) Took(events []peerpb.FeedEvent, through, removed Revision) Scanned {
+	out := Scanned{ID: s.ID, Through: through, Removed: removed, Events: make([]*Event, len(events))}
+	all := make([]Event, len(events))
+	fillEvents(all, events)
+	for i := range all {
+		ev := &all[i]
+		if out.Bytes += ev.bytes(); ev.PrevKV != nil {
+			out.Bytes += len(ev.PrevKV.Value) + eventOverhead
+		}
+		out.Events[i] = ev
 	}
 	return out
 }
@@ -82,8 +123,8 @@ func (c *Core) startScans() {
 // no window has.
 func (c *Core) startScan(p *place) {
 	x := p.more
-	if !c.here(p.group) {
-		return // until it is
+	if p.group.unsure {
+		return // until it is not
 	}
 	var low Revision
 	prev, found := false, false
@@ -115,13 +156,14 @@ func (c *Core) startScan(p *place) {
 	s := &scan{place: p, kind: forPlace}
 	s.Start, s.End = p.bounds()
 	s.From, s.To, s.Prev = low-1, min(to, low-1+x.stride), prev
+	s.Parts = c.partsOf(p.group, s.Start, s.End)
 	x.scan = s
 	c.begin(s, c.cfg.WindowBytesMax)
 }
 
 // rescan reads what a group did not get, up to what it is closed at.
 func (c *Core) rescan(g *group, to Revision) {
-	if g.scan != nil || c.running[forGroup] >= c.cfg.ScansMax || !c.here(g) {
+	if g.scan != nil || c.running[forGroup] >= c.cfg.ScansMax {
 		return // the end of one lets the next begin
 	}
 	s := &scan{group: g, kind: forGroup}
@@ -130,6 +172,8 @@ func (c *Core) rescan(g *group, to Revision) {
 		s.End = c.feeds[next].start
 	}
 	s.From, s.To = g.released, to
+	s.Parts = c.partsOf(g, s.Start, s.End)
+	s.Prev = s.Parts != nil // it cannot be read later
 	g.scan = s
 	c.begin(s, c.cfg.WindowBytesMax/4)
 }

@@ -31,6 +31,14 @@ func (c *Core) descriptors(descs []*metapb.Descriptor, through Revision) {
 	slices.SortFunc(fresh, func(a, b *feed) int { return bytes.Compare(a.start, b.start) })
 	for _, f := range fresh {
 		c.addFeed(f)
+		if f.pos == 0 || !c.feeds[f.pos-1].absent {
+			continue
+		}
+		// What is followed to its left goes on with less.
+		left := c.feeds[f.pos-1]
+		c.unfollow(left)
+		c.follow(left)
+		c.arrive(f, through)
 	}
 	for _, d := range descs {
 		if f := c.byRange[d.ID()]; f != nil {
@@ -107,6 +115,9 @@ func (c *Core) regroup(g *group, left, right *feed) {
 			w.stream.groups[to]++
 		})
 	}
+	if len(g.wanters) > 0 {
+		c.moveWanters(g)
+	}
 	c.maybeLeave(g)
 }
 
@@ -128,7 +139,7 @@ func (c *Core) runOf(p *place) (lo, hi *feed) {
 
 // fork begins a group for some places of another.
 func (c *Core) fork(g *group, lo, hi *feed) *group {
-	to := &group{lo: lo, hi: hi, released: g.released, lostTo: g.lostTo, held: slices.Clone(g.held)}
+	to := &group{lo: lo, hi: hi, released: g.released, lostTo: g.lostTo, unsure: g.unsure, held: slices.Clone(g.held)}
 	c.enter(to)
 	c.activate(to)
 	return to

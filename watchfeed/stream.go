@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/flotilladb/flotilla/internal/invariant"
+	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
 // StreamID names a stream of a Core.
@@ -37,6 +38,8 @@ type stream struct {
 	// told: what is told of the stream does not go back behind that.
 	said     Revision
 	noLeader bool // its client was told
+	// peer is the store whose hub the client is, 0: it is a client.
+	peer metapb.StoreID
 }
 
 // room reports whether the stream takes another response with events.
@@ -104,7 +107,7 @@ func (c *Core) Create(id StreamID, req *CreateRequest, now Revision) {
 		// The answer is for the new watch too, and must not be below its beginning.
 		s.asked, s.latest = now, now
 	}
-	c.join(w, req.Key, req.End)
+	c.join(w, req.Key, req.End, now)
 	if w.has(wantsProgress) {
 		c.idle.push(progressDue{at: c.now.Add(c.cfg.ProgressInterval), w: w})
 	}
@@ -116,8 +119,9 @@ func (c *Core) Create(id StreamID, req *CreateRequest, now Revision) {
 }
 
 // join enters a new watcher at its place, synced or not.
-func (c *Core) join(w *watcher, key, end []byte) {
-	g := c.groupOf(c.run(key, end))
+func (c *Core) join(w *watcher, key, end []byte, now Revision) {
+	lo, hi := c.run(key, end)
+	g := c.groupOf(lo, hi, now)
 	p := g.places.get(key, end)
 	if p == nil {
 		p = &place{key: string(key), group: g}
@@ -264,7 +268,12 @@ func (c *Core) Drained(id StreamID, responses, bytes int) {
 	for i := range s.out {
 		bytes += responseBytes(&s.out[i])
 	}
-	s.queued, s.queuedBytes = responses+len(s.out), bytes
+	c.drained(s, responses+len(s.out), bytes)
+}
+
+// drained takes what is queued in a stream, and lets go who waits for room.
+func (c *Core) drained(s *stream, responses, bytes int) {
+	s.queued, s.queuedBytes = responses, bytes
 	if len(s.blocked) == 0 || s.queued > s.cfg.QueueResponsesMax/2 || s.queuedBytes > s.cfg.QueueBytesMax/2 {
 		return
 	}

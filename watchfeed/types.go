@@ -3,6 +3,7 @@ package watchfeed
 import (
 	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
 )
 
 // Revision is the logical time of a write.
@@ -47,6 +48,44 @@ type Step struct {
 	Reached Revision
 	// Asks: bounds get on only where Ready.Wants said that somebody wants them to.
 	Asks bool
+	// Feeds have to do with feeds of other stores, in order. They go last.
+	Feeds []FeedInput
+}
+
+// FeedInput is one thing that has to do with feeds of other stores; one field beside
+// Store is set.
+type FeedInput struct {
+	Store metapb.StoreID
+	Ask   *peerpb.FeedAsk
+	News  *peerpb.FeedNews
+	// Lost: what was said to Store, and by it, may be lost. What comes after that was
+	// said after that.
+	Lost    bool
+	Located *Located
+}
+
+// FeedOutput is one thing that is to be done for feeds of other stores: to tell Store
+// something, in order, or to Locate.
+type FeedOutput struct {
+	Store  metapb.StoreID
+	Ask    *peerpb.FeedAsk
+	News   *peerpb.FeedNews
+	Locate *Locate
+}
+
+// Locate asks for a store that has a replica of the range that holds the user key
+// Start; End is where nobody wants more, nil: nowhere. It is answered once, when there
+// is such a store. Not could not be followed: another one is better.
+type Locate struct {
+	Start, End []byte
+	Not        metapb.StoreID
+}
+
+// Located answers Locate. The store has at least [Start, End); an empty End is the end
+// of the keyspace.
+type Located struct {
+	Start, End []byte
+	Store      metapb.StoreID
 }
 
 // CreateRequest asks for a watch.
@@ -110,6 +149,8 @@ const (
 	Progress
 	// StreamProgress: all watches of the stream were; ID is -1.
 	StreamProgress
+	// left: what another store follows is not here.
+	left
 )
 
 // Response is one thing to tell a client.

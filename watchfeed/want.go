@@ -20,8 +20,12 @@ func (c *Core) want(g *group, rev Revision) {
 		return
 	}
 	for _, f := range c.feeds[g.lo.pos : g.hi.pos+1] {
-		if !f.absent && f.wanted < rev && f.closed(c.current) < rev {
-			f.wanted = rev
+		if f.wanted >= rev || f.closed(c.current) >= rev {
+			continue
+		}
+		if f.wanted = rev; f.absent {
+			c.askFollowed(f)
+		} else {
 			c.wants = append(c.wants, Want{f.id, rev})
 		}
 	}
@@ -32,6 +36,12 @@ func (c *Core) wantHeld(g *group) {
 	rev := g.lostTo
 	if n := len(g.held); n > 0 {
 		rev = max(rev, g.held[n-1].rev)
+	}
+	if g.unsure {
+		rev = max(rev, g.released)
+	}
+	for _, x := range g.wanters {
+		rev = max(rev, x.rev)
 	}
 	c.want(g, rev)
 }

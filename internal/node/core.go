@@ -14,6 +14,7 @@ import (
 	"github.com/flotilladb/flotilla/raftgroup"
 	"github.com/flotilladb/flotilla/range"
 	"github.com/flotilladb/flotilla/router"
+	"github.com/flotilladb/flotilla/watchfeed"
 )
 
 // CoreConfig describes a node's core.
@@ -74,6 +75,8 @@ type Ready struct {
 	// RemovalMark is up to where a snapshot that comes may lack what was compacted,
 	// -1: nowhere. Readers hear of it before Jobs begin.
 	RemovalMark metapb.Revision
+	// Feeds are for the hub. Advance fills them in.
+	Feeds []watchfeed.FeedInput
 	// Jobs are to be run beside the loop, each then handed to SnapshotDone; those
 	// that ingest not before Append is committed. Advance fills them in.
 	Jobs []*SnapshotJob
@@ -131,7 +134,7 @@ type Core struct {
 	reads
 	moves
 	snapshots
-	checks
+	feeds
 }
 
 // Ids of requests that the core itself makes have this bit; the driver's have
@@ -258,7 +261,7 @@ func (c *Core) Tick(now clock.Time) {
 		c.tickOperations()
 		c.tickPlan()
 		c.tickSnapshots()
-		c.tickChecks()
+		c.tickFeeds()
 	}
 }
 
@@ -365,7 +368,7 @@ func (c *Core) reach(applied []ranges.Applied) {
 // HasReady reports whether Ready would do anything.
 func (c *Core) HasReady() bool {
 	return c.store.HasWork() || c.store.HasOutput() || len(c.results) > 0 || len(c.changed) > 0 || c.router.HasReady() || c.mayTell() ||
-		len(c.jobs)+len(c.removed)+len(c.lost)+len(c.unused)+len(c.found) > 0 || c.failed != nil ||
+		len(c.jobs)+len(c.removed)+len(c.lost)+len(c.unused)+len(c.feedsIn) > 0 || c.failed != nil ||
 		c.many && c.hasPeerWork()
 }
 
@@ -406,8 +409,8 @@ func (c *Core) Advance(rd *Ready) {
 		rd.Frames = c.outbox(rd)
 	}
 	rd.Results = append(rd.Results, c.results...)
-	rd.Removed, rd.Jobs, rd.Unused, rd.Corrupt = c.removed, c.jobs, c.unused, c.found
-	c.results, c.removed, c.jobs, c.unused, c.found = nil, nil, nil, nil, nil
+	rd.Removed, rd.Jobs, rd.Unused, rd.Feeds = c.removed, c.jobs, c.unused, c.feedsIn
+	c.results, c.removed, c.jobs, c.unused, c.feedsIn = nil, nil, nil, nil, nil
 }
 
 // run lets requests, replies and grants go back and forth until all wait for

@@ -123,6 +123,12 @@ func (c *Core) Step(f *frame.Frame) error {
 	for i := range f.Closed {
 		c.toldClosed(f.From, &f.Closed[i])
 	}
+	for _, a := range f.FeedAsks {
+		c.takeAsk(f.From, a)
+	}
+	for _, n := range f.FeedNews {
+		c.takeNews(f.From, n)
+	}
 	return nil
 }
 
@@ -155,6 +161,7 @@ func (c *Core) lostLink(store metapb.StoreID) {
 	}
 	c.asksLost(store)
 	c.closingsLost(store)
+	c.feedsLost(store)
 }
 
 // linkEnded says that a store stopped in order. What it did not take was not done.
@@ -197,6 +204,7 @@ func (c *Core) send(req *peerpb.Request) {
 		c.store.Request(req)
 		return
 	}
+	c.stamp(req.Body)
 	to, ok := c.askable(req.Range)
 	switch {
 	case !ok:

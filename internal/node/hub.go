@@ -1,9 +1,12 @@
 package node
 
 import (
+	"context"
 	"fmt"
+	"time"
 
 	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/watchfeed"
 )
 
@@ -15,6 +18,8 @@ func (n *Node) newHub() (*watchfeed.Hub, error) {
 		Current: n.pub.Current,
 		Removal: n.pub.Removal,
 		Want:    n.want,
+		Feeds:   n.feeds,
+		History: n.history,
 	}
 	cfg.Ask = func() (metapb.Revision, error) {
 		if n.Direct() {
@@ -45,6 +50,30 @@ func (n *Node) want(wants []watchfeed.Want) {
 	})
 	n.inbox.Unlock()
 	n.wake()
+}
+
+// feeds does what the hub wants done for feeds of other stores.
+func (n *Node) feeds(out []watchfeed.FeedOutput) {
+	n.inbox.Lock()
+	n.inbox.funcs = append(n.inbox.funcs, func() { n.core.Feeds(out) })
+	n.inbox.Unlock()
+	n.wake()
+}
+
+// historyTimeout is how long a read of what happened elsewhere may take.
+const historyTimeout = 7 * time.Second
+
+// history reads for the hub what is not on this store.
+func (n *Node) history(ctx context.Context, sc *watchfeed.Scan) watchfeed.Scanned {
+	ctx, cancel := context.WithTimeout(ctx, historyTimeout)
+	defer cancel()
+	page, err := n.client.History(ctx, peerpb.History{
+		Start: sc.Start, End: sc.End, From: sc.From, To: sc.To, BytesMax: sc.BytesMax, Prev: sc.Prev,
+	})
+	if err != nil {
+		return watchfeed.Scanned{ID: sc.ID, Removed: -1, Err: err}
+	}
+	return sc.Took(page.Events, page.Through, page.Removed)
 }
 
 // Watches is where streams of watches are opened.

@@ -219,6 +219,7 @@ func (p *Published) Step(rd *Ready) watchfeed.Step {
 	current, compacted := p.Current()
 	s := watchfeed.Step{
 		Removed: p.left, Descriptors: p.here, Lost: rd.Lost, Bounds: p.bounds, Current: current, Compacted: compacted, Asks: rd.Asks, Reached: rd.Reached,
+		Feeds: rd.Feeds,
 	}
 	p.left, p.here = nil, nil
 	p.bounds = make([]watchfeed.RangeBound, 0, len(p.bounds))
