@@ -3,6 +3,7 @@ package router
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -173,8 +174,9 @@ func (c *Client) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResp
 			return nil, err
 		}
 		resp, err := c.rangeAt(ctx, r, req, rev, s)
-		// An error of what is not valid may come of its not being valid.
-		if c.valid(r.pieces, rev) {
+		// An error of what is not valid may come of its not being valid. And what was
+		// current may be compacted by the time that its page is read elsewhere.
+		if c.valid(r.pieces, rev) && (req.Revision > 0 || !errors.Is(err, mvcc.ErrCompacted)) {
 			return resp, err
 		}
 		if err := ctx.Err(); err != nil {

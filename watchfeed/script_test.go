@@ -110,6 +110,8 @@ func (s *script) do(d *datadriven.TestData) error {
 		res := sc.Do(s.eng, func() Revision { return s.compacted })
 		s.core.Scanned(&res)
 	case "state":
+	case "feeds":
+		return s.doFeeds(d)
 	default:
 		s.t.Fatalf("unknown command %s", d.Cmd)
 	}
@@ -138,6 +140,7 @@ func (s *script) doStep(d *datadriven.TestData) error {
 	d.MaybeScanArgs(s.t, "compacted", (*int64)(&st.Compacted))
 	d.MaybeScanArgs(s.t, "reached", (*int64)(&st.Reached))
 	s.compacted = st.Compacted
+	st.Asks = d.HasArg("asks") || s.core.asks
 	b := s.eng.NewBatch()
 	defer b.Close()
 	for line := range strings.Lines(d.Input) {
@@ -153,7 +156,7 @@ func (s *script) doStep(d *datadriven.TestData) error {
 		id := metapb.RangeID(n)
 		switch f[0] {
 		case "range":
-			desc := &metapb.Descriptor{RangeId: uint64(id), Start: keys.User([]byte(f[2])), Generation: 1}
+			desc := &metapb.Descriptor{RangeId: uint64(id), Start: keys.User([]byte(strings.TrimPrefix(f[2], "-"))), Generation: 1}
 			if f[3] != "inf" {
 				desc.End = keys.User([]byte(f[3]))
 			}
@@ -223,7 +226,10 @@ func (s *script) ready() string {
 		for i := range rd.Scans {
 			sc := &rd.Scans[i]
 			s.scans = append(s.scans, *sc)
-			fmt.Fprintf(&out, "scan [%s, %s) (%d, %d]\n", sc.Start, sc.End, sc.From, sc.To)
+			fmt.Fprintf(&out, "scan [%s, %s) (%d, %d]%s\n", sc.Start, sc.End, sc.From, sc.To, describeParts(sc.Parts))
+		}
+		for i := range rd.Feeds {
+			out.WriteString(describeFeed(&rd.Feeds[i]))
 		}
 		for i := range rd.Outputs {
 			o := &rd.Outputs[i]
@@ -241,6 +247,9 @@ func (s *script) ready() string {
 		for i, u := range g.held {
 			out.WriteString([]string{" held ", ","}[min(i, 1)] + strconv.Itoa(int(u.rev)))
 		}
+		if g.unsure {
+			out.WriteString(" unsure")
+		}
 		fmt.Fprintf(&out, " places %d\n", g.places.n)
 	}
 	if st := s.core.Stats(); st.Catching > 0 {
@@ -250,7 +259,7 @@ func (s *script) ready() string {
 }
 
 func describe(r *Response) string {
-	name := []string{"created", "canceled", "compacted", "no leader", "events", "progress", "progress"}[r.Kind]
+	name := []string{"created", "canceled", "compacted", "no leader", "events", "progress", "progress", "left"}[r.Kind]
 	out := fmt.Sprintf("%d %s at %d", r.ID, name, r.Revision)
 	if r.Kind == Compacted {
 		out = fmt.Sprintf("%d compacted: %d", r.ID, r.CompactRevision)

@@ -92,6 +92,10 @@ func (h *simHub) flush() {
 		h.n.wants = append(h.n.wants, rd.Wants...)
 		h.n.wake()
 	}
+	if len(rd.Feeds) > 0 {
+		h.n.feedsOut = append(h.n.feedsOut, rd.Feeds...)
+		h.n.wake()
+	}
 	for _, sc := range rd.Scans {
 		h.scan(sc)
 	}
@@ -109,6 +113,14 @@ func (h *simHub) scan(sc watchfeed.Scan) {
 	s := h.n.s
 	h.scanning++
 	s.stats.WatchScans++
+	if sc.Parts != nil {
+		h.scanParts(sc, nil, func(res watchfeed.Scanned) {
+			h.scanning--
+			h.scanned = append(h.scanned, res)
+			h.wake()
+		})
+		return
+	}
 	s.after(s.lateness(s.cfg.ScanMax), h.n.planned(func() {
 		res := sc.Do(h.n.eng, func() metapb.Revision { return h.n.pub.Removal() })
 		s.after(s.lateness(s.cfg.ScanMax), h.n.planned(func() {

@@ -70,6 +70,7 @@ func DrawMoves(seed uint64, nodes int) Config {
 		ChunkBytes: pick(rng, 1, 200, 5000, 0),
 		JobMax:     pick(rng, 100*time.Microsecond, 5*time.Millisecond, 100*time.Millisecond),
 	}
+	c.Hub.FeedBytesMax = pick(rand.New(rand.NewPCG(seed, 13)), 1, 500, 5000, 4<<20)
 	c.Ranges.LogBytesMax = pick[uint64](rng, 256, 2048, 16<<10)
 	c.Ranges.LogBehindBytesMax = pick[uint64](rng, 300, 3000, 30_000)
 	return c

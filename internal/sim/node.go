@@ -43,6 +43,7 @@ type simNode struct {
 	frames       []*frame.Frame      // that came from others
 	jobs         []*node.SnapshotJob // that were run
 	wants        []watchfeed.Want
+	feedsOut     []watchfeed.FeedOutput
 	calls        map[uint64]*job
 	nextCall     uint64
 	synced       []uint64 // tokens of ended syncs that the core has not heard of
@@ -111,7 +112,7 @@ func (n *simNode) open() error {
 		Random: rand.New(rand.NewPCG(n.s.cfg.Seed, 7+begun+1000*uint64(n.id-1))),
 	})
 	n.pub, n.counts, n.removal = node.NewPublished(), node.NewCounts(n.eng), nil
-	n.frames, n.wants, n.jobs = nil, nil, nil
+	n.frames, n.wants, n.jobs, n.feedsOut = nil, nil, nil, nil
 	n.inbox, n.calls, n.synced, n.syncing, n.syncEnd = nil, make(map[uint64]*job), nil, 0, 0
 	n.serving, n.stopping, n.doomed, n.awake, n.stalledUntil = false, false, false, false, 0
 	if err != nil {
@@ -241,6 +242,8 @@ func (n *simNode) receive() {
 		n.core.Want(w.Range, w.Revision)
 	}
 	n.wants = n.wants[:0]
+	n.core.Feeds(n.feedsOut)
+	n.feedsOut = n.feedsOut[:0]
 	for _, j := range n.inbox {
 		n.nextCall++
 		n.calls[n.nextCall] = j
@@ -309,6 +312,11 @@ func (n *simNode) step() {
 func (n *simNode) feed(rd *node.Ready) {
 	step := n.pub.Step(rd)
 	n.s.compacted = max(n.s.compacted, int64(step.Compacted))
+	for _, in := range step.Feeds {
+		if in.News != nil {
+			n.s.stats.follows(in.News)
+		}
+	}
 	n.hub.feed(step)
 }
 

@@ -63,7 +63,10 @@ type Stats struct {
 	Watches, WatchEvents   int
 	WatchesCompacted       int
 	WatchScans             int
-	Virtual                time.Duration
+	// WatchHistories are reads of what is not on the watch's node, FollowedEvents those
+	// that came from other nodes.
+	WatchHistories, FollowedEvents int
+	Virtual                        time.Duration
 }
 
 // start is where virtual time begins; zero means "never" to some.

@@ -165,6 +165,8 @@ func (s *Stats) add(o Stats) {
 	s.WatchEvents += o.WatchEvents
 	s.WatchesCompacted += o.WatchesCompacted
 	s.WatchScans += o.WatchScans
+	s.WatchHistories += o.WatchHistories
+	s.FollowedEvents += o.FollowedEvents
 	s.Unknown += o.Unknown
 	s.Refused += o.Refused
 	s.Virtual += o.Virtual
