@@ -38,69 +38,108 @@ func (a HashRow) before(b HashRow) bool {
 	return a.Revision < b.Revision || (a.Revision == b.Revision && a.Sub < b.Sub)
 }
 
-// HashPage returns the next rowsMax rows of [start, end) in order of revision,
-// from the first after the row given (the zero row: from the beginning). done
-// says that these are the last. Each page costs a scan of the span and 24 bytes
-// of memory per row: rows are ordered by key on disk and by revision in the
-// hash.
-func HashPage(r engine.Reader, start, end []byte, opts HashOptions, after HashRow, rowsMax int) (rows []HashRow, done bool, err error) {
+// HashKeys calls add for the rows of the keys of [start, end), key by key, until it has
+// looked at about versionsMax versions (0: at all). It returns where to go on, nil: that
+// was the end.
+func HashKeys(r engine.Reader, start, end []byte, opts HashOptions, versionsMax int, add func(HashRow)) (next []byte, err error) {
 	if emptySpan(start, end) {
-		return nil, true, nil
+		return nil, nil
 	}
 	span := keys.VersionSpan(start, end)
 	it, err := r.NewIter(engine.IterOptions{Lower: span.Start, Upper: span.End})
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	p := hashPager{it: it, opts: &opts, after: after, max: max(rowsMax, 1), table: crc32.MakeTable(crc32.Castagnoli), done: true}
-	err = p.run()
+	p := hashPager{it: it, opts: &opts, table: crc32.MakeTable(crc32.Castagnoli), row: add}
+	next, err = p.run(versionsMax)
 	if e := it.Close(); err == nil {
 		err = e
 	}
-	if err != nil {
-		return nil, false, err
+	return next, err
+}
+
+// HashRows collects rows that come in any order into pages in order of revision. A page
+// holds 24 bytes of memory per row: rows are ordered by key on disk and by revision in
+// the hash.
+type HashRows struct {
+	after HashRow // rows up to it were handed out
+	max   int
+	rows  hashHeap // the lowest, with the highest on top
+	more  bool     // some did not fit
+}
+
+// NewHashRows returns pages of rowsMax rows.
+func NewHashRows(rowsMax int) *HashRows { return &HashRows{max: max(rowsMax, 1)} }
+
+// After is the last row of the pages that were taken: those up to it are not needed.
+func (h *HashRows) After() HashRow { return h.after }
+
+// Add takes a row.
+func (h *HashRows) Add(row HashRow) {
+	switch {
+	case !h.after.before(row):
+	case len(h.rows) < h.max:
+		heap.Push(&h.rows, row)
+	case h.rows[0].before(row):
+		h.more = true
+	default:
+		h.rows[0] = row
+		heap.Fix(&h.rows, 0)
+		h.more = true
 	}
-	slices.SortFunc(p.rows, func(a, b HashRow) int {
+}
+
+// Page returns the next page, when all rows were added, and whether it is the last. If
+// it is not they are to be added again.
+func (h *HashRows) Page() (rows []HashRow, done bool) {
+	rows, done = h.rows, !h.more
+	h.rows, h.more = nil, false
+	slices.SortFunc(rows, func(a, b HashRow) int {
 		if a.before(b) {
 			return -1
 		}
 		return 1
 	})
-	return p.rows, p.done, nil
+	if n := len(rows); n > 0 {
+		h.after = rows[n-1]
+	}
+	return rows, done
 }
 
-// hashPager keeps the lowest rows in a heap with the highest on top.
+// hashPager walks over versions, by key.
 type hashPager struct {
 	it    engine.Iterator
 	opts  *HashOptions
-	after HashRow
-	max   int
 	table *crc32.Table
-	rows  hashHeap
-	done  bool
+	row   func(HashRow)
+	seen  int // versions
 	kv    mvccpb.KeyValue
 	buf   []byte
 	user  []byte
 }
 
-func (p *hashPager) run() error {
+func (p *hashPager) run(versionsMax int) (next []byte, err error) {
 	for ok := p.it.First(); ok; {
 		user, _, _, err := keys.DecodeVersion(p.it.Key())
 		if err != nil {
-			return err
+			return nil, err
+		}
+		if versionsMax > 0 && p.seen >= versionsMax {
+			return bytes.Clone(user), nil
 		}
 		p.user = append(p.user[:0], user...)
 		if ok, err = p.key(); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return p.it.Error()
+	return nil, p.it.Error()
 }
 
 // key takes the versions of one key, newest first, and goes to the next key.
 func (p *hashPager) key() (more bool, err error) {
 	newest := true // the next one is what a read at opts.Revision sees
 	for {
+		p.seen++
 		user, rev, sub, err := keys.DecodeVersion(p.it.Key())
 		if err != nil {
 			return false, err
@@ -138,13 +177,6 @@ func (p *hashPager) key() (more bool, err error) {
 // mark of a tombstone) and the marshalled KeyValue.
 func (p *hashPager) add(rev Revision, sub uint32, v *Value) error {
 	row := HashRow{Revision: rev, Sub: sub}
-	if !p.after.before(row) {
-		return nil
-	}
-	if len(p.rows) == p.max && p.rows[0].before(row) {
-		p.done = false
-		return nil
-	}
 	b := binary.BigEndian.AppendUint64(p.buf[:0], uint64(rev))
 	b = append(b, '_')
 	b = binary.BigEndian.AppendUint64(b, uint64(sub))
@@ -162,13 +194,7 @@ func (p *hashPager) add(rev Revision, sub uint32, v *Value) error {
 	}
 	p.buf = b
 	row.CRC, row.Len = crc32.Checksum(b, p.table), uint32(len(b))
-	if len(p.rows) == p.max {
-		p.rows[0] = row
-		heap.Fix(&p.rows, 0)
-		p.done = false
-		return nil
-	}
-	heap.Push(&p.rows, row)
+	p.row(row)
 	return nil
 }
 
@@ -236,16 +262,14 @@ func mulMod(a, b uint32) uint32 {
 
 // HashKV hashes all of [start, end) of one engine, rowsMax rows at a time.
 func HashKV(r engine.Reader, start, end []byte, opts HashOptions, rowsMax int) (uint32, error) {
-	h := NewKVHash()
-	var last HashRow
+	h, pages := NewKVHash(), NewHashRows(rowsMax)
 	for {
-		rows, done, err := HashPage(r, start, end, opts, last, rowsMax)
-		if err != nil {
+		if _, err := HashKeys(r, start, end, opts, 0, pages.Add); err != nil {
 			return 0, err
 		}
+		rows, done := pages.Page()
 		for _, row := range rows {
 			h.Add(row)
-			last = row
 		}
 		if done {
 			return h.Sum(), nil

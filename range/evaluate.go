@@ -156,10 +156,13 @@ func (r *Replica) evaluateOne(b *batch, st mvcc.State, w *work) (verdict, error)
 		r.close(w.req.ID, body)
 		return taken, nil
 	case *peerpb.Read:
-		r.readPage(w, body)
+		r.closeRead(w, body.Revision, body.Epoch, body.Start, body.End)
 		return taken, nil
 	case *peerpb.History:
-		r.readHistory(w, body)
+		r.closeRead(w, body.To, body.Epoch, body.Start, body.End)
+		return taken, nil
+	case *peerpb.Hash:
+		r.closeRead(w, body.Revision, body.Epoch, body.Start, body.End)
 		return taken, nil
 	case *peerpb.Split:
 		return r.evaluateSplit(b, w, body), nil

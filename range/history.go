@@ -1,18 +1,9 @@
 package ranges
 
 import (
-	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/mvcc"
-	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 )
-
-// readHistory closes the span of a History at its last revision, and then answers it.
-func (r *Replica) readHistory(w *work, body *peerpb.History) {
-	r.closeFor(w.req.ID, &peerpb.Close{
-		S: body.To, Epoch: body.Epoch, Spans: []metapb.Span{keys.UserSpan(body.Start, body.End)},
-	}, w.req)
-}
 
 // answerHistory answers a History whose span is closed, as answerPage does a Read.
 func (r *Replica) answerHistory(req *peerpb.Request) {
@@ -58,3 +49,34 @@ func feedEvent(e *peerpb.FeedEvent, v *mvcc.Version) (bytes int) {
 	}
 	return bytes
 }
+
+// answerHash answers a Hash whose span is closed, as answerPage does a Read.
+func (r *Replica) answerHash(req *peerpb.Request) {
+	s, body := r.store, req.Body.(*peerpb.Hash)
+	switch {
+	case req.Generation != r.desc.Generation:
+		s.reply(req.ID, nil, r.moved(req))
+		return
+	case s.compacted > body.Compacted:
+		s.reply(req.ID, nil, mvcc.ErrCompacted)
+		return
+	}
+	out := &peerpb.HashPage{}
+	last := mvcc.HashRow{Revision: body.AfterRevision, Sub: body.AfterSub}
+	opts := mvcc.HashOptions{Revision: body.Revision, Compacted: body.Compacted, NoneLive: body.NoneLive}
+	var err error
+	out.Next, err = mvcc.HashKeys(s.cfg.Reader, body.Start, body.End, opts, hashVersionsMax, func(row mvcc.HashRow) {
+		if row.Revision > last.Revision || row.Revision == last.Revision && row.Sub > last.Sub {
+			out.Rows = append(out.Rows, peerpb.HashRow(row))
+		}
+	})
+	if err != nil {
+		s.reply(req.ID, nil, err)
+		return
+	}
+	s.looked(hashVersionsMax, 0)
+	s.reply(req.ID, out, nil)
+}
+
+// hashVersionsMax bounds a page of a hash; the versions of one key are never cut.
+const hashVersionsMax = 4096

@@ -14,11 +14,9 @@ const (
 	pageBytesMax = 256 << 10
 )
 
-// readPage closes the span of a Read at its revision, and then answers it.
-func (r *Replica) readPage(w *work, body *peerpb.Read) {
-	r.closeFor(w.req.ID, &peerpb.Close{
-		S: body.Revision, Epoch: body.Epoch, Spans: []metapb.Span{keys.UserSpan(body.Start, body.End)},
-	}, w.req)
+// closeRead closes the span of user keys of a request at a revision, and then answers it.
+func (r *Replica) closeRead(w *work, s Revision, epoch uint64, start, end []byte) {
+	r.closeFor(w.req.ID, &peerpb.Close{S: s, Epoch: epoch, Spans: []metapb.Span{keys.UserSpan(start, end)}}, w.req)
 }
 
 // answerClosed answers a request that waited until its span was closed.
@@ -28,6 +26,8 @@ func (r *Replica) answerClosed(req *peerpb.Request) {
 		r.answerPage(req)
 	case *peerpb.History:
 		r.answerHistory(req)
+	case *peerpb.Hash:
+		r.answerHash(req)
 	}
 }
 

@@ -208,6 +208,8 @@ func (r *Replica) holds(body peerpb.Body) bool {
 		}
 	case *peerpb.Read:
 		return r.desc.Span().ContainsSpan(keys.UserSpan(body.Start, body.End))
+	case *peerpb.Hash:
+		return r.desc.Span().ContainsSpan(keys.UserSpan(body.Start, body.End))
 	case *peerpb.History:
 		return r.desc.Span().ContainsSpan(keys.UserSpan(body.Start, body.End))
 	case *peerpb.WriteRecord:

@@ -25,6 +25,7 @@ func shellFiles() map[string]string {
 		"range/ingest.go":           "what a driver does to the engine, under its context",
 		"router/client.go":          "blocks its caller until the answer is there",
 		"router/client_lease.go":    "blocks its caller, as client.go does",
+		"router/hash.go":            "hashes on the caller's goroutine, as read.go reads",
 		"router/local.go":           "what that blocking caller waits on",
 		"router/read.go":            "reads on the caller's goroutine, under its context",
 		"router/remote.go":          "reads on the caller's goroutine, as read.go does",

@@ -120,32 +120,7 @@ func (n *Node) Status(ctx context.Context) (*pb.StatusResponse, error) {
 
 // HashKV implements etcdapi.Maintenance: the hash of etcd, over all ranges.
 func (n *Node) HashKV(ctx context.Context, req *pb.HashKVRequest) (*pb.HashKVResponse, error) {
-	current, compacted := n.Current()
-	rev := metapb.Revision(req.Revision)
-	if rev <= 0 {
-		rev = current
-	}
-	switch {
-	case rev < compacted:
-		return nil, mvcc.ErrCompacted
-	case rev > current:
-		return nil, mvcc.ErrFutureRevision
-	}
-	all := keys.UserSpan(nil, nil)
-	if err := n.client.Closed(ctx, rev, all); err != nil {
-		return nil, err
-	}
-	for _, p := range n.Pieces(nil, all, rev) {
-		if !p.Here() {
-			return nil, errNotAllHere
-		}
-	}
-	live, err := n.Count(nil, nil, rev)
-	if err != nil {
-		return nil, err
-	}
-	const rowsMax = 1 << 20
-	sum, err := mvcc.HashKV(n.eng, nil, nil, mvcc.HashOptions{Revision: rev, Compacted: compacted, NoneLive: live == 0}, rowsMax)
+	sum, rev, compacted, err := n.client.HashKV(ctx, req.Revision)
 	if err != nil {
 		return nil, err
 	}

@@ -126,5 +126,7 @@ func (c *Core) stamp(body peerpb.Body) {
 		b.Epoch = c.asker.Epoch()
 	case *peerpb.History:
 		b.Epoch = c.asker.Epoch()
+	case *peerpb.Hash:
+		b.Epoch = c.asker.Epoch()
 	}
 }

@@ -36,6 +36,7 @@ const (
 	kindTransfer
 	kindRead
 	kindHistory
+	kindHash
 )
 
 func (c *coder) request(r *peerpb.Request) {
@@ -88,6 +89,8 @@ func kindOf(b peerpb.Body) byte {
 		return kindRead
 	case *peerpb.History:
 		return kindHistory
+	case *peerpb.Hash:
+		return kindHash
 	case *peerpb.System:
 		return kindSystem
 	}
@@ -127,6 +130,8 @@ func newBody(k byte) peerpb.Body {
 		return &peerpb.Read{}
 	case kindHistory:
 		return &peerpb.History{}
+	case kindHash:
+		return &peerpb.Hash{}
 	}
 	return newLeaseBody(k)
 }
@@ -195,6 +200,8 @@ func (c *coder) body(b peerpb.Body) {
 		num(c, &b.To)
 		num(c, &b.BytesMax)
 		c.bool(&b.Prev)
+	case *peerpb.Hash:
+		c.hash(b)
 	default:
 		c.leaseBody(b)
 	}

@@ -44,3 +44,21 @@ func (c *coder) feedEvent(e *peerpb.FeedEvent) {
 	c.bool(&e.Tombstone)
 	maybe(c, &e.Prev, (*coder).row)
 }
+
+func (c *coder) hash(b *peerpb.Hash) {
+	num(c, &b.Epoch)
+	c.bytes(&b.Start)
+	c.bytes(&b.End)
+	num(c, &b.Revision)
+	num(c, &b.Compacted)
+	c.bool(&b.NoneLive)
+	num(c, &b.AfterRevision)
+	num(c, &b.AfterSub)
+}
+
+func (c *coder) hashRow(r *peerpb.HashRow) {
+	num(c, &r.Revision)
+	num(c, &r.Sub)
+	num(c, &r.CRC)
+	num(c, &r.Len)
+}

@@ -35,6 +35,7 @@ const (
 	replyLookup
 	replyReadPage
 	replyHistoryPage
+	replyHashPage
 )
 
 func (c *coder) reply(r *peerpb.Reply) {
@@ -89,6 +90,8 @@ func kindOfReply(b any) byte {
 		return replyReadPage
 	case *peerpb.HistoryPage:
 		return replyHistoryPage
+	case *peerpb.HashPage:
+		return replyHashPage
 	case *peerpb.Registered:
 		return replyRegistered
 	case *peerpb.Marks:
@@ -164,6 +167,8 @@ func newReply(k byte) any {
 		return &peerpb.ReadPage{}
 	case replyHistoryPage:
 		return &peerpb.HistoryPage{}
+	case replyHashPage:
+		return &peerpb.HashPage{}
 	case replyJoin:
 		return &placement.JoinReply{}
 	case replyMembers:
@@ -202,6 +207,9 @@ func (c *coder) replyBody(b any) {
 		maybe(c, &b.Descriptor, contract)
 	case *peerpb.Transferred:
 		num(c, &b.Leader)
+	case *peerpb.HashPage:
+		list(c, &b.Rows, (*coder).hashRow)
+		c.bytes(&b.Next)
 	case *peerpb.HistoryPage:
 		list(c, &b.Events, (*coder).feedEvent)
 		num(c, &b.Through)
