@@ -16,6 +16,7 @@ import (
 	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
 )
 
 // fakeNode is a Local whose ranges, revisions and readiness a test sets. Its
@@ -28,6 +29,7 @@ type fakeNode struct {
 	cuts      []string // addresses; the ranges are between them
 	gen       uint64
 	ready     bool
+	away      bool // no range has a replica here
 	tickets   int
 	counts    int
 	submit    func(*Call) error // nil: as said above
@@ -52,7 +54,11 @@ func (n *fakeNode) Pieces(dst []Piece, span metapb.Span, _ metapb.Revision) []Pi
 	for i := range cuts[1:] {
 		d := metapb.Span{Start: []byte(cuts[i]), End: []byte(cuts[i+1])}
 		if part, ok := d.Intersect(span); ok {
-			dst = append(dst, Piece{Range: metapb.RangeID(i + 1), Generation: n.gen, Span: part, Ready: n.ready})
+			piece := Piece{Range: metapb.RangeID(i + 1), Generation: n.gen, Span: part, Ready: n.ready}
+			if n.away {
+				piece = Piece{Span: part}
+			}
+			dst = append(dst, piece)
 		}
 	}
 	return dst
@@ -402,6 +408,29 @@ func TestReadBeginsAnew(t *testing.T) {
 		n.onValid = func() { n.compacted = n.current }
 		old := &pb.RangeRequest{Key: []byte("a"), Revision: 2}
 		if resp, err := n.client().Range(context.Background(), old); !errors.Is(err, mvcc.ErrCompacted) {
+			t.Fatalf("%v %v", resp, err)
+		}
+	})
+	t.Run("S was compacted, says who reads elsewhere", func(t *testing.T) {
+		n := newFakeNode(t)
+		n.put("a", "1")
+		n.away = true
+		pages := 0
+		n.submit = func(c *Call) error {
+			switch _, page := c.Req.(*PageRequest); {
+			case page && pages == 0:
+				n.put("a", "2")
+				n.compacted = n.current
+				c.Err = mvcc.ErrCompacted
+				pages++
+			case page:
+				c.Resp = &peerpb.ReadPage{Count: 1}
+			}
+			c.Done <- struct{}{}
+			return nil
+		}
+		count := &pb.RangeRequest{Key: []byte("a"), CountOnly: true}
+		if resp, err := n.client().Range(context.Background(), count); err != nil || resp.Count != 1 || resp.Header.Revision != 3 {
 			t.Fatalf("%v %v", resp, err)
 		}
 	})

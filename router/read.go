@@ -174,9 +174,11 @@ func (c *Client) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResp
 			return nil, err
 		}
 		resp, err := c.rangeAt(ctx, r, req, rev, s)
-		// An error of what is not valid may come of its not being valid. And what was
-		// current may be compacted by the time that its page is read elsewhere.
-		if c.valid(r.pieces, rev) && (req.Revision > 0 || !errors.Is(err, mvcc.ErrCompacted)) {
+		if req.Revision <= 0 && errors.Is(err, mvcc.ErrCompacted) {
+			continue // S was compacted meanwhile, as another node says that reads for this one
+		}
+		// An error of what is not valid may come of its not being valid.
+		if c.valid(r.pieces, rev) {
 			return resp, err
 		}
 		if err := ctx.Err(); err != nil {
