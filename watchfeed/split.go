@@ -69,6 +69,12 @@ func (c *Core) addFeed(f *feed) {
 	for _, g := range slices.Clone(left.groups) {
 		c.regroup(g, left, f)
 	}
+	if left.absent {
+		// It came by itself: who waited for the whole may wait for this part alone.
+		for _, g := range f.groups {
+			g.places.all(c.poke)
+		}
+	}
 }
 
 func (c *Core) number() {
