@@ -67,6 +67,18 @@ func (c *Core) adopt(id metapb.RangeID, start []byte, through Revision) bool {
 	return true
 }
 
+// keyless is called when a range is here that has no client keys. If it had some when
+// it left, they were cut off from it since: how far it is closed says nothing about
+// them any more.
+func (c *Core) keyless(id metapb.RangeID) {
+	if f := c.byRange[id]; f != nil && f.absent {
+		c.gaps++
+		delete(c.byRange, id)
+		f.id = gapBit | c.gaps
+		c.byRange[f.id] = f
+	}
+}
+
 // endFeed puts an absent feed behind one that ends before the next begins.
 func (c *Core) endFeed(f *feed, d *metapb.Descriptor) {
 	_, end, ok := keys.UserBounds(d.Span())

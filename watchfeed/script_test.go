@@ -132,7 +132,7 @@ func (s *script) create(d *datadriven.TestData, stream string) {
 	s.core.Create(s.streams[stream], &req, s.core.current)
 }
 
-// doStep reads lines "range 2 a z", "apply 2 k=v@5", "bound 2 7", "lost 2" or "gone 2", and
+// doStep reads lines "range 2 a z", "keyless 2", "apply 2 k=v@5", "bound 2 7", "lost 2" or "gone 2", and
 // "put k=v@5" for what the hub is not told of.
 func (s *script) doStep(d *datadriven.TestData) error {
 	st := Step{Compacted: s.compacted, Current: s.core.current}
@@ -160,6 +160,10 @@ func (s *script) doStep(d *datadriven.TestData) error {
 			if f[3] != "inf" {
 				desc.End = keys.User([]byte(f[3]))
 			}
+			st.Descriptors = append(st.Descriptors, desc)
+			st.Bounds = append(st.Bounds, RangeBound{id, NoBound})
+		case "keyless": // all that the range has is leases
+			desc := &metapb.Descriptor{RangeId: uint64(id), Start: keys.Lease(0), End: keys.Lease(9), Generation: 2}
 			st.Descriptors = append(st.Descriptors, desc)
 			st.Bounds = append(st.Bounds, RangeBound{id, NoBound})
 		case "apply":

@@ -16,6 +16,7 @@ func (c *Core) descriptors(descs []*metapb.Descriptor, through Revision) {
 	for _, d := range descs {
 		start, ok := userStart(d)
 		if !ok {
+			c.keyless(d.ID())
 			continue
 		}
 		switch f := c.byRange[d.ID()]; {
