@@ -54,7 +54,7 @@ planted:
 
 # One seed of the simulator, with its trace.
 replay:
-	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -v -run TestSeeds -args -seed=$(SEED) -nodes=$(NODES) -trace
+	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -v -run TestSeeds -args -seed=$(SEED) -nodes=$(NODES) $(MOVES) -trace
 
 # Real processes: KILLS times kill -9, restarts, full disk, damaged files; then three
 # as a cluster, each of which is stopped, killed and paused ROUNDS times.

@@ -250,7 +250,7 @@ func startRows(h *SnapshotHeader, hardTerm uint64, vote metapb.ReplicaID) ([]raf
 		raftgroup.Row{Key: keys.Descriptor(id), Value: desc},
 		tombstoneRow(id, h.Replica))
 	if h.RemovalMark >= 0 {
-		rows = append(rows, raftgroup.Row{Key: keys.RemovalMark(id), Value: binary.BigEndian.AppendUint64(nil, uint64(h.RemovalMark))})
+		rows = append(rows, raftgroup.Row{Key: keys.RemovalMark(id), Value: revisionRow(h.RemovalMark)})
 	}
 	return rows, nil
 }

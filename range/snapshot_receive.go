@@ -298,6 +298,7 @@ func (s *Store) ingest(in *Incoming, old *Replica) (*Ingest, error) {
 		old.stop()
 	}
 	var err error
+	s.SetCompacted(h.Compacted)
 	g.Rows, err = startRows(h, term, vote)
 	sortRows(g.Rows)
 	if s.ingesting == nil {

@@ -63,7 +63,18 @@ func writeDescriptor(b engine.Batch, d *metapb.Descriptor) error {
 // ReadRemovalMark returns the revision below which old versions of a range's
 // keys may be gone, -1 if none.
 func ReadRemovalMark(r engine.Reader, id metapb.RangeID) (Revision, error) {
-	row, closer, err := r.Get(keys.RemovalMark(id))
+	rev, err := readRevision(r, keys.RemovalMark(id))
+	if err != nil {
+		return 0, fmt.Errorf("removal mark of range %d: %w", id, err)
+	}
+	return rev, nil
+}
+
+var errBadRevision = errors.New("the row is damaged")
+
+// readRevision reads a row that holds a revision, -1 if there is none.
+func readRevision(r engine.Reader, key []byte) (Revision, error) {
+	row, closer, err := r.Get(key)
 	if errors.Is(err, engine.ErrNotFound) {
 		return -1, nil
 	}
@@ -72,12 +83,41 @@ func ReadRemovalMark(r engine.Reader, id metapb.RangeID) (Revision, error) {
 	}
 	defer closer.Close()
 	if len(row) != 8 {
-		return 0, fmt.Errorf("removal mark of range %d is damaged", id)
+		return 0, errBadRevision
 	}
 	return Revision(binary.BigEndian.Uint64(row)), nil
 }
 
+func revisionRow(rev Revision) []byte { return binary.BigEndian.AppendUint64(nil, uint64(rev)) }
+
+// Rows of the store about what may be compacted in it: what its own removal began to
+// remove, and what snapshots that came may lack. A start of a store that has no replica
+// of the system range hears of it here, before it is asked for what is gone.
+const (
+	rowRemoving = "removing"
+	rowLacking  = "lacking"
+)
+
+// WriteRemoving notes that old versions up to rev are about to be removed.
+func WriteRemoving(b engine.Batch, rev Revision) {
+	b.Set(keys.StoreRow(rowRemoving), revisionRow(rev))
+}
+
+// readCompacted returns the highest revision up to which something may be compacted
+// in the store, -1 if nothing is.
+func readCompacted(r engine.Reader) (Revision, error) {
+	removing, err := readRevision(r, keys.StoreRow(rowRemoving))
+	if err != nil {
+		return 0, fmt.Errorf("what was removed: %w", err)
+	}
+	lacking, err := readRevision(r, keys.StoreRow(rowLacking))
+	if err != nil {
+		return 0, fmt.Errorf("what snapshots lack: %w", err)
+	}
+	return max(removing, lacking), nil
+}
+
 // WriteRemovalMark notes that a range's garbage up to rev was removed.
 func WriteRemovalMark(b engine.Batch, id metapb.RangeID, rev Revision) {
-	b.Set(keys.RemovalMark(id), binary.BigEndian.AppendUint64(nil, uint64(rev)))
+	b.Set(keys.RemovalMark(id), revisionRow(rev))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/invariant"
+	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -120,17 +121,19 @@ func NewStore(cfg Config) (*Store, error) {
 	}
 	cfg.setDefaults()
 	s := &Store{
-		cfg:       cfg,
-		replicas:  make(map[metapb.RangeID]*Replica),
-		byStart:   btree.NewG(16, replicaLess),
-		compacted: -1,
-		pushes:    make(map[uint64]pushOf),
+		cfg:      cfg,
+		replicas: make(map[metapb.RangeID]*Replica),
+		byStart:  btree.NewG(16, replicaLess),
+		pushes:   make(map[uint64]pushOf),
 	}
 	if err := s.peers.init(s); err != nil {
 		return nil, err
 	}
 	descs, err := LoadDescriptors(cfg.Reader)
 	if err != nil {
+		return nil, err
+	}
+	if s.compacted, err = readCompacted(cfg.Reader); err != nil {
 		return nil, err
 	}
 	if s.loading, err = readRing(cfg.Reader); err != nil {
@@ -424,6 +427,10 @@ func (s *Store) Granted(g Grant) {
 // SetCompacted tells the store the compacted revision.
 func (s *Store) SetCompacted(rev Revision) { s.compacted = max(s.compacted, rev) }
 
+// Compacted is the highest compacted revision that the store knows of: from the system
+// range, from the sequencer's answers, or from what was removed here; -1: none.
+func (s *Store) Compacted() Revision { return s.compacted }
+
 // Known says that a revision is current.
 func (s *Store) Known(rev Revision) { s.known = max(s.known, rev) }
 
@@ -469,8 +476,20 @@ func (s *Store) Collect() (Ready, error) {
 	if s.installs && (s.append == nil || s.append.Empty() && len(s.tokens) == 0) && !s.borders() {
 		s.installs = false
 		rd.Ingests = s.startInstalls()
+		s.noteLacking(&rd)
 	}
 	return rd, nil
+}
+
+// noteLacking has what snapshots may lack durable before they are there.
+func (s *Store) noteLacking(rd *Ready) {
+	if len(rd.Ingests) == 0 || s.compacted < 0 {
+		return
+	}
+	if rd.Apply == nil {
+		rd.Apply = s.cfg.NewBatch()
+	}
+	rd.Apply.Set(keys.StoreRow(rowLacking), revisionRow(s.compacted))
 }
 
 // Advance says that the last Ready's apply rows are committed: what was applied

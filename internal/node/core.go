@@ -320,6 +320,10 @@ func (c *Core) Current() metapb.Revision {
 	return c.seq.Current()
 }
 
+// Compacted is the highest compacted revision that this node knows of, -1 if there is
+// none. Without a replica of the system range it hears of it in the sequencer's answers.
+func (c *Core) Compacted() metapb.Revision { return c.store.Compacted() }
+
 // System is what the system range says.
 func (c *Core) System() *placement.System { return c.system }
 
@@ -391,10 +395,10 @@ func (c *Core) Advance(rd *Ready) {
 		if c.seq != nil {
 			c.seq.Compacted(rev)
 		}
-		if c.many && rev > c.compacted {
-			c.compacted = rev
-			c.wantAll(rev) // what is removed waits for that
-		}
+	}
+	if rev := c.Compacted(); c.many && rev > c.compacted {
+		c.compacted = rev
+		c.wantAll(rev) // what is removed waits for that
 	}
 	c.pump()
 	if c.isMany() {

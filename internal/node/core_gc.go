@@ -28,6 +28,7 @@ type Removal struct {
 	swaps uint64 // of pub, when it was begun
 
 	garbage Garbage
+	noted   bool // in the engine, that up to to is removed
 }
 
 // Garbage is a span of engine keys in which so many bytes of keys and values
@@ -87,8 +88,13 @@ func (g *Removal) Step(eng engine.Engine, budget mvcc.CollectBudget) (RemovalSte
 	if done {
 		ranges.WriteRemovalMark(b, g.desc.ID(), g.to)
 	}
+	if !g.noted && !b.Empty() {
+		ranges.WriteRemoving(b, g.to)
+	}
 	if err == nil && !b.Empty() {
-		err = eng.Commit(b, false)
+		if err = eng.Commit(b, false); err == nil {
+			g.noted = true
+		}
 	}
 	if err != nil {
 		return RemovalWorked, fmt.Errorf("range %d: %w", g.desc.RangeId, err)

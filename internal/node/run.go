@@ -357,7 +357,7 @@ func (n *Node) commitApply(rd *Ready) error {
 func (n *Node) publish(rd *Ready) {
 	n.pub.Leave(n.core, rd)
 	n.pub.Ranges(n.core, rd.Descriptors)
-	if n.pub.Revisions(n.core.Current(), n.core.System().Compacted()) {
+	if n.pub.Revisions(n.core.Current(), n.core.Compacted()) {
 		n.gc.wake()
 	}
 	n.publishDirect()

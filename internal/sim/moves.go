@@ -49,7 +49,15 @@ func (n *simNode) startJobs(rd *node.Ready) {
 	}
 }
 
-func (n *simNode) jobTime() time.Duration { return between(n.s.disk, 0, n.s.cfg.Moves.JobMax) }
+// jobTime draws how long half of the work on a piece takes. When the run is to become
+// quiet many small pieces must not take longer than that may.
+func (n *simNode) jobTime() time.Duration {
+	most := n.s.cfg.Moves.JobMax
+	if n.s.ending {
+		most = min(most, time.Millisecond)
+	}
+	return between(n.s.disk, 0, most)
+}
 
 // takeJobs hands what was run to the core.
 func (n *simNode) takeJobs() {
@@ -67,12 +75,13 @@ func DrawMoves(seed uint64, nodes int) Config {
 	rng := rand.New(rand.NewPCG(seed, 11))
 	c.Moves = MovesConfig{
 		Every:      pick(rng, 50*time.Millisecond, 300*time.Millisecond, time.Second),
-		ChunkBytes: pick(rng, 1, 200, 5000, 0),
+		ChunkBytes: pick(rng, 100, 500, 5000, 0),
 		JobMax:     pick(rng, 100*time.Microsecond, 5*time.Millisecond, 100*time.Millisecond),
 	}
 	c.Hub.FeedBytesMax = pick(rand.New(rand.NewPCG(seed, 13)), 1, 500, 5000, 4<<20)
 	c.Ranges.LogBytesMax = pick[uint64](rng, 256, 2048, 16<<10)
 	c.Ranges.LogBehindBytesMax = pick[uint64](rng, 300, 3000, 30_000)
+	c.Moves.System = rng.IntN(2) == 0
 	return c
 }
 

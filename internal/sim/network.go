@@ -138,6 +138,9 @@ func (w *network) leader(a metapb.StoreID) metapb.StoreID {
 		return a
 	}
 	ids := n.core.Store().IDs()
+	if len(ids) == 0 {
+		return a
+	}
 	if led := n.core.Store().Replica(ids[w.s.faults.IntN(len(ids))]).Leader(); led != 0 {
 		return led
 	}
@@ -147,8 +150,10 @@ func (w *network) leader(a metapb.StoreID) metapb.StoreID {
 // sequencer is the node that leads the system range, 0 if none does.
 func (w *network) sequencer() metapb.StoreID {
 	for _, n := range w.s.nodes {
-		if n.up && n.core.Store().Replica(metapb.SystemRange).Leads() {
-			return n.id
+		if n.up {
+			if r := n.core.Store().Replica(metapb.SystemRange); r != nil && r.Leads() {
+				return n.id
+			}
 		}
 	}
 	return 0

@@ -283,7 +283,7 @@ func (n *simNode) step() {
 	if n.point() {
 		return
 	}
-	if n.pub.Revisions(n.core.Current(), n.core.System().Compacted()) {
+	if n.pub.Revisions(n.core.Current(), n.core.Compacted()) {
 		n.startRemoval()
 	}
 	n.s.current = max(n.s.current, int64(n.core.Current()))

@@ -36,6 +36,9 @@ func clusterSeedsThatFound() []uint64 {
 	return []uint64{26, 131, 138, 193, 220, 252, 661, 930}
 }
 
+// moveSeedsThatFound did so with four nodes whose replicas move.
+func moveSeedsThatFound() []uint64 { return []uint64{150} }
+
 func draw(seed uint64) Config {
 	if *flagNodes == 1 {
 		return Draw(seed)
@@ -60,6 +63,11 @@ func TestSeedsThatFound(t *testing.T) {
 	for _, seed := range clusterSeedsThatFound() {
 		if _, err := Run(DrawCluster(seed, 3), nil); err != nil {
 			t.Error("three nodes:", failure(seed, err))
+		}
+	}
+	for _, seed := range moveSeedsThatFound() {
+		if _, err := Run(DrawMoves(seed, 4), nil); err != nil {
+			t.Error("four nodes whose replicas move:", failure(seed, err))
 		}
 	}
 }
