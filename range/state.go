@@ -70,8 +70,6 @@ func ReadRemovalMark(r engine.Reader, id metapb.RangeID) (Revision, error) {
 	return rev, nil
 }
 
-var errBadRevision = errors.New("the row is damaged")
-
 // readRevision reads a row that holds a revision, -1 if there is none.
 func readRevision(r engine.Reader, key []byte) (Revision, error) {
 	row, closer, err := r.Get(key)
@@ -83,7 +81,7 @@ func readRevision(r engine.Reader, key []byte) (Revision, error) {
 	}
 	defer closer.Close()
 	if len(row) != 8 {
-		return 0, errBadRevision
+		return 0, fmt.Errorf("a revision of %d bytes: the row is damaged", len(row))
 	}
 	return Revision(binary.BigEndian.Uint64(row)), nil
 }
