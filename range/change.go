@@ -161,8 +161,15 @@ func (r *Replica) swap(next *metapb.Descriptor, body *peerpb.ChangeReplicas) err
 
 // leavesMajority looks whether those who will vote can decide something: one that
 // cannot be reached does not count. Who takes the live ones away loses the range.
+//
+// Nor does one of which nothing was heard in this term. It may not be there: a split
+// counts the right side's replicas as its own are, and the store of one may have lost
+// its left side before it applied the split. A leader brings that one a snapshot, but
+// without it nobody could be elected if that leader went.
 func (r *Replica) leavesMajority(next *metapb.Descriptor) error {
-	voters, live := 0, 0
+	voters, live, there := 0, 0, 0
+	heard := make(map[uint64]bool)
+	r.group.Progress(func(p raftgroup.PeerProgress) { heard[uint64(p.ReplicaID)] = p.Match > 0 })
 	for _, p := range next.Replicas {
 		if p.Kind != metapb.ReplicaKind_VOTER && p.Kind != metapb.ReplicaKind_INCOMING {
 			continue
@@ -170,6 +177,9 @@ func (r *Replica) leavesMajority(next *metapb.Descriptor) error {
 		voters++
 		if r.store.Live(metapb.StoreID(p.StoreId)) {
 			live++
+			if heard[p.ReplicaId] || metapb.ReplicaID(p.ReplicaId) == r.id {
+				there++
+			}
 		}
 	}
 	switch {
@@ -177,6 +187,8 @@ func (r *Replica) leavesMajority(next *metapb.Descriptor) error {
 		return peerpb.ErrLastReplica
 	case live <= voters/2:
 		return peerpb.ErrNoMajority
+	case there <= voters/2:
+		return peerpb.ErrNotCaughtUp
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -24,6 +25,9 @@ type ClientConfig struct {
 	// ReadTriesMax bounds how often a read begins anew because ranges moved or
 	// were compacted under it. 0: 100.
 	ReadTriesMax int
+	// SerializableWait is how long a serializable read waits for what is current.
+	// 0: 250 ms.
+	SerializableWait time.Duration
 }
 
 // Validate fills in the defaults and reports what cannot work.
@@ -31,10 +35,13 @@ func (c *ClientConfig) Validate() error {
 	setDefault(&c.ChunkBytes, 3<<19)
 	setDefault(&c.PageBytesMax, 4<<20)
 	setDefault(&c.ReadTriesMax, 100)
+	if c.SerializableWait == 0 {
+		c.SerializableWait = 250 * time.Millisecond
+	}
 	switch {
 	case c.Local == nil:
 		return errors.New("client config: no node")
-	case c.ChunkBytes < 0 || c.PageBytesMax < 0 || c.ReadTriesMax < 0:
+	case c.ChunkBytes < 0 || c.PageBytesMax < 0 || c.ReadTriesMax < 0 || c.SerializableWait < 0:
 		return errors.New("client config: negative bound")
 	}
 	return nil

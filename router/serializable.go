@@ -3,7 +3,6 @@ package router
 import (
 	"context"
 	"errors"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -14,9 +13,6 @@ import (
 // ranges here are closed is only known when it was asked for, which may be long ago:
 // so it asks too, as long as there is somebody to ask, and when no answer comes it
 // reads what this node is sure of.
-
-// serializableWait is how long a serializable read waits for what is current.
-const serializableWait = 250 * time.Millisecond
 
 // currentRange is current for a range request.
 func (c *Client) currentRange(ctx context.Context, r *read, span *metapb.Span, req *pb.RangeRequest) (s, compacted metapb.Revision, err error) {
@@ -29,7 +25,7 @@ func (c *Client) currentRange(ctx context.Context, r *read, span *metapb.Span, r
 // currentHere is ticket for a read that may be old.
 func (c *Client) currentHere(ctx context.Context, r *read, t *ReadTicket) (s, compacted metapb.Revision, err error) {
 	if !c.cfg.Local.Leaderless() {
-		limited, cancel := context.WithTimeout(ctx, serializableWait)
+		limited, cancel := context.WithTimeout(ctx, c.cfg.SerializableWait)
 		s, compacted, err = c.ticket(limited, t)
 		cancel()
 		if err == nil || ctx.Err() != nil || errors.Is(err, ErrStopping) {

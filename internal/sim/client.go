@@ -52,6 +52,7 @@ func newClient(s *Sim, id int, n *simNode) *client {
 	c := &client{s: s, id: id, node: n}
 	api, err := router.NewClient(router.ClientConfig{
 		Local: c, PageBytesMax: s.cfg.PageBytes, ChunkBytes: s.cfg.ChunkBytes,
+		SerializableWait: time.Hour, // it is counted in true time
 	})
 	if err != nil {
 		panic(err) // the configuration is ours

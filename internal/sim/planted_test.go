@@ -25,8 +25,9 @@ const plantSeedsMax = 1000
 type plant struct {
 	name, file string
 	edits      []edit
-	// nodes is how many there are; 0: one.
+	// nodes is how many there are; 0: one. moves: their replicas move.
 	nodes int
+	moves bool
 	// unproved: no seeds found it yet, of the few hundred that were tried. It has to be
 	// named to be run.
 	unproved bool
@@ -101,7 +102,7 @@ func (p *plant) find(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	run := exec.Command(binary, "-test.run", "^TestSeeds$", "-first", "-seeds", strconv.Itoa(plantSeedsMax),
-		"-nodes", strconv.Itoa(max(1, p.nodes)))
+		"-nodes", strconv.Itoa(max(1, p.nodes)), "-moves="+strconv.FormatBool(p.moves))
 	run.Dir, err = os.Getwd()
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ func plantsOfClusters() []plant {
 	for i := range all {
 		all[i].nodes = 3
 	}
-	return all
+	return append(all, plantsOfMoves()...)
 }
 
 func plantsOfPromises() []plant {

@@ -1,0 +1,71 @@
+package sim
+
+// plantsOfMoves need replicas that come and go.
+func plantsOfMoves() []plant {
+	all := append(plantsOfChanges(), plantsOfSnapshots()...)
+	for i := range all {
+		all[i].nodes, all[i].moves = 4, true
+	}
+	return all
+}
+
+func plantsOfChanges() []plant {
+	return []plant{
+		{name: "tombstone-is-not-written", file: "range/remove.go", edits: []edit{
+			{"	s.append.Set(row.Key, row.Value)\n", "	_ = row\n"},
+			{"	s.tombstones[id] = lowest\n", ""},
+		}},
+		{name: "learner-votes-too-early", file: "range/change.go", edits: []edit{
+			{"		if !r.caughtUp(metapb.ReplicaID(p.ReplicaId)) {\n", "		if !r.caughtUp(metapb.ReplicaID(p.ReplicaId)) && p.ReplicaId == 0 {\n"},
+		}},
+		{name: "voters-that-are-not-there", file: "range/change.go", edits: []edit{
+			{"	case there <= voters/2:\n", "	case there < 0:\n"},
+		}},
+		{name: "joint-counts-the-new-alone", file: "range/change.go", edits: []edit{
+			{"			if joint {\n", "			if joint && id == 0 {\n"},
+			{"			c.VotersOutgoing = append(c.VotersOutgoing, id)\n		}\n	}\n	return c\n", "			_ = joint\n		}\n	}\n	return c\n"},
+			{"	invariant.Must(conf.Equal(confOf(c.Descriptor_)), ", "	invariant.Must(conf.Equal(conf), "},
+		}},
+		{name: "change-keeps-the-generation", file: "range/change.go", edits: []edit{
+			{"	next.Generation++\n", ""},
+		}},
+		{name: "removed-replica-is-not-told", file: "range/change.go", edits: []edit{
+			{"			s.out.Gone = append(s.out.Gone, Gone{\n", "			_ = append(s.out.Gone, Gone{\n"},
+		}},
+		{name: "joint-is-never-left", file: "range/change.go", edits: []edit{
+			{"	r.leaveJoint()\n}\n", "}\n"},
+		}},
+	}
+}
+
+func plantsOfSnapshots() []plant {
+	return []plant{
+		{name: "removal-is-not-noted", file: "internal/node/core_gc.go", edits: []edit{
+			{"		ranges.WriteRemoving(b, g.to)\n", ""},
+		}},
+		{name: "compacted-is-the-system-range-s-alone", file: "internal/node/core.go", edits: []edit{
+			{"metapb.Revision { return c.store.Compacted() }", "metapb.Revision { return c.system.Compacted() }"},
+		}},
+		{name: "snapshot-is-no-gap-to-watches", file: "internal/node/core_snap.go", edits: []edit{
+			{"	c.lost = append(c.lost, id)\n", ""},
+		}},
+		{name: "snapshot-over-what-is-newer", file: "range/snapshot_receive.go", edits: []edit{
+			{"		case s.inTheWay(in):\n", "		case s.inTheWay(in) && in.id == 0:\n"},
+		}},
+		{name: "snapshot-leaves-what-was-there", file: "range/ingest.go", edits: []edit{
+			{"	if err := write(\"local\", g.Local, g.Rows); err != nil {\n", "	g.Local.End = g.Local.Start\n	if err := write(\"local\", g.Local, g.Rows); err != nil {\n"},
+		}},
+		{name: "snapshot-loses-a-row", file: "range/snapshot.go", edits: []edit{
+			{"		c.Rows = appendBytes(appendBytes(c.Rows, x.it.Key()), value)\n", "		if x.table < 3 || len(value)%7 != 3 {\n			c.Rows = appendBytes(appendBytes(c.Rows, x.it.Key()), value)\n		}\n"},
+		}},
+		{name: "keys-that-are-elsewhere-count-as-closed", file: "watchfeed/split.go", edits: []edit{
+			{"			c.keyless(d.ID())\n", ""},
+		}},
+		{name: "who-waits-for-a-part-is-not-woken", file: "watchfeed/split.go", edits: []edit{
+			{"	if left.absent {\n", "	if left == nil {\n"},
+		}},
+		{name: "read-elsewhere-keeps-its-S", file: "router/read.go", edits: []edit{
+			{"		if req.Revision <= 0 && errors.Is(err, mvcc.ErrCompacted) {\n", "		if req.Revision < 0 && errors.Is(err, mvcc.ErrCompacted) {\n"},
+		}},
+	}
+}
