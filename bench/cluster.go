@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -24,7 +25,7 @@ func clusterWorkloads() []workload {
 	return []workload{
 		{"idle10k", "10,000 idle ranges on three nodes, and the first writes to them", []string{"flotilla3"}, idle(10_000)},
 		{"kill3k", "kill -9 of a node that leads, with 3,000 ranges under 1,000 puts/s", one, killLeader(3000)},
-		{"restart10k", "restart of a node with 10,000 ranges and 5 GB", []string{"flotilla3"}, restart(10_000, 5_000)},
+		{"restart10k", "restart of a node with 10,000 ranges and 5 GB", []string{"flotilla3"}, restart(10_000)},
 	}
 }
 
@@ -136,10 +137,11 @@ func killLeader(ranges int) func(context.Context, *bench) (Figure, error) {
 			return Figure{}, errors.New("no node leads")
 		}
 		f, err := b.killUnderLoad(ctx, victim, n)
-		for name, v := range more {
-			f.More[name] = v
+		if err != nil {
+			return Figure{}, err
 		}
-		return f, err
+		maps.Copy(f.More, more)
+		return f, nil
 	}
 }
 
@@ -251,14 +253,14 @@ func probe(ctx context.Context, kvs []pb.KVClient, killed time.Time, ranges int)
 }
 
 // restart fills a cluster, kills a node, and measures until it answers again.
-func restart(ranges, megabytes int) func(context.Context, *bench) (Figure, error) {
+func restart(ranges int) func(context.Context, *bench) (Figure, error) {
 	return func(ctx context.Context, b *bench) (Figure, error) {
 		ranges, s := b.scaled(ranges), b.server
 		if err := s.splitInto(ctx, ranges); err != nil {
 			return Figure{}, err
 		}
 		begin := time.Now()
-		if err := b.fillRanges(ctx, ranges, b.scaled(megabytes)); err != nil {
+		if err := b.fillRanges(ctx, ranges, b.scaled(b.megabytes)); err != nil {
 			return Figure{}, err
 		}
 		more := map[string]float64{"load_s": time.Since(begin).Seconds(), "disk_mb": s.nodes[2].diskMB()}

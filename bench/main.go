@@ -23,6 +23,7 @@ type options struct {
 	bin       string
 	dir       string
 	keys      int
+	megabytes int
 	prepare   string
 	ranges    int
 }
@@ -37,6 +38,7 @@ func parse() options {
 	flag.StringVar(&o.bin, "bin", "bin", "folder of the programs")
 	flag.StringVar(&o.dir, "dir", "bench/results/data", "folder for the servers' data; must be on a disk that syncs")
 	flag.IntVar(&o.keys, "keys", 2_000_000, "keys of the workload big")
+	flag.IntVar(&o.megabytes, "megabytes", 5000, "what restart10k writes before the restart")
 	flag.StringVar(&o.prepare, "prepare", "", "addresses of a running cluster, comma-separated: cut it into -ranges and spread the leaders, nothing else")
 	flag.IntVar(&o.ranges, "ranges", 1000, "how many ranges -prepare makes")
 	flag.Parse()

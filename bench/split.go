@@ -101,9 +101,9 @@ func (s *server) splitAt(ctx context.Context, at []int, n int) error {
 	return context.Cause(ctx)
 }
 
-// patiently asks again until that works, for 20 s at most.
+// patiently asks again until that works, for two minutes at most.
 func patiently(ctx context.Context, ask func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	return until(ctx, ask)
 }
