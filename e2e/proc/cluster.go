@@ -15,8 +15,10 @@ type ClusterConfig struct {
 	// Bin is the program: Flotilla's, or etcd's if Etcd is set.
 	Bin  string
 	Etcd bool
-	// Dir holds the nodes' data folders and logs.
-	Dir string
+	// Dir holds the nodes' data folders and logs. Dirs, if set, hold the folders of
+	// the nodes instead, one each.
+	Dir  string
+	Dirs []string
 	// Nodes is how many there are; 3 if 0.
 	Nodes int
 	// Args are added to the command line of each node.
@@ -52,6 +54,9 @@ func NewCluster(cfg ClusterConfig) (*Cluster, error) {
 		name := fmt.Sprintf("m%d", i)
 		c := Config{Bin: bin, Etcd: cfg.Etcd, Name: name, Dir: filepath.Join(cfg.Dir, name),
 			Log: filepath.Join(cfg.Dir, name+".log"), Args: cfg.Args}
+		if cfg.Dirs != nil {
+			c.Dir = filepath.Join(cfg.Dirs[i], name)
+		}
 		if cfg.Net != nil {
 			c.Client, c.Peer, c.Within = cfg.Net.Addr(i)+":2379", cfg.Net.Addr(i)+":2380", cfg.Net.within(i)
 		} else if c.Peer, err = freeAddr(); err != nil {

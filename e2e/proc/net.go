@@ -21,6 +21,7 @@ type Net struct {
 	nodes int
 	macs  []string
 	cuts  map[[2]int]bool
+	lossy map[int]bool
 }
 
 // nowhere is nobody's hardware address: what is sent there is lost.
@@ -32,7 +33,7 @@ func NewNet(nodes int) (*Net, error) {
 		return nil, ErrNoNet
 	}
 	// Names of interfaces have at most 15 bytes, and tests run side by side.
-	n := &Net{nodes: nodes, cuts: make(map[[2]int]bool)}
+	n := &Net{nodes: nodes, cuts: make(map[[2]int]bool), lossy: make(map[int]bool)}
 	for try := range 100 {
 		n.id = fmt.Sprintf("fl%d", (os.Getpid()+try)%0x100)
 		if err := ip("link", "add", n.bridge(), "type", "bridge"); err == nil {
@@ -113,9 +114,20 @@ func (n *Net) Isolate(i int) error {
 	return errors.Join(errs...)
 }
 
+// Lose has a node's wire take little at a time: of what the node sends at once,
+// to nodes or to clients, some packets are lost.
+func (n *Net) Lose(i int) error {
+	n.lossy[i] = true
+	return run("tc", "-n", n.space(i), "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", "3mbit", "burst", "4kb", "limit", "6kb")
+}
+
 // Heal makes all wires whole.
 func (n *Net) Heal() error {
 	var errs []error
+	for i := range n.lossy {
+		errs = append(errs, run("tc", "-n", n.space(i), "qdisc", "del", "dev", "eth0", "root"))
+	}
+	clear(n.lossy)
 	for cut := range n.cuts {
 		from, to := cut[0], cut[1]
 		errs = append(errs, ip("-n", n.space(from), "neigh", "replace", n.Addr(to), "lladdr", n.macs[to], "dev", "eth0", "nud", "reachable"))
@@ -143,10 +155,12 @@ func (n *Net) commands(lines ...string) error {
 	return nil
 }
 
-func ip(args ...string) error {
-	out, err := exec.Command("ip", args...).CombinedOutput()
+func ip(args ...string) error { return run("ip", args...) }
+
+func run(program string, args ...string) error {
+	out, err := exec.Command(program, args...).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }

@@ -1,14 +1,17 @@
 package proc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/flotilladb/flotilla/proto/adminpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 )
@@ -39,14 +42,113 @@ func (c *Cluster) admin(ctx context.Context, first int, f func(context.Context, 
 	return errors.Join(errs...)
 }
 
-// Ranges lists all ranges.
+// Ranges lists all ranges. A node tells of those that it has a replica of, so all
+// that run are asked; who knows the newest has the word.
 func (c *Cluster) Ranges(ctx context.Context) (ranges []*adminpb.RangeInfo, err error) {
-	err = c.admin(ctx, 0, func(ctx context.Context, conn *grpc.ClientConn) error {
-		resp, err := adminpb.NewAdminClient(conn).ListRanges(ctx, &adminpb.ListRangesRequest{})
-		ranges = resp.GetRanges()
-		return err
-	})
-	return ranges, err
+	newest := make(map[uint64]*adminpb.RangeInfo)
+	var errs []error
+	for _, n := range c.Nodes {
+		got, err := n.ranges(ctx)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		for _, r := range got {
+			if old := newest[r.Descriptor_.RangeId]; old == nil || newer(r, old) {
+				newest[r.Descriptor_.RangeId] = r
+			}
+		}
+	}
+	if len(newest) == 0 {
+		return nil, errors.Join(errs...)
+	}
+	for _, r := range newest {
+		ranges = append(ranges, r)
+	}
+	slices.SortFunc(ranges, func(a, b *adminpb.RangeInfo) int { return cmp.Compare(a.Descriptor_.RangeId, b.Descriptor_.RangeId) })
+	return ranges, nil
+}
+
+// newer says whether a tells more of a range than b.
+func newer(a, b *adminpb.RangeInfo) bool {
+	return cmp.Or(cmp.Compare(a.Descriptor_.Generation, b.Descriptor_.Generation), cmp.Compare(a.Term, b.Term),
+		cmp.Compare(a.LeaderReplicaId, b.LeaderReplicaId)) > 0
+}
+
+// ranges are those that a node has a replica of.
+func (n *Node) ranges(ctx context.Context) ([]*adminpb.RangeInfo, error) {
+	conn, err := n.Dial()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	resp, err := adminpb.NewAdminClient(conn).ListRanges(ctx, &adminpb.ListRangesRequest{})
+	return resp.GetRanges(), err
+}
+
+// Whole waits until each range has a voter on each node.
+func (c *Cluster) Whole(ctx context.Context) error {
+	for {
+		ranges, err := c.Ranges(ctx)
+		behind := 0
+		for _, r := range ranges {
+			voters := 0
+			for _, repl := range r.Descriptor_.Replicas {
+				if repl.Kind == metapb.ReplicaKind_VOTER {
+					voters++
+				}
+			}
+			if voters != len(c.Nodes) || len(r.Descriptor_.Replicas) != voters {
+				behind++
+			}
+		}
+		if err == nil && behind == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d ranges are not whole: %v", behind, len(ranges), errors.Join(err, ctx.Err()))
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// MoveSomewhere takes a replica of a range away from a store that does not lead it,
+// and gives the store a new one.
+func (c *Cluster) MoveSomewhere(ctx context.Context, rng *rand.Rand) (moved bool, err error) {
+	ranges, err := c.Ranges(ctx)
+	if err != nil {
+		return false, err
+	}
+	r := ranges[rng.IntN(len(ranges))]
+	var from []uint64
+	for _, repl := range r.Descriptor_.Replicas {
+		if repl.ReplicaId != r.LeaderReplicaId {
+			from = append(from, repl.StoreId)
+		}
+	}
+	if len(from) < 2 {
+		return false, nil // it is on its way already
+	}
+	store, by := from[rng.IntN(len(from))], rng.IntN(len(c.Nodes))
+	for _, req := range []*adminpb.MoveReplicaRequest{
+		{RangeId: r.Descriptor_.RangeId, FromStoreId: store}, {RangeId: r.Descriptor_.RangeId, ToStoreId: store},
+	} {
+		err := c.admin(ctx, by, func(ctx context.Context, conn *grpc.ClientConn) error {
+			_, err := adminpb.NewAdminClient(conn).MoveReplica(ctx, req)
+			return err
+		})
+		if err != nil {
+			return false, err // the planner mends it
+		}
+	}
+	return true, nil
+}
+
+// KeepMoving takes replicas away and makes them anew, at random moments.
+func (c *Cluster) KeepMoving(ctx context.Context, rng *rand.Rand, pause time.Duration) int {
+	return Keep(ctx, rng, math.MaxInt, pause, c.MoveSomewhere)
 }
 
 // Led counts the ranges that each node leads. Nodes of a static cluster have

@@ -17,7 +17,11 @@ import (
 const servingTimeout = 30 * time.Second
 
 // cluster is the processes under test.
-type cluster struct{ *proc.Cluster }
+type cluster struct {
+	*proc.Cluster
+	disks []*proc.Disk // of each node, if they are small
+	rng   *rand.Rand   // of faults
+}
 
 // member is what etcd's packages need of a process: where it is.
 type member struct {
@@ -46,6 +50,31 @@ func (c *cluster) cutFrom(i int) error {
 func (c *cluster) cutTo(i int) error {
 	return c.others(i, func(other int) error { return c.Net.Cut(other, i) })
 }
+
+// part cuts the wire to one of the others.
+func (c *cluster) part(i int) error {
+	return c.Net.CutBoth(i, (i+1+c.rng.IntN(len(c.Nodes)-1))%len(c.Nodes))
+}
+
+// jump kills a node and sets its clocks, on or back, for when it starts again.
+func (c *cluster) jump(i int) error {
+	c.Kill(i)
+	c.Nodes[i].SetClock(time.Duration(1+c.rng.IntN(24*60)) * time.Minute)
+	return nil
+}
+
+// fill leaves no room on a node's disk, empty makes some.
+func (c *cluster) fill(i int) error  { return c.disks[i].Fill() }
+func (c *cluster) empty(i int) error { return c.disks[i].Empty() }
+
+func (c *cluster) killAll(int) error {
+	for i := range c.Nodes {
+		c.Kill(i)
+	}
+	return nil
+}
+
+func (c *cluster) startAll(int) error { return c.Start() }
 
 func (c *cluster) others(i int, f func(int) error) error {
 	var errs []error

@@ -37,6 +37,12 @@ var again = flag.String("record", "", "folder of a record that -results left, to
 // rangesMax is how many ranges a run makes at most.
 const rangesMax = 30
 
+// diskMegabytes is how big a disk is that is filled.
+const diskMegabytes = 512
+
+// wholeTimeout bounds how long ranges may lack replicas at the end.
+const wholeTimeout = time.Minute
+
 func TestRobustness(t *testing.T) {
 	for n := *first; n < *first+*runs; n++ {
 		s := pick(n)
@@ -77,7 +83,14 @@ func runScenario(t *testing.T, n int, s scenario) {
 	if s.fault.net {
 		cfg.Net = proc.StartNet(t, 3)
 	}
-	c := &cluster{proc.StartCluster(t, cfg)}
+	c := &cluster{rng: rand.New(rand.NewPCG(uint64(n), 1))}
+	if s.fault.disk {
+		c.disks = proc.SmallDisks(t, 3, diskMegabytes)
+		for _, d := range c.disks {
+			cfg.Dirs = append(cfg.Dirs, d.Dir)
+		}
+	}
+	c.Cluster = proc.StartCluster(t, cfg)
 	// Starting is over when the nodes have found their leaders.
 	before, err := c.terms(t.Context())
 	if err != nil {
@@ -171,6 +184,13 @@ func hurt(ctx context.Context, c *cluster, f fault, rng *rand.Rand) (done int, e
 			return nil
 		})
 	}
+	if f.moves {
+		g.Go(func() error {
+			done += c.KeepMoving(moves, rand.New(rand.NewPCG(rng.Uint64(), 0)), time.Second)
+			return nil
+		})
+	}
+	hits := 0
 	for end := time.Now().Add(*length); err == nil && ctx.Err() == nil; {
 		wait(ctx, time.Second+time.Duration(rng.Int64N(int64(time.Second))))
 		if time.Now().After(end) {
@@ -181,12 +201,17 @@ func hurt(ctx context.Context, c *cluster, f fault, rng *rand.Rand) (done int, e
 		}
 		var hit bool
 		if hit, err = hurtOnce(ctx, c, f, rng); hit {
-			done++
+			hits++
 		}
 	}
 	cancel()
 	_ = g.Wait()
-	return done, errors.Join(err, ctx.Err())
+	if f.moves && err == nil {
+		ctx, cancel := context.WithTimeout(ctx, wholeTimeout)
+		defer cancel()
+		err = c.Whole(ctx)
+	}
+	return done + hits, errors.Join(err, ctx.Err())
 }
 
 func hurtOnce(ctx context.Context, c *cluster, f fault, rng *rand.Rand) (hit bool, err error) {
@@ -197,7 +222,7 @@ func hurtOnce(ctx context.Context, c *cluster, f fault, rng *rand.Rand) (hit boo
 	if err := f.do(c, i); err != nil {
 		return false, fmt.Errorf("%s %d: %w", f.name, i, err)
 	}
-	wait(ctx, 100*time.Millisecond+time.Duration(rng.Int64N(int64(f.hold))))
+	wait(ctx, max(f.least, 100*time.Millisecond)+time.Duration(rng.Int64N(int64(f.hold))))
 	if err := f.undo(c, i); err != nil {
 		return true, fmt.Errorf("after %s %d: %w", f.name, i, err)
 	}

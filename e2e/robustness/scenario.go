@@ -22,8 +22,12 @@ type fault struct {
 	do     func(*cluster, int) error
 	undo   func(*cluster, int) error
 	hold   time.Duration // how long it lasts at most
-	// transfers is for leaders that are handed over while the run lasts.
-	transfers bool
+	least  time.Duration // how long at least
+	// transfers is for leaders that are handed over while the run lasts, moves for
+	// replicas that are taken away and made anew.
+	transfers, moves bool
+	// disk gives each node a small disk of its own.
+	disk bool
 }
 
 func faults() []fault {
@@ -41,9 +45,29 @@ func faults() []fault {
 			fault{name: "deafen", victim: v, net: true, do: func(c *cluster, i int) error { return c.cutTo(i) }, undo: heal, hold: 3 * time.Second},
 		)
 	}
-	return append(out, fault{name: "none", hold: time.Second},
+	out = append(out, fault{name: "none", hold: time.Second},
 		// Leaders go to other nodes all the time, which is no failure.
 		fault{name: "transfer", hold: time.Second, transfers: true})
+	kill, pause, isolate := out[6], out[8], out[9]
+	for _, f := range []fault{{name: "none", hold: time.Second}, kill, pause, isolate} {
+		f.name, f.moves = f.name+"-moves", true
+		out = append(out, f)
+	}
+	for _, v := range []victim{follower, leader} {
+		out = append(out,
+			// Packets are lost, clocks jump while the process is dead.
+			fault{name: "lose", victim: v, net: true, do: func(c *cluster, i int) error { return c.Net.Lose(i) }, undo: heal, hold: 5 * time.Second, least: time.Second},
+			fault{name: "jump", victim: v, do: (*cluster).jump, undo: restart, hold: time.Second},
+			fault{name: "full", victim: v, do: (*cluster).fill, undo: (*cluster).empty, hold: 4 * time.Second, least: 2 * time.Second, disk: true},
+		)
+	}
+	return append(out,
+		// It does not hear from one of the others, which both hear from the third.
+		fault{name: "part", victim: leader, net: true, do: (*cluster).part, undo: heal, hold: 5 * time.Second},
+		// It stands still for longer than anything waits.
+		fault{name: "stand", victim: leader, do: (*cluster).pause, undo: (*cluster).resume, hold: time.Second, least: time.Minute},
+		fault{name: "killall", victim: leader, do: (*cluster).killAll, undo: (*cluster).startAll, hold: time.Second},
+	)
 }
 
 // load is one kind of etcd's traffic.
