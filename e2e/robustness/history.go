@@ -2,6 +2,7 @@ package robustness
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"time"
@@ -15,6 +16,10 @@ type history struct {
 	events map[int64][]model.PersistedEvent // by revision, in the order of the answer
 	told   []span                           // what some watch told all of
 	owners map[int64]model.EtcdRequest      // by revision, once requests has found them
+	// watchers are the reports that tell it; seen says when the state at a revision, or
+	// at a later one, was first seen by anybody, once requests has looked.
+	watchers []report.ClientReport
+	seen     func(rev int64) int64
 }
 
 // span is the revisions from first to last.
@@ -23,7 +28,7 @@ type span struct{ first, last int64 }
 // newHistory merges the reports of the clients that watched everything. All must
 // tell the same.
 func newHistory(watchers []report.ClientReport) (*history, error) {
-	h := &history{events: make(map[int64][]model.PersistedEvent), owners: make(map[int64]model.EtcdRequest)}
+	h := &history{events: make(map[int64][]model.PersistedEvent), owners: make(map[int64]model.EtcdRequest), watchers: watchers}
 	for _, r := range watchers {
 		seen := make(map[int64][]model.PersistedEvent)
 		for _, w := range r.Watch {
@@ -76,6 +81,8 @@ func (h *history) requests(clients []report.ClientReport) ([]model.EtcdRequest, 
 	if err := s.answered(h); err != nil {
 		return nil, err
 	}
+	h.seen = seenAt(clients, h.watchers)
+	s.attached(h)
 	revs := make([]int64, 0, len(h.events))
 	for rev := range h.events {
 		revs = append(revs, rev)
@@ -84,7 +91,7 @@ func (h *history) requests(clients []report.ClientReport) ([]model.EtcdRequest, 
 	leases := make(map[string]int64) // what each key is attached to
 	out := slices.Clone(s.grants)
 	for _, rev := range revs {
-		req, err := s.find(rev, h.events[rev], leases)
+		req, err := s.find(rev, h.seen(rev), h.events[rev], leases)
 		if err != nil {
 			return nil, err
 		}
@@ -105,6 +112,22 @@ func (h *history) requests(clients []report.ClientReport) ([]model.EtcdRequest, 
 	// answered, for one that never was; its place says when it was. Those that
 	// nobody knows about go last, where they say nothing.
 	return append(out, s.compacts...), nil
+}
+
+// replayed holds what the requests did, by etcd's model, against what watches tell.
+// Where they begin to differ something was done that nobody asked for, or that the
+// model would have refused.
+func (h *history) replayed(requests []model.EtcdRequest) error {
+	done := make(map[int64][]model.PersistedEvent)
+	for _, e := range model.NewReplay(requests).Events {
+		done[e.Revision] = append(done[e.Revision], e)
+	}
+	for _, rev := range slices.Sorted(maps.Keys(h.events)) {
+		if want, got := done[rev], h.events[rev]; !slices.Equal(want, got) {
+			return fmt.Errorf("revision %d, of %+v: watches tell %+v, and by the model it is %+v", rev, h.owners[rev], got, want)
+		}
+	}
+	return nil
 }
 
 // holdMin is how long a transaction over ranges holds back others at first; one
@@ -142,30 +165,47 @@ func several(req model.EtcdRequest) bool {
 // sources are the requests that clients sent, by what they leave behind.
 type sources struct {
 	puts     map[model.PutOptions]model.EtcdRequest // lease 0: events have none
-	revokes  map[int64]bool                         // lease ids
+	revokes  map[int64]revoke                       // by lease id
+	used     map[int64]int64                        // by lease: the last revision that attached a key
 	writes   map[int64]model.EtcdRequest            // by the revision of the answer, if they wrote
 	grants   []model.EtcdRequest
 	compacts []model.EtcdRequest // not answered
 }
 
+// revoke is what became of the requests to revoke a lease.
+type revoke struct {
+	at   int64 // revision of the answer, 0 if there is none
+	open bool  // one was not answered, the first of which was called at
+	call int64
+}
+
 func newSources(clients []report.ClientReport) *sources {
-	s := &sources{puts: make(map[model.PutOptions]model.EtcdRequest), revokes: make(map[int64]bool), writes: make(map[int64]model.EtcdRequest)}
+	s := &sources{puts: make(map[model.PutOptions]model.EtcdRequest), revokes: make(map[int64]revoke), used: make(map[int64]int64), writes: make(map[int64]model.EtcdRequest)}
 	for _, r := range clients {
 		for _, op := range r.KeyValue {
-			s.add(op.Input.(model.EtcdRequest), op.Output.(model.MaybeEtcdResponse))
+			s.add(op.Call, op.Input.(model.EtcdRequest), op.Output.(model.MaybeEtcdResponse))
 		}
 	}
 	return s
 }
 
-func (s *sources) add(req model.EtcdRequest, resp model.MaybeEtcdResponse) {
+func (s *sources) add(call int64, req model.EtcdRequest, resp model.MaybeEtcdResponse) {
 	switch req.Type {
 	case model.LeaseGrant:
 		if req.LeaseGrant.LeaseID != 0 {
 			s.grants = append(s.grants, req)
 		}
 	case model.LeaseRevoke:
-		s.revokes[req.LeaseRevoke.LeaseID] = true
+		r := s.revokes[req.LeaseRevoke.LeaseID]
+		if resp.Error != "" {
+			if !r.open || call < r.call {
+				r.call = call
+			}
+			r.open = true
+		} else if resp.ClientError == "" {
+			r.at = resp.Revision
+		}
+		s.revokes[req.LeaseRevoke.LeaseID] = r
 	case model.Compact:
 		if resp.Error != "" {
 			s.compacts = append(s.compacts, req)
@@ -215,8 +255,25 @@ func (s *sources) answered(h *history) error {
 	return nil
 }
 
-// find returns the request that had these events.
-func (s *sources) find(rev int64, events []model.PersistedEvent, leases map[string]int64) (model.EtcdRequest, error) {
+// attached notes when keys were attached to leases for the last time.
+func (s *sources) attached(h *history) {
+	for rev, events := range h.events {
+		for _, e := range events {
+			req := s.puts[model.PutOptions{Key: e.Key, Value: e.Value}]
+			if e.Type != model.PutOperation || req.Txn == nil {
+				continue
+			}
+			for _, op := range req.Txn.AllOperations() {
+				if op.Put.LeaseID != 0 {
+					s.used[op.Put.LeaseID] = max(s.used[op.Put.LeaseID], rev)
+				}
+			}
+		}
+	}
+}
+
+// find returns the request that had these events, which somebody saw at a time.
+func (s *sources) find(rev, seen int64, events []model.PersistedEvent, leases map[string]int64) (model.EtcdRequest, error) {
 	if req, ok := s.writes[rev]; ok {
 		return req, nil
 	}
@@ -228,7 +285,9 @@ func (s *sources) find(rev int64, events []model.PersistedEvent, leases map[stri
 			return model.EtcdRequest{}, fmt.Errorf("revision %d: nobody wrote %+v", rev, e)
 		}
 	}
-	// Only deletes. Those of a revoked lease are all its keys.
+	// Only deletes. Those of a revoked lease are all its keys, and no key is attached
+	// to it later. If nobody was answered it may have been a delete as well, which makes
+	// no difference to anybody.
 	lease := leases[events[0].Key]
 	var attached []string
 	for key, id := range leases {
@@ -236,7 +295,9 @@ func (s *sources) find(rev int64, events []model.PersistedEvent, leases map[stri
 			attached = append(attached, key)
 		}
 	}
-	if s.revokes[lease] && len(attached) == len(events) {
+	r := s.revokes[lease]
+	open := r.at == 0 && r.open && r.call < seen && s.used[lease] < rev
+	if (r.at == rev || open) && len(attached) == len(events) {
 		return model.EtcdRequest{Type: model.LeaseRevoke, LeaseRevoke: &model.LeaseRevokeRequest{LeaseID: lease}}, nil
 	}
 	txn := &model.TxnRequest{}

@@ -3,6 +3,7 @@ package robustness
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/anishathalye/porcupine"
 	"go.etcd.io/etcd/tests/v3/robustness/model"
@@ -38,7 +39,7 @@ func event(rev int64, kind model.OperationType, key, value string) model.WatchEv
 func watcher(id int, from int64, events ...model.WatchEvent) report.ClientReport {
 	w := model.WatchOperation{Request: model.WatchRequest{WithPrefix: true, Revision: from}}
 	for _, e := range events {
-		w.Responses = append(w.Responses, model.WatchResponse{Events: []model.WatchEvent{e}, Revision: e.Revision})
+		w.Responses = append(w.Responses, model.WatchResponse{Events: []model.WatchEvent{e}, Revision: e.Revision, Time: time.Duration(1000 + e.Revision)})
 	}
 	return report.ClientReport{ClientID: id, Watch: []model.WatchOperation{w}}
 }
@@ -51,8 +52,8 @@ func TestRequests(t *testing.T) {
 	revoke := porcupine.Operation{Output: model.MaybeEtcdResponse{Error: "lost"},
 		Input: model.EtcdRequest{Type: model.LeaseRevoke, LeaseRevoke: &model.LeaseRevokeRequest{LeaseID: 7}}}
 	clients := []report.ClientReport{{KeyValue: []porcupine.Operation{
-		lease, done(2, 0, putOf("a", "1", 7)), done(0, 0, putOf("b", "2", 7)), revoke,
-		done(5, 0, putOf("c", "3", 0)), done(0, 0, putOf("d", "4", 0)), done(6, 1, deleteOf("c")),
+		lease, at(1, done(2, 0, putOf("a", "1", 7))), at(3, done(0, 0, putOf("b", "2", 7))), at(5, revoke),
+		at(7, done(5, 0, putOf("c", "3", 0))), at(9, done(0, 0, putOf("d", "4", 0))), at(11, done(6, 1, deleteOf("c"))),
 	}}}
 	told, err := newHistory([]report.ClientReport{
 		watcher(1, 2, event(2, model.PutOperation, "a", "1"), event(3, model.PutOperation, "b", "2")),

@@ -268,7 +268,13 @@ func judge(t *testing.T, rec *recorded) {
 			t.Error(err)
 			return
 		}
-		clients = prune(clients, told)
+		if err := told.replayed(persisted); err != nil {
+			t.Error(err)
+		}
+		if clients, err = settle(clients, told); err != nil {
+			t.Error(err)
+			return
+		}
 	case !rec.exact:
 		t.Log("nothing is checked: compactions were faster than the watches, so nobody knows which revisions have no write")
 		return
