@@ -115,7 +115,7 @@ func (f *facts) setMember(name string, value []byte, deleted bool) error {
 	if err != nil {
 		return err
 	}
-	f.membersVersion++
+	f.noticeVersion++
 	if i, ok := slices.BinarySearchFunc(f.members, m, compareMembers); ok {
 		f.members[i] = m
 	} else {
@@ -217,14 +217,14 @@ func (f *facts) changeMember(o *MemberOp) ([]*cmdpb.Row, any, error) {
 	if o.Node == 0 {
 		m := &Member{PeerURLs: o.PeerURLs}
 		rows := f.newMember(m)
-		return rows, &MembersReply{Members: append(f.live(m.Node), *m), Changed: m.Node}, nil
+		return rows, &MembersReply{Members: append(f.live(m.Node), *m), Changed: m.Node, Alarms: slices.Clone(f.alarms)}, nil
 	}
 	old := f.member(o.Node)
 	if old == nil || old.Removed {
 		return nil, nil, ErrNoMember
 	}
 	m := *old
-	reply := &MembersReply{Members: f.live(o.Node), Changed: o.Node}
+	reply := &MembersReply{Members: f.live(o.Node), Changed: o.Node, Alarms: slices.Clone(f.alarms)}
 	if o.Remove {
 		m.Removed = true
 	} else {
@@ -274,5 +274,5 @@ func (s *System) Members() []Member {
 	return out
 }
 
-// MembersVersion grows when what Members returns may have changed.
-func (s *System) MembersVersion() uint64 { return s.applied.membersVersion }
+// NoticeVersion grows when what Members or Alarms returns may have changed.
+func (s *System) NoticeVersion() uint64 { return s.applied.noticeVersion }

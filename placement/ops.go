@@ -123,10 +123,12 @@ type MemberOp struct {
 // MembersOp asks for all members. Answered by *MembersReply.
 type MembersOp struct{}
 
-// MembersReply answers with the members as they are after the operation.
+// MembersReply answers with the members as they are after the operation, and with
+// the active alarms.
 type MembersReply struct {
 	Members []Member
 	Changed metapb.NodeID
+	Alarms  []Alarm
 }
 
 // LookupOp asks the directory for up to Max ranges from an address on. Answered by

@@ -54,6 +54,7 @@ func (s *System) Load(r engine.Reader) error {
 	if err := it.Error(); err != nil {
 		return err
 	}
+	f.noticeVersion += s.applied.noticeVersion + 1
 	s.applied, s.proposed = f, nil
 	return nil
 }
@@ -106,9 +107,7 @@ func (s *System) Evaluate(op any) (rows []*cmdpb.Row, reply any, err error) {
 	case *MemberOp:
 		rows, reply, err = f.changeMember(o)
 	case *MembersOp:
-		reply = &MembersReply{Members: f.live(0)}
-	case *CorruptOp:
-		rows, reply = f.condemn(o)
+		reply = &MembersReply{Members: f.live(0), Alarms: slices.Clone(f.alarms)}
 	case *LookupOp:
 		reply, err = f.lookup(o)
 	default:

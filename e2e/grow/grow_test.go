@@ -17,6 +17,8 @@ import (
 	"github.com/flotilladb/flotilla/proto/metapb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 var flotilla = flag.String("flotilla", "../../bin/flotilla", "the program under test")
@@ -290,6 +292,39 @@ func TestReplace(t *testing.T) {
 	l.goesOn(50)
 	l.end()
 	l.check(first)
+}
+
+// An alarm holds on all nodes, also on one that has no replica of the system range
+// and so does not hear of it by itself, until it is taken back.
+func TestAlarmsEverywhere(t *testing.T) {
+	first := newNode(t, "n0", "")
+	start(t, first)
+	nodes := []*proc.Node{first}
+	for _, name := range []string{"n1", "n2", "n3"} {
+		nodes = append(nodes, newNode(t, name, first.PeerAddr()))
+		joined(t, nodes[len(nodes)-1])
+	}
+	id := storeOf(t, first, "n3")
+	for i, n := range nodes {
+		for _, action := range []pb.AlarmRequest_AlarmAction{pb.AlarmRequest_ACTIVATE, pb.AlarmRequest_DEACTIVATE} {
+			_, err := pb.NewMaintenanceClient(dial(t, n)).Alarm(t.Context(), &pb.AlarmRequest{Action: action, Alarm: pb.AlarmType_NOSPACE, MemberID: id})
+			if err != nil {
+				t.Fatal(err)
+			}
+			raised := action == pb.AlarmRequest_ACTIVATE
+			for j, other := range nodes {
+				conn := dial(t, other)
+				until(t, fmt.Sprintf("node %d has node %d's alarm: %v", j, i, raised), func() (bool, string) {
+					_, err := pb.NewKVClient(conn).Put(t.Context(), &pb.PutRequest{Key: []byte("a")})
+					return raised == (status.Code(err) == codes.ResourceExhausted), fmt.Sprint(err)
+				})
+				resp, err := pb.NewMaintenanceClient(conn).Alarm(t.Context(), &pb.AlarmRequest{})
+				if err != nil || len(resp.Alarms) > 0 != raised {
+					t.Errorf("node %d: alarms %v, %v; raised: %v", j, resp, err, raised)
+				}
+			}
+		}
+	}
 }
 
 // storeOf is the id of a node's store.

@@ -127,49 +127,35 @@ func (n *Node) HashKV(ctx context.Context, req *pb.HashKVRequest) (*pb.HashKVRes
 	return &pb.HashKVResponse{Hash: sum, CompactRevision: int64(compacted), HashRevision: int64(rev)}, nil
 }
 
-// Alarm implements etcdapi.Alarms.
+// Alarm implements etcdapi.Alarms. As in etcd also a question goes to a leader.
 func (n *Node) Alarm(ctx context.Context, req *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	resp := &pb.AlarmResponse{}
+	if req.Action != pb.AlarmRequest_GET {
+		reply, err := n.client.System(ctx, &placement.AlarmOp{
+			Activate: req.Action == pb.AlarmRequest_ACTIVATE,
+			Alarm:    placement.Alarm{Type: req.Alarm, Member: metapb.NodeID(req.MemberID)},
+		})
+		if err != nil {
+			return nil, err
+		}
+		done, ok := reply.(*placement.AlarmReply)
+		if !ok {
+			return nil, fmt.Errorf("alarm: unexpected reply %T", reply)
+		}
+		resp.Alarms = alarmMembers(done.Alarms)
+	}
+	// Whoever has the answer finds this node to act by it.
+	if _, err := n.members(ctx); err != nil {
+		return nil, err
+	}
 	if req.Action == pb.AlarmRequest_GET {
-		resp := &pb.AlarmResponse{}
-		for _, a := range append(slices.Clone(n.Alarms()), n.contained()...) {
+		for _, a := range n.Alarms() {
 			if req.Alarm == pb.AlarmType_NONE || req.Alarm == a.Alarm {
 				resp.Alarms = append(resp.Alarms, a)
 			}
 		}
-		return resp, nil
 	}
-	op := &placement.AlarmOp{
-		Activate: req.Action == pb.AlarmRequest_ACTIVATE,
-		Alarm:    placement.Alarm{Type: req.Alarm, Member: metapb.NodeID(req.MemberID)},
-	}
-	reply, err := n.client.System(ctx, op)
-	if err != nil {
-		return nil, err
-	}
-	done, ok := reply.(*placement.AlarmReply)
-	if !ok {
-		return nil, fmt.Errorf("alarm: unexpected reply %T", reply)
-	}
-	return &pb.AlarmResponse{Alarms: alarmMembers(done.Alarms)}, n.refreshAlarms(ctx)
-}
-
-func alarmMembers(alarms []placement.Alarm) []*pb.AlarmMember {
-	var out []*pb.AlarmMember
-	for _, a := range alarms {
-		out = append(out, &pb.AlarmMember{MemberID: uint64(a.Member), Alarm: a.Type})
-	}
-	return out
-}
-
-// refreshAlarms publishes the alarms of the system range.
-func (n *Node) refreshAlarms(ctx context.Context) error {
-	return n.inLoop(ctx, func() {
-		all := n.core.System().Alarms()
-		contained := alarmMembers(slices.DeleteFunc(slices.Clone(all), func(a placement.Alarm) bool { return !a.Contained }))
-		alarms := alarmMembers(slices.DeleteFunc(all, func(a placement.Alarm) bool { return a.Contained }))
-		n.pub.alarms.Store(&alarms)
-		n.pub.contained.Store(&contained)
-	})
+	return resp, nil
 }
 
 // contained are alarms that end no service: what is corrupt is out of it.
@@ -183,7 +169,7 @@ func (n *Node) contained() []*pb.AlarmMember {
 // Alarms implements etcdapi.Alarms: those by which requests are judged.
 func (n *Node) Alarms() []*pb.AlarmMember {
 	if p := n.pub.alarms.Load(); p != nil {
-		return *p
+		return p.active
 	}
 	return nil
 }

@@ -102,20 +102,21 @@ func (n *Node) resolve(store metapb.StoreID) (string, bool) {
 	return n.book.address(store)
 }
 
-// learnMembers takes in what this node's replica of the system range says of the
-// members, after a step.
-func (n *Node) learnMembers() {
-	v := n.core.System().MembersVersion()
-	if v == n.membersSeen {
+// notice takes in what this node's replica of the system range says of the alarms
+// and the members, after a step.
+func (n *Node) notice() {
+	v := n.core.System().NoticeVersion()
+	if v == n.noticed || n.core.Store().Replica(metapb.SystemRange) == nil {
 		return
 	}
-	n.membersSeen = v
+	n.noticed = v
+	n.pub.setAlarms(n.pub.alarmAsks.Add(1), n.core.System().Alarms())
 	n.book.set(n.core.System().Members())
 	n.core.Meet(n.book.stores())
 }
 
-// membersInterval is how often a node asks for the members that has no replica of
-// the system range.
+// membersInterval is how often a node asks for the members and the alarms that has no
+// replica of the system range.
 const membersInterval = 2 * time.Second
 
 // keepBook writes the book down when it changed, and has it up to date where this
@@ -123,7 +124,7 @@ const membersInterval = 2 * time.Second
 func (n *Node) keepBook(ctx context.Context) {
 	ticker := time.NewTicker(membersInterval)
 	defer ticker.Stop()
-	for {
+	for n.askMembers(ctx); ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -152,7 +153,7 @@ func (n *Node) askMembers(ctx context.Context) {
 	if n.inLoop(ctx, func() { hears = n.core.Store().Replica(metapb.SystemRange) != nil }) != nil || hears {
 		return
 	}
-	members, err := n.members(ctx)
+	members, err := n.members(ctx) // and the alarms
 	if err == nil && n.isRemoved(ctx, members) {
 		n.failSoon(fmt.Errorf("%w, and has no replica any more: its data folder is of no use to it", placement.ErrRemoved))
 		return

@@ -47,8 +47,10 @@ func (n *Node) announce(ctx context.Context) {
 
 const announcePause = 500 * time.Millisecond
 
-// members asks the system range for the members.
+// members asks the system range for the members. What it says of the alarms besides
+// holds from now on.
 func (n *Node) members(ctx context.Context) ([]placement.Member, error) {
+	asked := n.pub.alarmAsks.Add(1)
 	got, err := n.client.System(ctx, &placement.MembersOp{})
 	if err != nil {
 		return nil, err
@@ -57,6 +59,7 @@ func (n *Node) members(ctx context.Context) ([]placement.Member, error) {
 	if !ok {
 		return nil, fmt.Errorf("members: unexpected reply %T", got)
 	}
+	n.pub.setAlarms(asked, reply.Alarms)
 	return reply.Members, nil
 }
 

@@ -74,8 +74,8 @@ type Node struct {
 	gossip        atomic.Pointer[gossip.Gossip]
 	gossipAddr    atomic.Pointer[string]
 	announcedOnce sync.Once
-	// membersSeen is the version of the members that the book has.
-	membersSeen uint64
+	// noticed is the version of the members and alarms that the others were told.
+	noticed uint64
 
 	serving   chan struct{} // closed when the node can answer
 	several   chan struct{} // closed when the cluster is one of several stores
@@ -160,7 +160,7 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	}
 	core.Tick(clock.Now())
 	core.Meet(book.stores())
-	n.learnMembers()
+	n.notice()
 	if err := n.startPeers(begun); err != nil {
 		n.hub.Stop()
 		return nil, err
@@ -223,9 +223,6 @@ func (n *Node) begin(ctx context.Context) error {
 		return n.err
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-	if err := n.refreshAlarms(ctx); err != nil {
-		return err
 	}
 	for name, f := range map[string]func(context.Context){
 		"gc": n.gc.run, "count": n.counts.run, "space": n.watchSpace, "announce": n.announce, "book": n.keepBook, "gossip": n.runGossip,

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/lease"
@@ -42,9 +40,9 @@ type Published struct {
 	rows   sync.Mutex
 	swaps  uint64
 	room   atomic.Int64 // bytes that the store may still take from clients
-	alarms atomic.Pointer[[]*pb.AlarmMember]
-	// contained are alarms that end no service.
-	contained atomic.Pointer[[]*pb.AlarmMember]
+	alarms atomic.Pointer[activeAlarms]
+	// alarmAsks counts how often the alarms were asked for.
+	alarmAsks atomic.Uint64
 	// bounds are those set since Step, left the ranges that went, here those that
 	// changed or came: the loop's own.
 	bounds []watchfeed.RangeBound

@@ -361,7 +361,7 @@ func (n *Node) publish(rd *Ready) {
 		n.gc.wake()
 	}
 	n.publishDirect()
-	n.learnMembers()
+	n.notice()
 	if len(rd.Lost) > 0 {
 		n.gc.wake() // a snapshot may have brought garbage that was removed here
 	}

@@ -232,6 +232,7 @@ func (c *coder) replyBody(b any) {
 	case *placement.MembersReply:
 		list(c, &b.Members, (*coder).member)
 		num(c, &b.Changed)
+		list(c, &b.Alarms, (*coder).alarm)
 	case *placement.LookupReply:
 		pointers(c, &b.Descriptors, contract)
 		c.bool(&b.More)
