@@ -59,6 +59,7 @@ replay:
 # Real processes: KILLS times kill -9, restarts, full disk, damaged files; then three
 # as a cluster, each of which is stopped, killed and paused ROUNDS times.
 e2e: build
+	cd e2e && $(GO) test ./deploy -count=1 -timeout 10m
 	cd e2e && $(GO) test ./proc -count=1 -timeout 10m
 	cd e2e && $(GO) test ./grow -count=1 -timeout 10m
 	cd e2e && $(GO) test ./process -count=1 -timeout 60m -kills=$(KILLS)

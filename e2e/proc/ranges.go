@@ -89,9 +89,10 @@ func (n *Node) ranges(ctx context.Context) ([]*adminpb.RangeInfo, error) {
 
 // Whole waits until each range has a voter on each node.
 func (c *Cluster) Whole(ctx context.Context) error {
+	last := "nobody answers"
 	for {
 		ranges, err := c.Ranges(ctx)
-		behind := 0
+		behind, text := 0, ""
 		for _, r := range ranges {
 			voters := 0
 			for _, repl := range r.Descriptor_.Replicas {
@@ -101,14 +102,18 @@ func (c *Cluster) Whole(ctx context.Context) error {
 			}
 			if voters != len(c.Nodes) || len(r.Descriptor_.Replicas) != voters {
 				behind++
+				text += fmt.Sprintf("\nrange %d, leader %d, term %d: %v", r.Descriptor_.RangeId, r.LeaderReplicaId, r.Term, r.Descriptor_.Replicas)
 			}
 		}
-		if err == nil && behind == 0 {
+		switch {
+		case err == nil && behind == 0:
 			return nil
+		case err == nil:
+			last = fmt.Sprintf("%d of %d ranges are not whole: %s", behind, len(ranges), text)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d ranges are not whole: %v", behind, len(ranges), errors.Join(err, ctx.Err()))
+			return fmt.Errorf("%s: %w", last, ctx.Err())
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

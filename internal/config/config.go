@@ -41,6 +41,10 @@ type Config struct {
 	Members []Member
 	// Join are peer addresses of a cluster that this node joins instead.
 	Join []string
+	// ListenGossipAddr is where this node gossips, host:port; empty: a free port.
+	ListenGossipAddr string
+	// GossipKey encrypts gossip if it is set.
+	GossipKey []byte
 	// Planner has replicas and leaders moved by themselves.
 	Planner bool
 	// StoreLostAfter is how long a node may be silent until its replicas are made anew.
@@ -120,7 +124,7 @@ const (
 
 // Validate reports the first thing that is wrong.
 func (c *Config) Validate() error {
-	for _, check := range []func() error{c.checkNames, c.PeerTLS.check, c.checkURLs, c.checkCluster, c.checkLimits, c.checkLogs} {
+	for _, check := range []func() error{c.checkNames, c.PeerTLS.check, c.checkURLs, c.checkGossip, c.checkCluster, c.checkLimits, c.checkLogs} {
 		if err := check(); err != nil {
 			return err
 		}

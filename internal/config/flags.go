@@ -19,7 +19,7 @@ type Flags struct {
 	compactMode, compactKeep  string
 	maxTxnOps, maxRequestSize uint
 	logOutputs, logger        string
-	join                      string
+	join, gossipKeyFile       string
 }
 
 // AddFlags makes the flags of the server known to a flag set. Their help shows
@@ -42,6 +42,8 @@ func AddFlags(fs *pflag.FlagSet) *Flags {
 	fs.StringVar(&c.PeerTLS.KeyFile, "peer-key-file", "", "key of that certificate")
 	fs.StringVar(&c.PeerTLS.TrustedCAFile, "peer-trusted-ca-file", "", "certificates of those who sign for nodes")
 	fs.BoolVar(&c.PeerTLS.ClientCertAuth, "peer-client-cert-auth", false, "refuse nodes that show no certificate")
+	fs.StringVar(&c.ListenGossipAddr, "listen-gossip-addr", "", "host:port, TCP and UDP, to tell other nodes who is there (default the host of --listen-peer-urls and a free port)")
+	fs.StringVar(&f.gossipKeyFile, "gossip-key-file", "", "file with the key, in base64, that all nodes encrypt this with; with TLS between nodes and no key there is no gossip")
 	fs.BoolVar(&c.Planner, "planner", true, "have replicas and leaders moved by themselves, when this node leads the system range")
 	fs.DurationVar(&c.StoreLostAfter, "store-lost-after", 5*time.Minute, "silence after which the replicas of a node are made anew on others")
 	fs.StringVar(&f.listenMetrics, "listen-metrics-urls", "", "more URLs to serve /metrics and /health at")

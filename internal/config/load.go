@@ -93,6 +93,11 @@ func (f *Flags) parse(c *Config) (err error) {
 	if c.DataDir == "" {
 		c.DataDir = c.Name + ".flotilla"
 	}
+	if f.gossipKeyFile != "" {
+		if c.GossipKey, err = readGossipKey(f.gossipKeyFile); err != nil {
+			return err
+		}
+	}
 	if err := c.checkNames(); err != nil {
 		return err // a bad name would show up as a bad cluster
 	}

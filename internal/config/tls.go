@@ -3,7 +3,11 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"net"
 	"os"
+	"strconv"
+	"strings"
 )
 
 // PeerTLS is how nodes prove to each other who they are: each shows one
@@ -29,6 +33,34 @@ func (p *PeerTLS) check() error {
 		return bad("peer-trusted-ca-file", "needs --peer-cert-file and --peer-key-file")
 	case p.ClientCertAuth && p.TrustedCAFile == "":
 		return bad("peer-client-cert-auth", "needs --peer-trusted-ca-file, to know whose certificates are good")
+	}
+	return nil
+}
+
+// Gossip reports whether this node may gossip: what it says is for the eyes of nodes,
+// and TLS does not cover it.
+func (c *Config) Gossip() bool { return len(c.GossipKey) > 0 || !c.PeerTLS.Enabled() }
+
+// readGossipKey reads a key in base64.
+func readGossipKey(file string) ([]byte, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, bad("gossip-key-file", "%v", err)
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(raw)))
+	if n := len(key); err != nil || n != 16 && n != 24 && n != 32 {
+		return nil, bad("gossip-key-file", "%s: want 16, 24 or 32 bytes in base64; `head -c 32 /dev/urandom | base64` makes some", file)
+	}
+	return key, nil
+}
+
+func (c *Config) checkGossip() error {
+	if c.ListenGossipAddr == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(c.ListenGossipAddr)
+	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || net.ParseIP(host) == nil {
+		return bad("listen-gossip-addr", "%q: want an IP address and a port, such as 10.0.0.1:2381", c.ListenGossipAddr)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"math/big"
@@ -123,7 +124,18 @@ func TestPeerTLSFiles(t *testing.T) {
 	}
 	c, err := load(t, nil, "--peer-cert-file="+cert, "--peer-key-file="+key,
 		"--listen-peer-urls=https://127.0.0.1:1", "--initial-advertise-peer-urls=https://127.0.0.1:1")
-	if err != nil || !c.PeerTLS.Enabled() {
+	if err != nil || !c.PeerTLS.Enabled() || c.Gossip() {
 		t.Errorf("https between nodes: %v, %v", c, err)
+	}
+	secret := filepath.Join(dir, "gossip.key")
+	if err := os.WriteFile(secret, []byte(base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err = load(t, nil, "--peer-cert-file="+cert, "--peer-key-file="+key, "--gossip-key-file="+secret)
+	if err != nil || !c.Gossip() || len(c.GossipKey) != 32 {
+		t.Errorf("with a key for gossip: %v, %v", c, err)
+	}
+	if c, err = load(t, nil); err != nil || !c.Gossip() {
+		t.Errorf("without TLS: %v, %v", c, err)
 	}
 }

@@ -38,6 +38,12 @@ type Config struct {
 	PeerListener net.Listener
 	PeerAddress  func(metapb.StoreID) (addr string, ok bool)
 	PeerTLS      *tls.Config
+	// GossipAddr is where this node gossips, host:port; empty: a free port of the address
+	// where other nodes are served. GossipKey encrypts it if it is set. With NoGossip
+	// this node hears of others from the system range alone.
+	GossipAddr string
+	GossipKey  []byte
+	NoGossip   bool
 	// CacheBytes is the size of the block cache. Default 128 MiB.
 	CacheBytes int64
 	// MemtableBytes is the size of one memtable. Default 32 MiB.

@@ -23,6 +23,10 @@ func (n *Node) runGossip(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
+	if n.cfg.NoGossip {
+		n.cfg.Logger.Info("this node does not gossip: it hears of others from the system range")
+		return
+	}
 	g, err := n.joinGossip()
 	if err != nil {
 		n.cfg.Logger.Error("this node hears of others only from the system range", "error", err)
@@ -47,10 +51,14 @@ func (n *Node) runGossip(ctx context.Context) {
 	}
 }
 
-// joinGossip begins to gossip, at a free port of the address where other nodes are
-// served; the system range says where the others do.
+// joinGossip begins to gossip; the system range says where the others do.
 func (n *Node) joinGossip() (*gossip.Gossip, error) {
-	bind, _, err := net.SplitHostPort(n.cfg.PeerListener.Addr().String())
+	addr := n.cfg.GossipAddr
+	bind, port, err := net.SplitHostPort(addr)
+	if addr == "" {
+		bind, _, err = net.SplitHostPort(n.cfg.PeerListener.Addr().String())
+		port = "0"
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -68,11 +76,11 @@ func (n *Node) joinGossip() (*gossip.Gossip, error) {
 		}
 	}
 	cfg := gossip.Config{
-		Self: self, Bind: net.JoinHostPort(bind, "0"), Seeds: n.gossipSeeds, Deliver: n.heard,
+		Self: self, Bind: net.JoinHostPort(bind, port), Key: n.cfg.GossipKey, Seeds: n.gossipSeeds, Deliver: n.heard,
 		Stopper: n.stop, Logger: n.cfg.Logger.With("part", "gossip"), Seed: n.begun<<16 | n.ident.StoreId,
 	}
 	if net.ParseIP(advertise) != nil {
-		cfg.Advertise = net.JoinHostPort(advertise, "0")
+		cfg.Advertise = net.JoinHostPort(advertise, port)
 	}
 	return gossip.New(cfg)
 }
