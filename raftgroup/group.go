@@ -49,6 +49,9 @@ type Group struct {
 	// and are kept back while holding.
 	held    []*Message
 	holding bool
+	// repairs is set by the answer to a heartbeat, until the next Ready: an append
+	// without entries that is sent then may be to find out what was lost.
+	repairs bool
 	// cutHint is up to where the leader lets its peers cut their logs.
 	cutHint uint64
 
@@ -176,6 +179,7 @@ func (g *Group) Step(m *Message) (err error) {
 		return err
 	}
 	g.maybeReady = true
+	g.repairs = g.repairs || m.GetType() == raftpb.MsgHeartbeatResp
 	if !g.isPlain(m) {
 		g.refresh()
 	}

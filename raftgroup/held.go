@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
 // HoldCommits says whether the owner is about to propose more. While it is, a leader
@@ -23,13 +25,21 @@ func (g *Group) TakeHeld() []*Message {
 	return slices.DeleteFunc(held, func(m *Message) bool { return m.GetTerm() != g.term })
 }
 
+// probes reports whether the leader does not know where a replica's log meets its own.
+// It sends that replica nothing else before it has an answer, be it to an append
+// without entries: one that was kept back would keep all others back.
+func (g *Group) probes(id metapb.ReplicaID) (probes bool) {
+	g.Progress(func(p PeerProgress) { probes = probes || p.ReplicaID == id && p.Probing })
+	return probes
+}
+
 // keepsBack reports whether a message that raft wants to be sent stays here.
 func (g *Group) keepsBack(m *Message) bool {
 	if m.GetType() != raftpb.MsgApp || len(g.held) == 0 && !g.holding {
 		return false
 	}
 	i := slices.IndexFunc(g.held, func(h *Message) bool { return h.GetTo() == m.GetTo() })
-	empty := len(m.Entries) == 0 && g.holding
+	empty := len(m.Entries) == 0 && g.holding && !g.repairs && !g.probes(metapb.ReplicaID(m.GetTo()))
 	switch {
 	case i < 0 && !empty:
 		return false

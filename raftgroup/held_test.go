@@ -77,6 +77,24 @@ func TestCommitsAreHeld(t *testing.T) {
 		}
 	}
 
+	// An entry that a follower did not get is sent again, however much more comes.
+	propose()
+	must(c.sync(leader))
+	if _, err := c.ready(leader); err != nil {
+		t.Fatal(err)
+	}
+	c.net = nil
+	must(c.settle())
+	for range 3 {
+		must(leader.g.Tick())
+		must(c.settle())
+	}
+	for _, r := range c.replicas {
+		if r.g.LastIndex() != last+3 || leader.g.CommittedIndex() != last+3 {
+			t.Fatalf("after a loss replica %d has %d entries, the leader has %d committed, not %d", r.id, r.g.LastIndex(), leader.g.CommittedIndex(), last+3)
+		}
+	}
+
 	// What an old term held is not sent in the next one.
 	propose()
 	must(c.settle())

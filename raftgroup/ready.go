@@ -108,6 +108,7 @@ func (g *Group) Ready(b engine.Batch) (rd Ready, err error) {
 			g.messages = append(g.messages, m)
 		}
 	}
+	g.repairs = false
 	rd.Messages, rd.Committed = g.messages, g.entries
 	rd.Term, rd.Leader = g.term, g.leader
 	if now := (softState{g.term, g.leader}); now != g.reported {
