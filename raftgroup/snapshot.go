@@ -1,6 +1,9 @@
 package raftgroup
 
 import (
+	"maps"
+	"slices"
+
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -84,6 +87,36 @@ func (g *Group) EndSnapshot(to metapb.ReplicaID, ok bool) (err error) {
 	g.rn.ReportSnapshot(uint64(to), status)
 	g.maybeReady = true
 	return nil
+}
+
+// Has reports whether the log has an entry, or had it and knows its term. A replica
+// that has it may have confirmed what follows: a snapshot that ends there would take
+// that away.
+func (g *Group) Has(index, term uint64) bool {
+	if index < g.log.truncated.index || index > g.log.last.index || g.log.failed != nil {
+		return false
+	}
+	has, err := g.log.Term(index)
+	return err == nil && has == term
+}
+
+// HeldBytes returns how much of the log is behind the first entry that a snapshot
+// under way keeps from being cut off; 0: there is none.
+func (g *Group) HeldBytes() (bytes uint64, err error) {
+	defer g.guard(&err)
+	if len(g.holds) == 0 || g.log.failed != nil {
+		return 0, g.log.failed
+	}
+	p, err := g.log.at(max(g.cutMax(g.log.last.index), g.log.truncated.index))
+	return g.log.last.end - p.end, err
+}
+
+// DropHolds lets the log be cut though snapshots are under way, and returns the
+// replicas that they are for, by id. Each is to be given up: EndSnapshot is due.
+func (g *Group) DropHolds() []metapb.ReplicaID {
+	ids := slices.Sorted(maps.Keys(g.holds))
+	clear(g.holds)
+	return ids
 }
 
 // cutMax returns up to where the log may be cut, at most index.

@@ -47,7 +47,7 @@ type storeCluster struct {
 	raftMessages                                     int
 	last                                             Message
 	acked, unknown, reads, crashes, splits, handover int
-	changes, snapshots                               int
+	changes, snapshots, lost                         int
 	moves                                            bool // replicas are moved
 
 	// checks: what stores have is hashed and compared, but for that of damaged.
@@ -74,6 +74,7 @@ type clusterRequest struct {
 	at         Revision // what was issued when it began
 	seen       Revision // the last acknowledged change of key then
 	body       peerpb.Body
+	told       func(peerpb.Reply) // of a test; may be nil
 }
 
 type clusterStore struct {
@@ -160,12 +161,12 @@ func (n *clusterStore) open() error {
 		n.system.applied, _ = strconv.Atoi(string(row))
 		closer.Close()
 	}
-	behind := uint64(0)
+	behind, held := uint64(0), uint64(0)
 	if n.c.moves {
-		behind = 8192
+		behind, held = 8192, 3000
 	}
 	store, err := NewStore(Config{
-		NewView: n.eng.NewView, LogBehindBytesMax: behind,
+		NewView: n.eng.NewView, LogBehindBytesMax: behind, LogHeldBytesMax: held,
 		NodeID: metapb.NodeID(n.id), StoreID: n.id, StoreStart: n.start,
 		Reader: n.eng, NewBatch: n.eng.NewBatch, System: n.system,
 		LogBytesMax: 4096, SyncsMax: 1 + n.c.rng.IntN(2),
@@ -428,6 +429,9 @@ func (c *storeCluster) replies(n *clusterStore) error {
 }
 
 func (c *storeCluster) replied(req *clusterRequest, rep peerpb.Reply) error {
+	if req.told != nil {
+		req.told(rep)
+	}
 	if rep.Err != nil {
 		if errors.Is(rep.Err, peerpb.ErrUnknown) {
 			c.forget(req)

@@ -71,6 +71,10 @@ type Config struct {
 	// replica fall behind before it cuts off what that replica lacks. It needs
 	// a snapshot then. Default 16 MiB.
 	LogBehindBytesMax uint64
+	// LogHeldBytesMax is how long, in bytes, a log may grow behind a snapshot that is
+	// under way, so that it finds what follows when it is there. A snapshot for which
+	// that is not enough begins anew. Default 1 GiB.
+	LogHeldBytesMax uint64
 	// CheckpointsMax bounds the states of ranges that are held for hashing; a check
 	// that would be one more is skipped here. Default 8.
 	CheckpointsMax int
@@ -119,6 +123,7 @@ func (c *Config) setDefaults() {
 	def(&c.LogBytesMax, 2<<20)
 	def(&c.LogShareMin, min(16<<10, c.LogBytesMax))
 	def(&c.LogBehindBytesMax, 16<<20)
+	def(&c.LogHeldBytesMax, 1<<30)
 	def(&c.CheckpointsMax, 8)
 	def(&c.EarlyVotesMax, 4096)
 	def(&c.LockAgeMax, 2*time.Second)

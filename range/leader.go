@@ -149,6 +149,9 @@ func (r *Replica) cutLog(b engine.Batch) error {
 	if r.group.LogBytes() < r.cutAt {
 		return nil
 	}
+	if err := r.dropHolds(); err != nil {
+		return err
+	}
 	index := r.state.index
 	if !r.single() {
 		needed := r.group.CutHint()
@@ -167,6 +170,19 @@ func (r *Replica) cutLog(b engine.Batch) error {
 		return err
 	}
 	r.cutAt = r.group.LogBytes() + r.store.logShare()
+	return nil
+}
+
+// dropHolds gives snapshots up that take so long that the log grows too much behind
+// them.
+func (r *Replica) dropHolds() error {
+	held, err := r.group.HeldBytes()
+	if err != nil || held <= r.store.cfg.LogHeldBytesMax {
+		return err
+	}
+	for _, to := range r.group.DropHolds() {
+		r.store.out.SnapshotsLost = append(r.store.out.SnapshotsLost, WantedSnapshot{r.desc.ID(), r.storeOf(to), to})
+	}
 	return nil
 }
 

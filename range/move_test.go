@@ -49,6 +49,12 @@ func (n *clusterStore) output(out *Output) error {
 	for i := range out.Present {
 		c.send(clusterPacket{from: n.id, to: out.Present[i].To, present: &out.Present[i]})
 	}
+	for _, w := range out.SnapshotsLost {
+		c.lost++
+		if key := (snapshotKey{w.Range, w.Replica}); n.senders[key] != nil {
+			n.endSnapshot(key, false)
+		}
+	}
 	for _, w := range out.Snapshots {
 		key := snapshotKey{w.Range, w.Replica}
 		if old := n.senders[key]; old != nil {
@@ -391,9 +397,10 @@ func TestMoves(t *testing.T) {
 		sum.splits += c.splits
 		sum.changes += c.changes
 		sum.snapshots += c.snapshots
+		sum.lost += c.lost
 	}
-	t.Logf("%d acknowledged, %d crashes, %d splits, %d changes of replicas, %d snapshots",
-		sum.acked, sum.crashes, sum.splits, sum.changes, sum.snapshots)
+	t.Logf("%d acknowledged, %d crashes, %d splits, %d changes of replicas, %d snapshots, %d given up for the log",
+		sum.acked, sum.crashes, sum.splits, sum.changes, sum.snapshots, sum.lost)
 	if sum.acked < seeds*200 || sum.crashes < seeds || sum.changes < seeds*3 || sum.snapshots < seeds {
 		t.Fatal("too little happened")
 	}

@@ -90,9 +90,11 @@ type Store struct {
 	incoming  []*Incoming
 	ingesting map[metapb.RangeID]*Ingest
 	installs  bool
-	// tombstones are those that are not in the engine yet; absent the replicas that
-	// this store gets messages for and does not have.
+	// tombstones are those that are not in the engine yet, entombed those that were
+	// handed out and may not be either; absent the replicas that this store gets messages
+	// for and does not have.
 	tombstones map[metapb.RangeID]metapb.ReplicaID
+	entombed   map[metapb.RangeID]metapb.ReplicaID
 	absent     map[metapb.RangeID]absent
 	// At presentAt the replicas from presentNext on are asked about.
 	presentAt   clock.Time
@@ -381,7 +383,7 @@ func (s *Store) Output() Output {
 func (s *Store) HasOutput() bool {
 	return len(s.out.Replies)+len(s.out.Sends)+len(s.out.Descriptors)+len(s.out.Expired)+
 		len(s.out.Gone)+len(s.out.Present)+len(s.out.Snapshots)+len(s.out.Removed)+len(s.out.Installed)+len(s.out.Transfers)+
-		len(s.out.Checks)+len(s.out.Checkpoints) > 0
+		len(s.out.Checks)+len(s.out.Checkpoints)+len(s.out.SnapshotsLost) > 0
 }
 
 // HasWork reports whether Evaluate or Collect has something to do now.
@@ -440,7 +442,7 @@ func (s *Store) Collect() (Ready, error) {
 	if s.failed != nil {
 		return Ready{}, s.failed
 	}
-	s.rows = 0
+	s.rows, s.entombed = 0, nil // what was handed out last is in the engine
 	dirty := s.dirty
 	s.dirty, s.spareDirty = s.spareDirty[:0], dirty
 	for _, r := range dirty {
@@ -469,7 +471,7 @@ func (s *Store) Collect() (Ready, error) {
 		rd.Append, rd.Token = s.append, s.token
 		s.syncing = append(s.syncing, syncRound{s.token, s.tokens, s.now})
 		s.append, s.tokens = nil, nil
-		clear(s.tombstones) // whoever asks next finds them in the engine
+		s.entombed, s.tombstones = s.tombstones, nil
 		s.peers.live.SyncBegins()
 	}
 	rd.Liveness = s.peers.live.Ready()

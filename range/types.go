@@ -79,6 +79,9 @@ type Output struct {
 	Present []Gone
 	// Snapshots are to be sent; see BeginSnapshot. For each SnapshotEnded is due.
 	Snapshots []WantedSnapshot
+	// SnapshotsLost are under way and of no use any more: the log does not go back as
+	// far. SnapshotEnded is due, without success.
+	SnapshotsLost []WantedSnapshot
 	// Transfers are asked for; see Transfer. Each is answered by who is told of it.
 	Transfers []WantedTransfer
 	// Checks are asked for; see BeginCheck. Each is answered by who is told of it.

@@ -28,6 +28,12 @@ func (c *Core) changes(out *ranges.Output) {
 	for i := range out.Installed {
 		c.installed(&out.Installed[i])
 	}
+	for _, w := range out.SnapshotsLost {
+		key := snapshotKey{w.Range, w.Replica}
+		if s := c.sending[key]; s != nil {
+			c.giveUpSending(key, s)
+		}
+	}
 	for _, w := range out.Snapshots {
 		c.wantSnapshot(w)
 	}
