@@ -18,7 +18,10 @@ func (r *Replica) applyEntries(entries []raftgroup.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	if r.checking != nil {
+	switch {
+	case r.removed():
+		return nil
+	case r.checking != nil:
 		r.rest = append(r.rest, entries...)
 		return nil
 	}
@@ -33,6 +36,10 @@ func (r *Replica) applyEntries(entries []raftgroup.Entry) error {
 			entries = entries[:i+1]
 			break
 		}
+		if r.removed() {
+			entries = entries[:i+1]
+			break
+		}
 	}
 	last := entries[len(entries)-1]
 	r.state.index, r.state.term = last.Index, last.Term
@@ -43,6 +50,11 @@ func (r *Replica) applyEntries(entries []raftgroup.Entry) error {
 	r.advanceLater()
 	return r.cutLog(b)
 }
+
+// removed reports whether the replica has applied that it is not part of its range any
+// more. It applies nothing behind that: a later entry may bring another replica to its
+// store, which a start would take these rows for.
+func (r *Replica) removed() bool { return r.before != nil && !hasReplica(r.desc, r.id) }
 
 func (r *Replica) advanceLater() {
 	if !r.advancing {

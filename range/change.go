@@ -23,8 +23,10 @@ import (
 //
 // What a move has done is in the descriptor alone: a learner that is there, a joint
 // configuration. Whoever leads next goes on from that. A joint configuration is left
-// by its leader without being asked; a learner that nobody wants any more is taken
-// out by whoever wants that.
+// by its leader without being asked. What is to become of a learner whose driver has
+// ended is not for the range to say: whether it is needed depends on stores that it
+// knows nothing of. The planner sees it in the descriptor, and makes it a voter or takes
+// it out.
 
 // caughtUpMax is how many entries a learner may lack when it becomes a voter.
 const caughtUpMax = 256
@@ -193,12 +195,13 @@ func (r *Replica) leavesMajority(next *metapb.Descriptor) error {
 	return nil
 }
 
-// caughtUp reports whether a learner has about all of the log.
+// caughtUp reports whether a learner has about all of the log, and its store lives: one
+// that is dead would count for the majority.
 func (r *Replica) caughtUp(id metapb.ReplicaID) (ok bool) {
 	r.group.Progress(func(p raftgroup.PeerProgress) {
 		ok = ok || p.ReplicaID == id && !p.Probing && p.Match+caughtUpMax >= r.group.LastIndex()
 	})
-	return ok
+	return ok && r.store.Live(r.storeOf(id))
 }
 
 // applyReplicas makes a descriptor and raft's configuration apply.

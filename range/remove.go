@@ -63,7 +63,7 @@ func (s *Store) lowest(id metapb.RangeID) metapb.ReplicaID {
 	if err != nil {
 		s.fail(err)
 	}
-	return max(t, s.tombstones[id])
+	return max(t, s.tombstones[id], s.entombed[id])
 }
 
 // remove ends a replica for good. Its rows go with the next log rows, in one batch

@@ -53,7 +53,9 @@ type SnapshotSender struct {
 // fits).
 func (s *Store) BeginSnapshot(id metapb.RangeID, to metapb.ReplicaID, chunkBytes int) (*SnapshotSender, error) {
 	r := s.replicas[id]
-	if r == nil || r.leading == 0 { // one that is condemned does not lead
+	// Also before it has applied an entry of its own term: that may need whom the
+	// snapshot is for. What is applied is committed whoever leads.
+	if r == nil || !r.group.IsLeader() || r.condemned {
 		return nil, peerpb.ErrNotLeader
 	}
 	spans := keys.Tables(r.desc.Span())

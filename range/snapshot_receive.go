@@ -231,7 +231,8 @@ func (s *Store) startInstalls() (out []*Ingest) {
 			s.installed(in, false, in.Tables)
 		case in.Header.Replica < s.lowest(id) && (old == nil || old.id != in.Header.Replica):
 			s.installed(in, false, in.Tables)
-		case old != nil && old.id == in.Header.Replica && old.state.index >= in.Header.Index:
+		case old != nil && old.id == in.Header.Replica && (old.state.index >= in.Header.Index || old.group.Has(in.Header.Index, in.Header.Term)):
+			// What lacks is in its log, and more: it may be committed because of that.
 			s.installed(in, true, in.Tables)
 		case old != nil && (old.id > in.Header.Replica || old.group.IsLeader()):
 			s.installed(in, false, in.Tables)

@@ -1,0 +1,239 @@
+package ranges
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/raftgroup"
+)
+
+// keepFromCommits lets a follower hear nothing of what is committed above an index.
+func (c *storeCluster) keepFromCommits(to metapb.StoreID, index uint64) {
+	for i := range c.net {
+		p := &c.net[i]
+		if p.to == to && p.raft != nil && p.raft.Raft.GetCommit() > index {
+			m := proto.Clone(p.raft.Raft).(*raftgroup.Message)
+			m.Commit = &index
+			own := *p.raft
+			own.Raft = m
+			p.raft = &own
+		}
+	}
+}
+
+// putAt has a leader put a key, and returns when done says so.
+func (c *storeCluster) putAt(t *testing.T, n *clusterStore, value string, each func(), done func() bool) {
+	t.Helper()
+	c.request(n, keys.User([]byte("k")), &clusterRequest{key: "k", value: value, at: c.issued,
+		body: &peerpb.Write{Req: &pb.PutRequest{Key: []byte("k"), Value: []byte(value)}}})
+	c.until(t, time.Second, value, func() bool {
+		each()
+		return done()
+	})
+}
+
+// receive makes what a receiver has at the end of a snapshot.
+func receive(t *testing.T, to *clusterStore, x *SnapshotSender) *Incoming {
+	t.Helper()
+	to.files++
+	y := NewSnapshotReceiver(to.eng, fmt.Sprintf("snapshot-%d-%d", to.start, to.files))
+	for y.Incoming() == nil {
+		chunk, err := x.Chunk()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := y.Step(chunk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := x.Answer(&a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return y.Incoming()
+}
+
+// A snapshot that comes when its receiver has got more by the log takes nothing away:
+// the receiver has confirmed those entries, and they may be committed because of it.
+func TestLateSnapshotTakesNothing(t *testing.T) {
+	c := calmCluster(t, 1)
+	leader := c.holder(2)
+	follower, third := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3]
+	if err := c.checkServing(); err != nil {
+		t.Fatal(err)
+	}
+	third.paused = c.now + time.Hour
+	from, to := leader.store.Replica(2), follower.store.Replica(2)
+	known := to.Applied()
+	hold := func() { c.keepFromCommits(follower.id, known) }
+	c.putAt(t, leader, "first", hold, func() bool { return from.Applied() > known })
+	x, err := leader.store.BeginSnapshot(2, to.id, 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := x.header.Index
+	for i := range 3 {
+		last := from.Applied()
+		c.putAt(t, leader, fmt.Sprintf("more%d", i), hold, func() bool { return from.Applied() > last })
+	}
+	last := from.Applied()
+	if to.Applied() >= index || index >= last || to.group.LastIndex() < last {
+		t.Fatalf("applied %d, has %d, the snapshot is of %d, committed is %d", to.Applied(), to.group.LastIndex(), index, last)
+	}
+	follower.from[snapshotKey{2, to.id}] = leader.id
+	follower.store.Install(receive(t, follower, x))
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	leader.store.SnapshotEnded(2, to.id, true)
+	acked := c.acked
+	c.until(t, time.Second, "the snapshot is taken in, or not wanted", func() bool { hold(); return len(follower.store.incoming)+len(follower.ingests) == 0 })
+	leader.crash()
+	third.paused, c.net = 0, nil
+	c.until(t, 5*time.Second, "another one leads", func() bool { n := c.holder(2); return n != nil && n != leader })
+	if r := c.holder(2).store.Replica(2); r.Applied() < last || acked != c.acked {
+		t.Fatalf("what was acknowledged up to %d is gone: the next leader is at %d", last, r.Applied())
+	}
+}
+
+// askChange asks the leader of a range for a change of its replicas, and returns the
+// error that it was refused with.
+func (c *storeCluster) askChange(t *testing.T, n *clusterStore, body *peerpb.ChangeReplicas) (err error) {
+	t.Helper()
+	c.ids++
+	id, answered := uint64(n.id)<<32+c.ids, false
+	r := n.store.Replica(2)
+	c.asked[id] = &clusterRequest{at: c.issued, body: body, told: func(rep peerpb.Reply) { answered, err = true, rep.Err }}
+	n.store.Request(&peerpb.Request{ID: id, Range: 2, Generation: r.desc.Generation, Body: body})
+	c.until(t, 2*time.Second, "the change is answered", func() bool { return answered })
+	return err
+}
+
+// A learner whose store has died is not made a voter: with another store away that
+// could be the end of the range's majority.
+func TestDeadLearnerIsNotPromoted(t *testing.T) {
+	c, err := newStoreClusterOf(1, soundCluster, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.calm = true
+	if err := c.run(3 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	n := c.holder(2)
+	if err := c.askChange(t, n, &peerpb.ChangeReplicas{Learner: 4, Node: 4}); err != nil {
+		t.Fatal(err)
+	}
+	r := n.store.Replica(2)
+	c.until(t, 5*time.Second, "the learner is there", func() bool { return r.caughtUp(4) })
+	c.nodes[3].crash()
+	c.nodes[n.id%3].crash()
+	c.until(t, 5*time.Second, "the stores are known to be dead", func() bool {
+		return !n.store.Live(4) && !n.store.Live(n.id%3+1)
+	})
+	if err := c.askChange(t, n, &peerpb.ChangeReplicas{Promote: []metapb.StoreID{4}}); !errors.Is(err, peerpb.ErrNotCaughtUp) {
+		t.Fatalf("the promotion is answered with %v", err)
+	}
+	acked := c.acked
+	c.putAt(t, n, "still", func() {}, func() bool { return c.acked > acked })
+}
+
+// A tombstone counts from the moment that it is written, also while its row is on the
+// way to the engine: a snapshot that waited is not wanted any more.
+func TestTombstoneOnItsWay(t *testing.T) {
+	c := calmCluster(t, 1)
+	n := c.nodes[0]
+	d := &metapb.Descriptor{
+		RangeId: 9, Start: keys.User([]byte("x")), End: keys.User([]byte("y")), NextReplicaId: 4, Generation: 1,
+		Replicas: []*metapb.Replica{{ReplicaId: 3, StoreId: 1, NodeId: 1}},
+	}
+	in := &Incoming{Header: SnapshotHeader{Replica: 3, Descriptor: d, Index: 20, Term: 6}}
+	s := n.store
+	for s.HasWork() || n.eng.PendingSyncs() > 0 {
+		if err := c.step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	delete(s.replicas, 2) // who would be in the way
+	s.Install(in)
+	s.Gone(Gone{Range: 9, Replica: 3})
+	rd, err := s.Collect()
+	if err != nil || rd.Append == nil {
+		t.Fatalf("no tombstone is written: %+v, %v", rd, err)
+	}
+	if len(rd.Ingests) > 0 {
+		t.Fatal("a replica that has gone comes by a snapshot")
+	}
+	if out := s.Output(); len(out.Installed) != 1 || out.Installed[0].OK {
+		t.Fatalf("the snapshot is not refused: %+v", out.Installed)
+	}
+}
+
+// A replica that was removed applies nothing behind that: what it has could be taken
+// for that of another one on its store.
+func TestRemovedReplicaAppliesNothingMore(t *testing.T) {
+	c := calmCluster(t, 1)
+	n := c.holder(2)
+	victim := c.nodes[n.id%3]
+	r := victim.store.Replica(2)
+	gone := proto.Clone(r.desc).(*metapb.Descriptor)
+	gone.Generation += 2
+	gone.Replicas = slices.DeleteFunc(gone.Replicas, func(p *metapb.Replica) bool { return p.ReplicaId == uint64(r.id) })
+	b := victim.eng.NewBatch()
+	r.before, r.desc = r.desc, gone // as applyReplicas leaves it
+	r.store.apply = b
+	index := r.state.index
+	if err := r.applyEntries([]raftgroup.Entry{{Index: index + 1, Term: r.state.term}}); err != nil {
+		t.Fatal(err)
+	}
+	if r.state.index != index {
+		t.Fatal("it applied an entry of a range that it is not part of")
+	}
+}
+
+// A leader whose only live follower needs a snapshot cannot commit anything before that
+// has one. It must not wait until it has committed something to send it.
+func TestNewLeaderSendsSnapshot(t *testing.T) {
+	c := calmCluster(t, 1)
+	leader := c.holder(2)
+	follower, third := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3]
+	third.crash()
+	for _, n := range c.nodes {
+		if n != third {
+			n.store.cfg.LogBehindBytesMax = 1 << 10
+		}
+	}
+	lacks := third.lastIndex(t, 2)
+	for i := 0; leader.store.Replica(2).group.FirstIndex() <= lacks+1; i++ {
+		acked := c.acked
+		c.putAt(t, leader, fmt.Sprintf("v%d", i)+strings.Repeat("x", 300), func() {}, func() bool { return c.acked > acked })
+	}
+	follower.crash()
+	leader.crash()
+	for _, n := range []*clusterStore{leader, third} {
+		if err := n.open(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.until(t, 10*time.Second, "the range has a leader again", func() bool { return c.holder(2) == leader })
+}
+
+// lastIndex is the end of a range's log in the engine of a store that is down.
+func (n *clusterStore) lastIndex(t *testing.T, id metapb.RangeID) uint64 {
+	t.Helper()
+	st, err := raftgroup.ReadState(n.eng, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.LastIndex
+}
