@@ -103,6 +103,11 @@ func (c *Client) Transfer(ctx context.Context, d *metapb.Descriptor, to metapb.S
 	return do[*peerpb.Transferred](c, ctx, &AddressRequest{Address: d.Start, Body: &peerpb.Transfer{To: to}})
 }
 
+// CheckRange has the replicas of a range compare what they have.
+func (c *Client) CheckRange(ctx context.Context, d *metapb.Descriptor) (*peerpb.RangeChecked, error) {
+	return do[*peerpb.RangeChecked](c, ctx, &AddressRequest{Address: d.Start, Body: &peerpb.CheckRange{}})
+}
+
 // System has the system range carry out an operation of package placement.
 func (c *Client) System(ctx context.Context, op any) (any, error) {
 	return c.call(ctx, &SystemRequest{Op: op})

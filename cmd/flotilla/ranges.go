@@ -20,14 +20,14 @@ import (
 func newRange(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "range",
-		Short: "Look at ranges, cut them and move their leaders",
+		Short: "Look at ranges, cut, move and check them",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  needCommand,
 	}
 	flags := &clientFlags{}
 	flags.add(cmd)
 	cmd.AddCommand(newRangeList(a, flags), newRangeShow(a, flags), newRangeSplit(a, flags), newRangeTransfer(a, flags),
-		newRangeAdd(a, flags), newRangeRemove(a, flags), newRangeMove(a, flags))
+		newRangeAdd(a, flags), newRangeRemove(a, flags), newRangeMove(a, flags), newRangeCheck(a, flags))
 	return cmd
 }
 

@@ -72,3 +72,15 @@ func (s *adminServer) MoveReplica(ctx context.Context, r *adminpb.MoveReplicaReq
 	}
 	return resp, nil
 }
+
+// CheckRange has the replicas of a range compared.
+func (s *adminServer) CheckRange(ctx context.Context, r *adminpb.CheckRangeRequest) (*adminpb.CheckRangeResponse, error) {
+	if r.RangeId == 0 {
+		return nil, status.Error(codes.InvalidArgument, "name a range by its id")
+	}
+	resp, err := s.admin.CheckRange(ctx, r)
+	if err != nil {
+		return nil, toAdmin(err)
+	}
+	return resp, nil
+}

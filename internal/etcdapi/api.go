@@ -106,4 +106,6 @@ type Admin interface {
 	TransferLeader(context.Context, *adminpb.TransferLeaderRequest) (*adminpb.TransferLeaderResponse, error)
 	// MoveReplica returns when the replica has moved.
 	MoveReplica(context.Context, *adminpb.MoveReplicaRequest) (*adminpb.MoveReplicaResponse, error)
+	// CheckRange returns when the replicas were compared.
+	CheckRange(context.Context, *adminpb.CheckRangeRequest) (*adminpb.CheckRangeResponse, error)
 }

@@ -242,6 +242,10 @@ func connect(t testing.TB, s *Server) *grpc.ClientConn {
 	return conn
 }
 
+func (f *fakeNode) CheckRange(context.Context, *adminpb.CheckRangeRequest) (*adminpb.CheckRangeResponse, error) {
+	return &adminpb.CheckRangeResponse{}, f.err
+}
+
 func (f *fakeNode) MoveReplica(context.Context, *adminpb.MoveReplicaRequest) (*adminpb.MoveReplicaResponse, error) {
 	return &adminpb.MoveReplicaResponse{}, f.err
 }

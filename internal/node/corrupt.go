@@ -2,7 +2,12 @@ package node
 
 import (
 	"bytes"
+	"context"
+	"slices"
 	"sync"
+
+	"github.com/flotilladb/flotilla/proto/adminpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
 // damageNotice is where the engine says that bytes are not what was written. It may say so
@@ -60,4 +65,26 @@ func (n *Node) logCorrupt(rd *Ready) {
 		n.cfg.Logger.Error("the data of a replica is corrupt: it is out of service and will be replaced",
 			"range", x.Range, "replica", x.Replica, "store", x.Store)
 	}
+}
+
+// CheckRange implements etcdapi.Admin.
+func (n *Node) CheckRange(ctx context.Context, req *adminpb.CheckRangeRequest) (*adminpb.CheckRangeResponse, error) {
+	d, err := n.descriptor(ctx, metapb.RangeID(req.RangeId))
+	if err != nil {
+		return nil, err
+	}
+	done, err := n.client.CheckRange(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	resp := &adminpb.CheckRangeResponse{Index: done.Index}
+	for _, p := range d.Replicas {
+		id := metapb.ReplicaID(p.ReplicaId)
+		resp.Replicas = append(resp.Replicas, &adminpb.CheckedReplica{
+			ReplicaId: p.ReplicaId, StoreId: p.StoreId,
+			Corrupt: slices.Contains(done.Corrupt, id),
+			Missing: !slices.Contains(done.Corrupt, id) && !slices.Contains(done.Equal, id),
+		})
+	}
+	return resp, nil
 }

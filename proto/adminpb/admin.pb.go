@@ -642,6 +642,173 @@ func (x *RangeInfo) GetWriteBytesPerSecond() float64 {
 	return 0
 }
 
+type CheckRangeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RangeId       uint64                 `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRangeRequest) Reset() {
+	*x = CheckRangeRequest{}
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRangeRequest) ProtoMessage() {}
+
+func (x *CheckRangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRangeRequest.ProtoReflect.Descriptor instead.
+func (*CheckRangeRequest) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CheckRangeRequest) GetRangeId() uint64 {
+	if x != nil {
+		return x.RangeId
+	}
+	return 0
+}
+
+type CheckRangeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// index is that of the log at which the replicas were compared.
+	Index         uint64            `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Replicas      []*CheckedReplica `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRangeResponse) Reset() {
+	*x = CheckRangeResponse{}
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRangeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRangeResponse) ProtoMessage() {}
+
+func (x *CheckRangeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRangeResponse.ProtoReflect.Descriptor instead.
+func (*CheckRangeResponse) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CheckRangeResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *CheckRangeResponse) GetReplicas() []*CheckedReplica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+// CheckedReplica is what a check says about a replica.
+type CheckedReplica struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ReplicaId uint64                 `protobuf:"varint,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	StoreId   uint64                 `protobuf:"varint,2,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	// corrupt: it differs from most others. missing: nothing could be learned of it.
+	Corrupt       bool `protobuf:"varint,3,opt,name=corrupt,proto3" json:"corrupt,omitempty"`
+	Missing       bool `protobuf:"varint,4,opt,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckedReplica) Reset() {
+	*x = CheckedReplica{}
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckedReplica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckedReplica) ProtoMessage() {}
+
+func (x *CheckedReplica) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckedReplica.ProtoReflect.Descriptor instead.
+func (*CheckedReplica) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CheckedReplica) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *CheckedReplica) GetStoreId() uint64 {
+	if x != nil {
+		return x.StoreId
+	}
+	return 0
+}
+
+func (x *CheckedReplica) GetCorrupt() bool {
+	if x != nil {
+		return x.Corrupt
+	}
+	return false
+}
+
+func (x *CheckedReplica) GetMissing() bool {
+	if x != nil {
+		return x.Missing
+	}
+	return false
+}
+
 var File_flotilla_proto_adminpb_admin_proto protoreflect.FileDescriptor
 
 const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
@@ -692,7 +859,18 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x11writes_per_second\x18\n" +
 	" \x01(\x01R\x0fwritesPerSecond\x12(\n" +
 	"\x10reads_per_second\x18\v \x01(\x01R\x0ereadsPerSecond\x123\n" +
-	"\x16write_bytes_per_second\x18\f \x01(\x01R\x13writeBytesPerSecond2\xd0\x03\n" +
+	"\x16write_bytes_per_second\x18\f \x01(\x01R\x13writeBytesPerSecond\".\n" +
+	"\x11CheckRangeRequest\x12\x19\n" +
+	"\brange_id\x18\x01 \x01(\x04R\arangeId\"h\n" +
+	"\x12CheckRangeResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12<\n" +
+	"\breplicas\x18\x02 \x03(\v2 .flotilla.adminpb.CheckedReplicaR\breplicas\"~\n" +
+	"\x0eCheckedReplica\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12\x19\n" +
+	"\bstore_id\x18\x02 \x01(\x04R\astoreId\x12\x18\n" +
+	"\acorrupt\x18\x03 \x01(\bR\acorrupt\x12\x18\n" +
+	"\amissing\x18\x04 \x01(\bR\amissing2\xa9\x04\n" +
 	"\x05Admin\x12W\n" +
 	"\n" +
 	"ListRanges\x12#.flotilla.adminpb.ListRangesRequest\x1a$.flotilla.adminpb.ListRangesResponse\x12T\n" +
@@ -700,7 +878,9 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"\n" +
 	"SplitRange\x12#.flotilla.adminpb.SplitRangeRequest\x1a$.flotilla.adminpb.SplitRangeResponse\x12c\n" +
 	"\x0eTransferLeader\x12'.flotilla.adminpb.TransferLeaderRequest\x1a(.flotilla.adminpb.TransferLeaderResponse\x12Z\n" +
-	"\vMoveReplica\x12$.flotilla.adminpb.MoveReplicaRequest\x1a%.flotilla.adminpb.MoveReplicaResponseB.Z,github.com/flotilladb/flotilla/proto/adminpbb\x06proto3"
+	"\vMoveReplica\x12$.flotilla.adminpb.MoveReplicaRequest\x1a%.flotilla.adminpb.MoveReplicaResponse\x12W\n" +
+	"\n" +
+	"CheckRange\x12#.flotilla.adminpb.CheckRangeRequest\x1a$.flotilla.adminpb.CheckRangeResponseB.Z,github.com/flotilladb/flotilla/proto/adminpbb\x06proto3"
 
 var (
 	file_flotilla_proto_adminpb_admin_proto_rawDescOnce sync.Once
@@ -714,7 +894,7 @@ func file_flotilla_proto_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_flotilla_proto_adminpb_admin_proto_rawDescData
 }
 
-var file_flotilla_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_flotilla_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_flotilla_proto_adminpb_admin_proto_goTypes = []any{
 	(*ListRangesRequest)(nil),      // 0: flotilla.adminpb.ListRangesRequest
 	(*ListRangesResponse)(nil),     // 1: flotilla.adminpb.ListRangesResponse
@@ -727,30 +907,36 @@ var file_flotilla_proto_adminpb_admin_proto_goTypes = []any{
 	(*MoveReplicaRequest)(nil),     // 8: flotilla.adminpb.MoveReplicaRequest
 	(*MoveReplicaResponse)(nil),    // 9: flotilla.adminpb.MoveReplicaResponse
 	(*RangeInfo)(nil),              // 10: flotilla.adminpb.RangeInfo
-	(*metapb.Descriptor)(nil),      // 11: flotilla.metapb.Descriptor
+	(*CheckRangeRequest)(nil),      // 11: flotilla.adminpb.CheckRangeRequest
+	(*CheckRangeResponse)(nil),     // 12: flotilla.adminpb.CheckRangeResponse
+	(*CheckedReplica)(nil),         // 13: flotilla.adminpb.CheckedReplica
+	(*metapb.Descriptor)(nil),      // 14: flotilla.metapb.Descriptor
 }
 var file_flotilla_proto_adminpb_admin_proto_depIdxs = []int32{
 	10, // 0: flotilla.adminpb.ListRangesResponse.ranges:type_name -> flotilla.adminpb.RangeInfo
 	10, // 1: flotilla.adminpb.ShowRangeResponse.range:type_name -> flotilla.adminpb.RangeInfo
 	10, // 2: flotilla.adminpb.SplitRangeResponse.left:type_name -> flotilla.adminpb.RangeInfo
 	10, // 3: flotilla.adminpb.SplitRangeResponse.right:type_name -> flotilla.adminpb.RangeInfo
-	11, // 4: flotilla.adminpb.MoveReplicaResponse.descriptor:type_name -> flotilla.metapb.Descriptor
-	11, // 5: flotilla.adminpb.RangeInfo.descriptor:type_name -> flotilla.metapb.Descriptor
-	0,  // 6: flotilla.adminpb.Admin.ListRanges:input_type -> flotilla.adminpb.ListRangesRequest
-	2,  // 7: flotilla.adminpb.Admin.ShowRange:input_type -> flotilla.adminpb.ShowRangeRequest
-	4,  // 8: flotilla.adminpb.Admin.SplitRange:input_type -> flotilla.adminpb.SplitRangeRequest
-	6,  // 9: flotilla.adminpb.Admin.TransferLeader:input_type -> flotilla.adminpb.TransferLeaderRequest
-	8,  // 10: flotilla.adminpb.Admin.MoveReplica:input_type -> flotilla.adminpb.MoveReplicaRequest
-	1,  // 11: flotilla.adminpb.Admin.ListRanges:output_type -> flotilla.adminpb.ListRangesResponse
-	3,  // 12: flotilla.adminpb.Admin.ShowRange:output_type -> flotilla.adminpb.ShowRangeResponse
-	5,  // 13: flotilla.adminpb.Admin.SplitRange:output_type -> flotilla.adminpb.SplitRangeResponse
-	7,  // 14: flotilla.adminpb.Admin.TransferLeader:output_type -> flotilla.adminpb.TransferLeaderResponse
-	9,  // 15: flotilla.adminpb.Admin.MoveReplica:output_type -> flotilla.adminpb.MoveReplicaResponse
-	11, // [11:16] is the sub-list for method output_type
-	6,  // [6:11] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	14, // 4: flotilla.adminpb.MoveReplicaResponse.descriptor:type_name -> flotilla.metapb.Descriptor
+	14, // 5: flotilla.adminpb.RangeInfo.descriptor:type_name -> flotilla.metapb.Descriptor
+	13, // 6: flotilla.adminpb.CheckRangeResponse.replicas:type_name -> flotilla.adminpb.CheckedReplica
+	0,  // 7: flotilla.adminpb.Admin.ListRanges:input_type -> flotilla.adminpb.ListRangesRequest
+	2,  // 8: flotilla.adminpb.Admin.ShowRange:input_type -> flotilla.adminpb.ShowRangeRequest
+	4,  // 9: flotilla.adminpb.Admin.SplitRange:input_type -> flotilla.adminpb.SplitRangeRequest
+	6,  // 10: flotilla.adminpb.Admin.TransferLeader:input_type -> flotilla.adminpb.TransferLeaderRequest
+	8,  // 11: flotilla.adminpb.Admin.MoveReplica:input_type -> flotilla.adminpb.MoveReplicaRequest
+	11, // 12: flotilla.adminpb.Admin.CheckRange:input_type -> flotilla.adminpb.CheckRangeRequest
+	1,  // 13: flotilla.adminpb.Admin.ListRanges:output_type -> flotilla.adminpb.ListRangesResponse
+	3,  // 14: flotilla.adminpb.Admin.ShowRange:output_type -> flotilla.adminpb.ShowRangeResponse
+	5,  // 15: flotilla.adminpb.Admin.SplitRange:output_type -> flotilla.adminpb.SplitRangeResponse
+	7,  // 16: flotilla.adminpb.Admin.TransferLeader:output_type -> flotilla.adminpb.TransferLeaderResponse
+	9,  // 17: flotilla.adminpb.Admin.MoveReplica:output_type -> flotilla.adminpb.MoveReplicaResponse
+	12, // 18: flotilla.adminpb.Admin.CheckRange:output_type -> flotilla.adminpb.CheckRangeResponse
+	13, // [13:19] is the sub-list for method output_type
+	7,  // [7:13] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_flotilla_proto_adminpb_admin_proto_init() }
@@ -764,7 +950,7 @@ func file_flotilla_proto_adminpb_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flotilla_proto_adminpb_admin_proto_rawDesc), len(file_flotilla_proto_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	Admin_SplitRange_FullMethodName     = "/flotilla.adminpb.Admin/SplitRange"
 	Admin_TransferLeader_FullMethodName = "/flotilla.adminpb.Admin/TransferLeader"
 	Admin_MoveReplica_FullMethodName    = "/flotilla.adminpb.Admin/MoveReplica"
+	Admin_CheckRange_FullMethodName     = "/flotilla.adminpb.Admin/CheckRange"
 )
 
 // AdminClient is the client API for Admin service.
@@ -45,6 +46,9 @@ type AdminClient interface {
 	// returns when that is done. A call that ends early may be repeated: it goes on
 	// where the last one was.
 	MoveReplica(ctx context.Context, in *MoveReplicaRequest, opts ...grpc.CallOption) (*MoveReplicaResponse, error)
+	// CheckRange has the replicas of a range compare what they have. A check of a large
+	// range goes on when the call has timed out.
+	CheckRange(ctx context.Context, in *CheckRangeRequest, opts ...grpc.CallOption) (*CheckRangeResponse, error)
 }
 
 type adminClient struct {
@@ -105,6 +109,16 @@ func (c *adminClient) MoveReplica(ctx context.Context, in *MoveReplicaRequest, o
 	return out, nil
 }
 
+func (c *adminClient) CheckRange(ctx context.Context, in *CheckRangeRequest, opts ...grpc.CallOption) (*CheckRangeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckRangeResponse)
+	err := c.cc.Invoke(ctx, Admin_CheckRange_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -122,6 +136,9 @@ type AdminServer interface {
 	// returns when that is done. A call that ends early may be repeated: it goes on
 	// where the last one was.
 	MoveReplica(context.Context, *MoveReplicaRequest) (*MoveReplicaResponse, error)
+	// CheckRange has the replicas of a range compare what they have. A check of a large
+	// range goes on when the call has timed out.
+	CheckRange(context.Context, *CheckRangeRequest) (*CheckRangeResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -146,6 +163,9 @@ func (UnimplementedAdminServer) TransferLeader(context.Context, *TransferLeaderR
 }
 func (UnimplementedAdminServer) MoveReplica(context.Context, *MoveReplicaRequest) (*MoveReplicaResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method MoveReplica not implemented")
+}
+func (UnimplementedAdminServer) CheckRange(context.Context, *CheckRangeRequest) (*CheckRangeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckRange not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -258,6 +278,24 @@ func _Admin_MoveReplica_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_CheckRange_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckRangeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).CheckRange(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_CheckRange_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).CheckRange(ctx, req.(*CheckRangeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -284,6 +322,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "MoveReplica",
 			Handler:    _Admin_MoveReplica_Handler,
+		},
+		{
+			MethodName: "CheckRange",
+			Handler:    _Admin_CheckRange_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
