@@ -128,8 +128,8 @@ func (c *Core) loadNoted() {
 		_, known := slices.BinarySearchFunc(c.corrupt, n, func(a *corrupt, b placement.Corrupt) int {
 			return compareReplicas(a.id, a.replica, b.Range, b.Replica)
 		})
-		if known {
-			continue
+		if known || c.isGone(&corrupt{id: n.Range, replica: n.Replica}) {
+			continue // the directory hears of it soon
 		}
 		for _, d := range c.system.Directory().Lookup(nil, metapb.Span{}) {
 			if d.ID() == n.Range {
@@ -146,6 +146,11 @@ func (c *Core) isGone(x *corrupt) bool {
 		return false
 	}
 	return !slices.ContainsFunc(o.desc.Replicas, func(p *metapb.Replica) bool { return p.ReplicaId == uint64(x.replica) })
+}
+
+// isCorrupt reports whether a store's replica of a range is known to be of no use.
+func (c *Core) isCorrupt(id metapb.RangeID, store metapb.StoreID) bool {
+	return slices.ContainsFunc(c.corrupt, func(x *corrupt) bool { return x.id == id && x.store == store })
 }
 
 func (c *Core) tellStore(x *corrupt) {

@@ -184,7 +184,7 @@ func (c *Core) lookForLeaders() {
 // that leads the fewest.
 func (c *Core) heir(id metapb.RangeID) (to metapb.StoreID) {
 	for _, s := range c.store.Heirs(id) {
-		if l := c.links[s]; l == nil || !l.ready() || l.peerLeaves {
+		if l := c.links[s]; l == nil || !l.ready() || l.peerLeaves || c.isCorrupt(id, s) {
 			continue
 		}
 		if to == 0 || c.led[s] < c.led[to] {
