@@ -22,6 +22,7 @@ func (c *Core) leave(id metapb.RangeID, through Revision) {
 		return
 	}
 	c.endFollowed(f)
+	c.setBound(f, f.closed(c.current)+1) // it was known for what was current, not for what will be
 	f.absent, f.overhang, f.wanted, f.remote = true, false, 0, remote{}
 	// What is held would need the engine for what was before it.
 	c.lost(id, through)

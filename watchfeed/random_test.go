@@ -171,6 +171,11 @@ func (r *randomWorld) finish() {
 	for range 10000 {
 		r.now = r.now.Add(time.Millisecond)
 		r.core.Tick(r.now)
+		if r.away != nil {
+			r.away.source.Tick(r.now)
+			r.away.readySource()
+			r.away.carry(100)
+		}
 		r.ready()
 		took := len(r.scans) > 0
 		for len(r.scans) > 0 {
@@ -203,7 +208,12 @@ func (r *randomWorld) finish() {
 }
 
 // idle: nothing comes any more but progress.
-func (r *randomWorld) idle() bool { return r.core.stats.Catching == 0 }
+func (r *randomWorld) idle() bool {
+	if r.away != nil && len(r.away.toHub)+len(r.away.toSource)+len(r.core.active) > 0 {
+		return false
+	}
+	return r.core.stats.Catching == 0
+}
 
 func (r *randomWorld) anyPending() bool {
 	for _, wr := range r.ranges {

@@ -38,6 +38,7 @@ type world struct {
 	lossy              bool // the inbox may be full
 	scans              []Scan
 	streams            []*client
+	away               *elsewhere // nil: all ranges are on the hub's store
 }
 
 // fact is one event as it must be shown.
@@ -211,6 +212,9 @@ func (w *world) step(s Step) {
 		s.Bounds = append(s.Bounds, RangeBound{Range: r.desc.ID(), Bound: bound})
 	}
 	s.Current, s.Compacted = w.current, w.compacted
+	if w.away != nil {
+		s = w.away.step(&s)
+	}
 	w.inbox = AppendStep(w.inbox, s, !w.lossy || w.rng.Intn(4) > 0)
 	if w.rng.Intn(3) > 0 {
 		w.receive()
@@ -260,22 +264,29 @@ func (w *world) compact(rev Revision) {
 	}
 	from := max(w.removal, 0)
 	w.compacted, w.removal = rev, rev
+	w.collect(w.eng, from, rev)
+	if w.away != nil {
+		w.collect(w.away.eng, from, rev)
+	}
+	if w.rng.Intn(2) == 0 {
+		w.step(Step{})
+	} // else the hub hears of it later
+}
+
+func (w *world) collect(eng *engine.Mem, from, rev Revision) {
 	for c := mvcc.NewCollector(nil, nil, from, rev); ; {
-		b := w.eng.NewBatch()
-		_, done, err := c.Step(w.eng, b, mvcc.CollectBudget{})
+		b := eng.NewBatch()
+		_, done, err := c.Step(eng, b, mvcc.CollectBudget{})
 		if err == nil {
-			err = w.eng.Commit(b, false)
+			err = eng.Commit(b, false)
 		}
 		if err != nil {
 			w.t.Fatal(err)
 		}
 		if done {
-			break
+			return
 		}
 	}
-	if w.rng.Intn(2) == 0 {
-		w.step(Step{})
-	} // else the hub hears of it later
 }
 
 // ready does what the shell does after anything happened.
@@ -284,6 +295,9 @@ func (w *world) ready() {
 	for {
 		rd := w.core.Ready()
 		w.scans = append(w.scans, rd.Scans...)
+		if w.away != nil {
+			w.away.send(rd.Feeds)
+		}
 		for i := range rd.Outputs {
 			out := &rd.Outputs[i]
 			c := w.client(out.Stream)
@@ -306,7 +320,13 @@ func (w *world) scan() {
 	i := w.rng.Intn(len(w.scans))
 	s := w.scans[i]
 	w.scans = slices.Delete(w.scans, i, i+1)
-	res := s.Do(w.eng, func() Revision { return w.removal })
+	var res Scanned
+	if w.away != nil {
+		w.receive()
+		res = w.away.scan(&s)
+	} else {
+		res = s.Do(w.eng, func() Revision { return w.removal })
+	}
 	if w.rng.Intn(20) == 0 {
 		res = Scanned{ID: s.ID, Err: fmt.Errorf("the disk is away"), Removed: -1}
 	}
