@@ -3,6 +3,7 @@ package router
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -173,6 +174,9 @@ func (c *Client) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResp
 			return nil, err
 		}
 		resp, err := c.rangeAt(ctx, r, req, rev, s)
+		if req.Revision <= 0 && errors.Is(err, mvcc.ErrCompacted) {
+			continue // S was compacted meanwhile, as another node says that reads for this one
+		}
 		// An error of what is not valid may come of its not being valid.
 		if c.valid(r.pieces, rev) {
 			return resp, err
