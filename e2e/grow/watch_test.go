@@ -29,9 +29,9 @@ func TestWatchesEverywhere(t *testing.T) {
 	l := newLoad(t, "a", 4, nodes...)
 	hot := newHot(t, nodes)
 	l.goesOn(100)
-	move(t, nodes, 2)
+	move(t, nodes, 4)
 	split(t, admin, "w0/a/0003", "w2/a/00005")
-	move(t, nodes, 2)
+	move(t, nodes, 4)
 	l.goesOn(100)
 	l.end()
 	hot.end()
@@ -80,19 +80,18 @@ func split(t *testing.T, admin adminpb.AdminClient, at ...string) {
 	}
 }
 
-// move moves replicas of ranges with client keys to stores that have none, some times.
-// The cluster moves them too, and may be about to move the same.
+// move moves replicas of ranges with client keys to stores that have none, up to some
+// times, for a while: the cluster moves them too, and may be about to move the same.
 func move(t *testing.T, nodes []*proc.Node, times int) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(1, 2))
-	moved := 0
-	until(t, "replicas move", func() (bool, string) {
-		err := moveOne(t, nodes[rng.IntN(len(nodes))], rng, len(nodes))
-		if err == nil {
+	moved, last := 0, error(nil)
+	for end := time.Now().Add(patience / 3); moved < times && time.Now().Before(end); {
+		if last = moveOne(t, nodes[rng.IntN(len(nodes))], rng, len(nodes)); last == nil {
 			moved++
 		}
-		return moved >= times, fmt.Sprintf("%d moved, the last: %v", moved, err)
-	})
+	}
+	t.Logf("%d replicas moved by hand, the last: %v", moved, last)
 }
 
 func moveOne(t *testing.T, n *proc.Node, rng *rand.Rand, stores int) error {
