@@ -11,28 +11,28 @@ func plantsOfMoves() []plant {
 
 func plantsOfChanges() []plant {
 	return []plant{
-		{name: "tombstone-is-not-written", file: "range/remove.go", edits: []edit{
+		{name: "tombstone-is-not-written", file: "range/remove.go", unproved: true, edits: []edit{
 			{"	s.append.Set(row.Key, row.Value)\n", "	_ = row\n"},
 			{"	s.tombstones[id] = lowest\n", ""},
 		}},
-		{name: "learner-votes-too-early", file: "range/change.go", edits: []edit{
+		{name: "learner-votes-too-early", file: "range/change.go", unproved: true, edits: []edit{
 			{"		if !r.caughtUp(metapb.ReplicaID(p.ReplicaId)) {\n", "		if !r.caughtUp(metapb.ReplicaID(p.ReplicaId)) && p.ReplicaId == 0 {\n"},
 		}},
-		{name: "voters-that-are-not-there", file: "range/change.go", edits: []edit{
+		{name: "voters-that-are-not-there", file: "range/change.go", unproved: true, edits: []edit{
 			{"	case there <= voters/2:\n", "	case there < 0:\n"},
 		}},
-		{name: "joint-counts-the-new-alone", file: "range/change.go", edits: []edit{
+		{name: "joint-counts-the-new-alone", file: "range/change.go", unproved: true, edits: []edit{
 			{"			if joint {\n", "			if joint && id == 0 {\n"},
 			{"			c.VotersOutgoing = append(c.VotersOutgoing, id)\n		}\n	}\n	return c\n", "			_ = joint\n		}\n	}\n	return c\n"},
 			{"	invariant.Must(conf.Equal(confOf(c.Descriptor_)), ", "	invariant.Must(conf.Equal(conf), "},
 		}},
-		{name: "change-keeps-the-generation", file: "range/change.go", edits: []edit{
+		{name: "change-keeps-the-generation", file: "range/change.go", unproved: true, edits: []edit{
 			{"	next.Generation++\n", ""},
 		}},
-		{name: "removed-replica-is-not-told", file: "range/change.go", edits: []edit{
+		{name: "removed-replica-is-not-told", file: "range/change.go", unproved: true, edits: []edit{
 			{"			s.out.Gone = append(s.out.Gone, Gone{\n", "			_ = append(s.out.Gone, Gone{\n"},
 		}},
-		{name: "joint-is-never-left", file: "range/change.go", edits: []edit{
+		{name: "joint-is-never-left", file: "range/change.go", unproved: true, edits: []edit{
 			{"	r.leaveJoint()\n}\n", "}\n"},
 		}},
 	}
@@ -40,31 +40,31 @@ func plantsOfChanges() []plant {
 
 func plantsOfSnapshots() []plant {
 	return []plant{
-		{name: "removal-is-not-noted", file: "internal/node/core_gc.go", edits: []edit{
+		{name: "removal-is-not-noted", file: "internal/node/core_gc.go", unproved: true, edits: []edit{
 			{"		ranges.WriteRemoving(b, g.to)\n", ""},
 		}},
-		{name: "compacted-is-the-system-range-s-alone", file: "internal/node/core.go", edits: []edit{
+		{name: "compacted-is-the-system-range-s-alone", file: "internal/node/core.go", unproved: true, edits: []edit{
 			{"metapb.Revision { return c.store.Compacted() }", "metapb.Revision { return c.system.Compacted() }"},
 		}},
-		{name: "snapshot-is-no-gap-to-watches", file: "internal/node/core_snap.go", edits: []edit{
+		{name: "snapshot-is-no-gap-to-watches", file: "internal/node/core_snap.go", unproved: true, edits: []edit{
 			{"	c.lost = append(c.lost, id)\n", ""},
 		}},
-		{name: "snapshot-over-what-is-newer", file: "range/snapshot_receive.go", edits: []edit{
+		{name: "snapshot-over-what-is-newer", file: "range/snapshot_receive.go", unproved: true, edits: []edit{
 			{"		case s.inTheWay(in):\n", "		case s.inTheWay(in) && in.id == 0:\n"},
 		}},
-		{name: "snapshot-leaves-what-was-there", file: "range/ingest.go", edits: []edit{
+		{name: "snapshot-leaves-what-was-there", file: "range/ingest.go", unproved: true, edits: []edit{
 			{"	if err := write(\"local\", g.Local, g.Rows); err != nil {\n", "	g.Local.End = g.Local.Start\n	if err := write(\"local\", g.Local, g.Rows); err != nil {\n"},
 		}},
-		{name: "snapshot-loses-a-row", file: "range/snapshot.go", edits: []edit{
+		{name: "snapshot-loses-a-row", file: "range/snapshot.go", unproved: true, edits: []edit{
 			{"		c.Rows = appendBytes(appendBytes(c.Rows, x.it.Key()), value)\n", "		if x.table < 3 || len(value)%7 != 3 {\n			c.Rows = appendBytes(appendBytes(c.Rows, x.it.Key()), value)\n		}\n"},
 		}},
-		{name: "keys-that-are-elsewhere-count-as-closed", file: "watchfeed/split.go", edits: []edit{
+		{name: "keys-that-are-elsewhere-count-as-closed", file: "watchfeed/split.go", unproved: true, edits: []edit{
 			{"			c.keyless(d.ID())\n", ""},
 		}},
-		{name: "who-waits-for-a-part-is-not-woken", file: "watchfeed/split.go", edits: []edit{
+		{name: "who-waits-for-a-part-is-not-woken", file: "watchfeed/split.go", unproved: true, edits: []edit{
 			{"	if left.absent {\n", "	if left == nil {\n"},
 		}},
-		{name: "read-elsewhere-keeps-its-S", file: "router/read.go", edits: []edit{
+		{name: "read-elsewhere-keeps-its-S", file: "router/read.go", unproved: true, edits: []edit{
 			{"		if req.Revision <= 0 && errors.Is(err, mvcc.ErrCompacted) {\n", "		if req.Revision < 0 && errors.Is(err, mvcc.ErrCompacted) {\n"},
 		}},
 	}
