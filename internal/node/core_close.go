@@ -239,6 +239,7 @@ func (c *Core) closingsLost(store metapb.StoreID) {
 // at once. One that no split made here has nothing of before.
 func (c *Core) bornClosing(d *metapb.Descriptor) {
 	if cl := c.closing[d.ID()]; cl != nil {
+		cl.want = max(cl.want, c.compacted) // nobody wanted that while there was no replica here
 		// What was asked while there was no replica here counts again.
 		if cl.told > cl.closed && !cl.counting {
 			cl.counting = true
