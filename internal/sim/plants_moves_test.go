@@ -46,7 +46,7 @@ func plantsOfSnapshots() []plant {
 		{name: "compacted-is-the-system-range-s-alone", file: "internal/node/core.go", unproved: true, edits: []edit{
 			{"metapb.Revision { return c.store.Compacted() }", "metapb.Revision { return c.system.Compacted() }"},
 		}},
-		{name: "snapshot-is-no-gap-to-watches", file: "internal/node/core_snap.go", unproved: true, edits: []edit{
+		{name: "snapshot-is-no-gap-to-watches", file: "internal/node/core_snap.go", edits: []edit{
 			{"	c.lost = append(c.lost, id)\n", ""},
 		}},
 		{name: "snapshot-over-what-is-newer", file: "range/snapshot_receive.go", unproved: true, edits: []edit{
@@ -64,7 +64,7 @@ func plantsOfSnapshots() []plant {
 		{name: "who-waits-for-a-part-is-not-woken", file: "watchfeed/split.go", unproved: true, edits: []edit{
 			{"	if left.absent {\n", "	if left == nil {\n"},
 		}},
-		{name: "read-elsewhere-keeps-its-S", file: "router/read.go", unproved: true, edits: []edit{
+		{name: "read-elsewhere-keeps-its-S", file: "router/read.go", edits: []edit{
 			{"		if req.Revision <= 0 && errors.Is(err, mvcc.ErrCompacted) {\n", "		if req.Revision < 0 && errors.Is(err, mvcc.ErrCompacted) {\n"},
 		}},
 	}
