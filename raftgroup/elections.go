@@ -20,6 +20,8 @@ type Elections struct {
 	rng     *rand.Rand
 	at      map[metapb.RangeID]clock.Time
 	queue   *btree.BTreeG[electionTime] // the same
+	// tries is how often in a row a replica stood in vain.
+	tries map[metapb.RangeID]int
 }
 
 type electionTime struct {
@@ -32,7 +34,8 @@ type electionTime struct {
 func NewElections(timeout time.Duration, rng *rand.Rand) *Elections {
 	return &Elections{
 		timeout: timeout, rng: rng,
-		at: make(map[metapb.RangeID]clock.Time),
+		at:    make(map[metapb.RangeID]clock.Time),
+		tries: make(map[metapb.RangeID]int),
 		queue: btree.NewG(16, func(a, b electionTime) bool {
 			return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.rangeID, b.rangeID)) < 0
 		}),
@@ -43,28 +46,45 @@ func NewElections(timeout time.Duration, rng *rand.Rand) *Elections {
 // its place among the range's replicas: the first goes first.
 func (e *Elections) Arm(rangeID metapb.RangeID, now clock.Time, rank int) {
 	if _, ok := e.at[rangeID]; !ok {
-		// Not at once: other stores learn a little later that the leader is gone.
-		e.set(rangeID, now.Add(e.timeout/20+e.upTo(e.timeout/5)+time.Duration(rank)*e.timeout/4))
+		// Not at once: other stores learn a little later that the leader is gone. Those
+		// of a store are not far apart: many elections at once cost less than the same
+		// one by one, and its owner takes no more of them at a time than it can.
+		e.set(rangeID, now.Add(e.timeout/20+e.upTo(e.timeout/20)+time.Duration(rank)*e.timeout/4))
 	}
 }
 
-// Again lets a replica try again some time after now.
+// triesMax is after how many elections in vain the time between two grows no more.
+const triesMax = 2
+
+// Again lets a replica try again some time after now. Each time that is twice as
+// long: where messages and disks are slow, two that stand for election in turn would
+// else end each other's for ever.
 func (e *Elections) Again(rangeID metapb.RangeID, now clock.Time) {
-	e.set(rangeID, now.Add(e.timeout/4+e.upTo(e.timeout/2)))
+	n := e.tries[rangeID]
+	e.tries[rangeID] = min(n+1, triesMax)
+	e.set(rangeID, now.Add((e.timeout/4+e.upTo(e.timeout/2))<<n))
 }
+
+// Led says that a replica has a leader: the next election is the first again.
+func (e *Elections) Led(rangeID metapb.RangeID) { delete(e.tries, rangeID) }
 
 func (e *Elections) upTo(d time.Duration) time.Duration {
 	return time.Duration(e.rng.Int64N(int64(d) + 1))
 }
 
 func (e *Elections) set(rangeID metapb.RangeID, at clock.Time) {
-	e.Disarm(rangeID)
+	e.remove(rangeID)
 	e.at[rangeID] = at
 	e.queue.ReplaceOrInsert(electionTime{at, rangeID})
 }
 
 // Disarm is called when a replica need not stand for election.
 func (e *Elections) Disarm(rangeID metapb.RangeID) {
+	e.remove(rangeID)
+	e.Led(rangeID)
+}
+
+func (e *Elections) remove(rangeID metapb.RangeID) {
 	if at, ok := e.at[rangeID]; ok {
 		delete(e.at, rangeID)
 		e.queue.Delete(electionTime{at, rangeID})
@@ -77,7 +97,7 @@ func (e *Elections) Next(now clock.Time) (rangeID metapb.RangeID, ok bool) {
 	if !ok || first.at.After(now) {
 		return 0, false
 	}
-	e.Disarm(first.rangeID)
+	e.remove(first.rangeID)
 	return first.rangeID, true
 }
 

@@ -86,6 +86,11 @@ type Config struct {
 	// EarlyVotesMax bounds the vote requests that are kept for replicas which a
 	// split is still to make here. Default 4,096.
 	EarlyVotesMax int
+	// StepReplicasMax bounds the replicas that one step is about, TicksMax the leaders
+	// that are ticked, and StandsMax the replicas that stand for election, when the
+	// store is told the time once: however much there is to do, what keeps promises
+	// alive is never far behind. Defaults 512, 512 and 256.
+	StepReplicasMax, TicksMax, StandsMax int
 	// LockAgeMax is how long a lock without an intent lives. Default 2 s.
 	LockAgeMax time.Duration
 	// IntentAgeMax is how old an intent of a living coordinator may grow before
@@ -126,6 +131,9 @@ func (c *Config) setDefaults() {
 	def(&c.LogHeldBytesMax, 1<<30)
 	def(&c.CheckpointsMax, 8)
 	def(&c.EarlyVotesMax, 4096)
+	def(&c.StepReplicasMax, 512)
+	def(&c.TicksMax, 512)
+	def(&c.StandsMax, 256)
 	def(&c.LockAgeMax, 2*time.Second)
 	def(&c.IntentAgeMax, time.Second)
 	def(&c.MarksMax, 1<<16)

@@ -14,9 +14,13 @@ func (r *Replica) leaderChanged(leader metapb.ReplicaID) {
 	s := r.store
 	if leader == r.id {
 		s.peers.elections.Disarm(r.desc.ID())
+		s.peers.elected++
 		r.ledAt = s.now
 		r.wake()
 		return
+	}
+	if leader != 0 {
+		s.peers.elections.Led(r.desc.ID())
 	}
 	if r.lead != nil {
 		s.peers.live.EndLead(r.lead)
@@ -77,21 +81,32 @@ func (r *Replica) rouse() {
 	r.wake()
 }
 
-// tickLeaders ticks the leaders that are awake, and lets those rest that can.
+// tickLeaders ticks the leaders that are awake, and lets those rest that can. Where
+// thousands are it does some of them at a time, and a round of all takes longer.
 func (s *Store) tickLeaders() {
 	p := &s.peers
-	if len(p.awake) == 0 || s.now.Before(p.tickAt) {
-		return
+	if p.ticksDue == 0 {
+		if len(p.awake) == 0 || s.now.Before(p.tickAt) {
+			return
+		}
+		p.tickAt = s.now.Add(p.live.HeartbeatInterval())
+		p.ticksDue = len(p.awake)
 	}
-	p.tickAt = s.now.Add(p.live.HeartbeatInterval())
-	p.awake = slices.DeleteFunc(p.awake, func(r *Replica) bool {
+	n := min(p.ticksDue, s.cfg.TicksMax)
+	p.ticksDue -= n
+	// The first n go behind the others, without those that rest. More may be woken
+	// meanwhile, at the end.
+	due := slices.Clone(p.awake[:n])
+	p.awake = append(p.awake[:0], p.awake[n:]...)
+	for _, r := range due {
 		stays, err := r.tickLeader()
 		if err != nil {
 			s.fail(fmt.Errorf("range %d: %w", r.desc.RangeId, err))
 		}
-		r.awake = stays
-		return !stays
-	})
+		if r.awake = stays; stays {
+			p.awake = append(p.awake, r)
+		}
+	}
 }
 
 // tickLeader ticks a leader, or lets it rest: then it says nothing, whatever its

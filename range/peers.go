@@ -19,9 +19,11 @@ type peers struct {
 	elections *raftgroup.Elections
 	stores    []metapb.StoreID // that share a range with this one, sorted
 
-	// awake are the leaders that are ticked, at tickAt the next time.
-	awake  []*Replica
-	tickAt clock.Time
+	// awake are the leaders that are ticked, in turn; the next round begins at
+	// tickAt, the first ticksDue are to be ticked in this one.
+	awake    []*Replica
+	tickAt   clock.Time
+	ticksDue int
 	// lagging are, by store, ranges led here that fell quiet although their
 	// replica there, on a dead store, lacked something.
 	lagging map[metapb.StoreID][]metapb.RangeID
@@ -29,6 +31,7 @@ type peers struct {
 	homes []*Replica
 	// leaving: the store is about to stop.
 	leaving bool
+	elected uint64 // how often a replica here came to lead
 	// early are vote requests for replicas that do not exist yet.
 	early map[metapb.RangeID]earlyVote
 }
@@ -106,6 +109,9 @@ func (s *Store) StepLiveness(from metapb.StoreID, m *raftgroup.LivenessMessage) 
 	s.peers.live.Step(from, m, s.now)
 	s.livenessEvents()
 }
+
+// Elected returns how often a replica of this store came to lead its range.
+func (s *Store) Elected() uint64 { return s.peers.elected }
 
 // Live reports whether a store was heard of lately, or is this one.
 func (s *Store) Live(store metapb.StoreID) bool { return s.peers.live.Live(store) }
@@ -263,7 +269,7 @@ func (r *Replica) rank() (rank int, ok bool) {
 
 // stand lets the replicas whose time has come stand for election.
 func (s *Store) stand() {
-	for {
+	for range s.cfg.StandsMax {
 		id, ok := s.peers.elections.Next(s.now)
 		if !ok {
 			return
@@ -273,7 +279,7 @@ func (s *Store) stand() {
 			continue // if the promise to the leader's store runs out, it comes again
 		}
 		if s.peers.leaving {
-			s.peers.elections.Again(id, s.now)
+			s.peers.elections.Arm(id, s.now.Add(s.peers.live.ElectionTimeout()/4), 1)
 			continue
 		}
 		if from := s.peers.live.VotesFrom(); s.now.Before(from) {

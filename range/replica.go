@@ -293,7 +293,14 @@ func (r *Replica) collect() error {
 		for _, to := range rd.Snapshots {
 			s.out.Snapshots = append(s.out.Snapshots, WantedSnapshot{r.desc.ID(), r.storeOf(to), to})
 		}
-		r.sendAll(rd.Messages)
+		for _, m := range rd.Messages {
+			to := r.storeOf(metapb.ReplicaID(m.GetTo()))
+			// Heartbeats of thousands of ranges to a store that is dead are half of the
+			// work that its death makes.
+			if to != 0 && (!raftgroup.IsHeartbeat(m) || s.Live(to)) {
+				s.messages = append(s.messages, Message{r.desc.ID(), to, m})
+			}
+		}
 		if rd.Changed {
 			r.leaderChanged(rd.Leader)
 		}

@@ -102,6 +102,8 @@ type Store struct {
 	// more says that what was applied lets others go on that will log something
 	// at once: the log rows wait for them, so that both share a sync.
 	more bool
+	// parts counts the steps since all that had something to do had their turn.
+	parts int
 }
 
 // groupToken says that a sync makes what a group handed out under token durable.
@@ -402,13 +404,21 @@ func (s *Store) looked(rows, bytes int) {
 // shows and somebody deletes.
 const deadPerRow = 8
 
+// turn returns the replicas that the next step is about: those that have waited
+// longest. A step about thousands would keep heartbeats waiting.
+func (s *Store) turn() []*Replica { return s.dirty[:min(len(s.dirty), s.cfg.StepReplicasMax)] }
+
+// partsMax is in how many steps in a row no sync begins because there are replicas
+// that have not had their turn: what they log is to share it.
+const partsMax = 8
+
 // Evaluate makes batches of what waits at the replicas. Asks has what they need.
 // All read the engine through the same iterators: nothing is applied meanwhile.
 func (s *Store) Evaluate() {
 	free := s.syncFree()
 	base := mvcc.NewEngineState(s.cfg.Reader, nil, nil)
 	base.DeadMax = deadPerRow * s.cfg.EntryKeysMax
-	for _, r := range s.dirty {
+	for _, r := range s.turn() {
 		r.evaluate(free, base)
 	}
 	_ = base.Close() // says again what the reads said to who read
@@ -442,9 +452,9 @@ func (s *Store) Collect() (Ready, error) {
 	if s.failed != nil {
 		return Ready{}, s.failed
 	}
-	s.rows, s.entombed = 0, nil // what was handed out last is in the engine
-	dirty := s.dirty
-	s.dirty, s.spareDirty = s.spareDirty[:0], dirty
+	s.rows = 0
+	dirty, rest := s.turn(), s.dirty[len(s.turn()):]
+	s.dirty, s.spareDirty = append(s.spareDirty[:0], rest...), s.dirty
 	for _, r := range dirty {
 		r.dirty = false
 		if r.again {
@@ -462,6 +472,11 @@ func (s *Store) Collect() (Ready, error) {
 	s.messages, s.applied, s.apply = nil, nil, nil
 	more := s.more
 	s.more = false
+	if s.parts++; len(rest) == 0 || s.parts >= partsMax {
+		s.parts = 0
+	} else {
+		more = true
+	}
 	wanted := s.peers.live.WantsSync()
 	if wanted && s.append == nil {
 		s.append = s.cfg.NewBatch()

@@ -173,15 +173,21 @@ func laneOf(f *frame.Frame) rpc.Lane {
 	return rpc.Requests
 }
 
-// takeFrames hands what came to the core.
+// takeFrames hands what came to the core: what keeps promises alive first, for of the
+// rest there may be much.
 func (n *Node) takeFrames(frames []peerFrame) error {
 	p := n.peers.Load()
-	for i := range frames {
-		f := &frames[i]
-		if err := n.core.Step(f.frame); err != nil {
-			return err
+	for _, first := range []bool{true, false} {
+		for i := range frames {
+			f := &frames[i]
+			if (f.lane == rpc.Liveness) != first {
+				continue
+			}
+			if err := n.core.Step(f.frame); err != nil {
+				return err
+			}
+			p.t.Credit(f.frame.From, f.lane, f.bytes)
 		}
-		p.t.Credit(f.frame.From, f.lane, f.bytes)
 	}
 	return nil
 }

@@ -50,6 +50,8 @@ func DrawCluster(seed uint64, nodes int) Config {
 	c.Ranges.LockAgeMax = max(c.Ranges.LockAgeMax, 30*trip)
 	c.Ranges.IntentAgeMax = max(c.Ranges.IntentAgeMax, 8*trip)
 	drawSwarm(&c, rand.New(rand.NewPCG(seed, 10)))
+	small := rand.New(rand.NewPCG(seed, 12))
+	c.Ranges.StepReplicasMax, c.Ranges.TicksMax, c.Ranges.StandsMax = pick(small, 0, 1, 2, 7), pick(small, 0, 1, 3), pick(small, 0, 1)
 	return c
 }
 
