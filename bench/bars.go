@@ -57,6 +57,9 @@ func clusterBars() []bar {
 		{workload: "kill3k", system: "flotilla3", figure: "writable_99_ms", limit: 1500},
 		{workload: "kill3k", system: "flotilla3", figure: "writable_all_ms", limit: 3000},
 		{workload: "restart10k", system: "flotilla3", figure: "restart_s", limit: 5},
+		{workload: "rolling", system: "flotilla3x64", figure: "p99_ratio", limit: 5},
+		{workload: "rolling", system: "flotilla3x64", figure: "failed", limit: 0},
+		{workload: "saturated", system: "flotilla3x64", figure: "elections", limit: 0},
 	}
 }
 

@@ -26,6 +26,8 @@ func clusterWorkloads() []workload {
 		{"idle10k", "10,000 idle ranges on three nodes, and the first writes to them", []string{"flotilla3"}, idle(10_000)},
 		{"kill3k", "kill -9 of a node that leads, with 3,000 ranges under 1,000 puts/s", one, killLeader(3000)},
 		{"restart10k", "restart of a node with 10,000 ranges and 5 GB", []string{"flotilla3"}, restart(10_000)},
+		{"rolling", "each node of three is stopped in order and started under 1,000 puts/s", []string{"flotilla3", "flotilla3x64"}, rolling},
+		{"saturated", "ten minutes with two busy processes a core and 1,000 puts/s", []string{"flotilla3", "flotilla3x64"}, saturate(10 * time.Minute)},
 	}
 }
 

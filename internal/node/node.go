@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/flotilladb/flotilla/engine"
@@ -43,6 +44,7 @@ type Node struct {
 	loopIn    *stop.Stopper
 
 	drains  atomic.Bool // Drain was called
+	elected atomic.Uint64
 	pub     Published
 	refused chan struct{} // has room for one: a put was refused for want of space
 	wakeup  chan struct{}
@@ -205,6 +207,11 @@ func newNode(cfg Config, ident *metapb.StoreIdent, eng engine.Engine, core *Core
 		loopDone:  make(chan struct{}),
 	}
 	n.gossipAddr.Store(new(string))
+	// Several nodes of a test may share a registry: the first shows.
+	_ = cfg.Registerer.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "flotilla_leaders_elected_total",
+		Help: "How often a replica of this node came to lead its range, planned or not.",
+	}, func() float64 { return float64(n.elected.Load()) }))
 	n.gc = newCollector(n)
 	n.snapshots = newSnapshotWorkers(n)
 	n.pub.init()

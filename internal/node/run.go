@@ -141,6 +141,7 @@ func (n *Node) loop(ctx context.Context) {
 // held.
 func (n *Node) ticked() {
 	n.noteDrained()
+	n.elected.Store(n.core.Store().Elected())
 	if !n.core.Direct() {
 		n.pub.SystemLeader(n.core.SystemLeader())
 	}
