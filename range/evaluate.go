@@ -202,8 +202,8 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 	if !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req), usesOf(mvcc.Leases(body.Req))...) {
 		return parks, nil
 	}
-	if r.store.full && mvcc.Puts(body.Req) {
-		r.store.reply(w.req.ID, nil, peerpb.ErrDiskFull)
+	if err := r.noRoom(); err != nil && mvcc.Puts(body.Req) {
+		r.store.reply(w.req.ID, nil, err)
 		return taken, nil
 	}
 	r.overlay.ResetTouched()

@@ -47,9 +47,11 @@ func (r *Replica) evaluateGrant(b *batch, w *work, body *peerpb.GrantLease) verd
 		b.told(w, &peerpb.Done{}, nil, batch)
 	case ok:
 		b.told(w, nil, lease.ErrExists, batch)
-	case r.store.full:
-		r.store.reply(w.req.ID, nil, peerpb.ErrDiskFull)
 	default:
+		if err := r.noRoom(); err != nil {
+			r.store.reply(w.req.ID, nil, err)
+			return taken
+		}
 		r.writeRecord(b, lease.Record{ID: leaseID(body.ID), TTL: body.TTL, Number: body.Number})
 		b.done(w.req.ID, &peerpb.Done{})
 	}

@@ -24,9 +24,9 @@ func (r *Replica) evaluatePrepare(b *batch, st mvcc.State, w *work, body *peerpb
 		r.hold(w) // a split waits until nothing is locked
 		return parks, nil
 	}
-	if r.store.full && body.Puts {
+	if err := r.noRoom(); err != nil && body.Puts {
 		// Not later: a revision that is refused would be a hole.
-		r.store.reply(w.req.ID, nil, peerpb.ErrDiskFull)
+		r.store.reply(w.req.ID, nil, err)
 		return taken, nil
 	}
 	if !w.admitted {

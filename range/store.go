@@ -78,7 +78,8 @@ type Store struct {
 	many      bool
 	epoch     uint64
 	compacted Revision
-	full      bool              // the disk takes no more
+	// refusal answers what needs space, by range; nil: it is taken.
+	refusal   func(metapb.RangeID) error
 	pushes    map[uint64]pushOf // unanswered Sends, by number
 	failed    error
 	peers     peers
@@ -356,8 +357,25 @@ func (s *Store) Revision() Revision {
 	return rev
 }
 
-// SetFull says whether the store's disk takes writes that need space.
-func (s *Store) SetFull(full bool) { s.full = full }
+// SetRefusal says what a leader here answers to what needs space on disks; nil, or a
+// nil error, has it taken.
+func (s *Store) SetRefusal(refusal func(metapb.RangeID) error) { s.refusal = refusal }
+
+// SetFull has all that needs space refused, or ends that.
+func (s *Store) SetFull(full bool) {
+	s.refusal = nil
+	if full {
+		s.refusal = func(metapb.RangeID) error { return peerpb.ErrDiskFull }
+	}
+}
+
+// noRoom returns what is answered to what needs space, nil if it is taken.
+func (r *Replica) noRoom() error {
+	if r.store.refusal == nil {
+		return nil
+	}
+	return r.store.refusal(r.desc.ID())
+}
 
 // Asks returns what to ask the sequencer, in order, and forgets it. The slice is
 // valid until the next call.

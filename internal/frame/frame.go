@@ -81,7 +81,7 @@ type Frame struct {
 	Parting Parting
 }
 
-// Parting is how far a store is on its way out.
+// Parting is how far a store is on its way out, or why it should not lead.
 type Parting uint8
 
 const (
@@ -91,6 +91,9 @@ const (
 	// Ends is said once, by the last numbered frame of a session: what that does not
 	// acknowledge was not taken, and will not be.
 	Ends
+	// Full: its disk takes little more. It gives its leaders away, and should be given
+	// none, but stays.
+	Full
 )
 
 // NotSequencer says that a store does not run the sequencer, or may not answer

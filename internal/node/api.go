@@ -193,7 +193,13 @@ func (n *Node) raiseNoSpace(ctx context.Context) {
 //
 // Between two looks what is let in is taken off, and the engine knows at once
 // when the disk is low: a fast writer fills a small disk within a look.
+//
+// With several stores it is for the leaders of ranges to refuse, whose disks have to
+// take it.
 func (n *Node) Available(costBytes int64) bool {
+	if !n.Direct() {
+		return true
+	}
 	if n.pub.room.Load() > costBytes && !n.eng.DiskLow() {
 		n.pub.room.Add(-costBytes)
 		return true

@@ -133,6 +133,7 @@ type Core struct {
 	closings
 	reads
 	moves
+	space
 	snapshots
 	feeds
 }
@@ -231,9 +232,6 @@ func (c *Core) Request(id uint64, req any) {
 // Synced says that the Append of a Ready is durable.
 func (c *Core) Synced(token uint64) error { return c.store.Synced(token) }
 
-// SetFull says whether the store's disk takes writes that need space.
-func (c *Core) SetFull(full bool) { c.store.SetFull(full) }
-
 // SetNow tells the time and nothing else. The driver calls it before requests: a
 // lease that is renewed lives from then on, and not from the last Tick.
 func (c *Core) SetNow(now clock.Time) {
@@ -253,7 +251,8 @@ func (c *Core) Tick(now clock.Time) {
 		c.tickLinks()
 		c.retryClosings()
 		c.tickReads()
-		c.looked = false
+		c.looked = c.looked && !c.draining
+		c.tickFull()
 		c.advanceMoves()
 		if c.mayLookUp() {
 			c.lookUp()

@@ -147,7 +147,7 @@ func (c *Core) advanceMoves() {
 	if len(c.moving) > 0 {
 		c.moving = slices.DeleteFunc(c.moving, c.advanceMove)
 	}
-	if !c.draining || c.looked {
+	if !(c.draining || c.full && c.many) || c.looked {
 		return
 	}
 	if len(c.todo) == 0 && len(c.moving) == 0 {

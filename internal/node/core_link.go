@@ -34,6 +34,8 @@ type link struct {
 	// leaves: this store is about to stop. ends: it has said so, and takes nothing
 	// more.
 	leaves, ends bool
+	// full: this store's disk is; peerFull: the peer's.
+	full, peerFull bool
 
 	// Of what is received:
 	heardSession, heard uint64 // the peer's session, and its last frame taken
@@ -90,6 +92,8 @@ func (l *link) seal(f *frame.Frame) {
 	f.AckSession, f.Ack = l.heardSession, l.heard
 	if l.leaves && f.Parting == frame.Stays {
 		f.Parting = frame.Leaves
+	} else if l.full && f.Parting == frame.Stays {
+		f.Parting = frame.Full
 	}
 	l.ackDue = false
 }
@@ -131,7 +135,7 @@ func (l *link) step(f *frame.Frame, now clock.Time) (h heardFrame) {
 		l.helloAt = 0 // it is told at once
 	}
 	l.down, l.heardAt = false, now
-	l.peerLeaves = f.Parting != frame.Stays
+	l.peerLeaves, l.peerFull = f.Parting != frame.Stays, f.Parting == frame.Full
 	if f.ToStart == 0 {
 		return h
 	}

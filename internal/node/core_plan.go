@@ -95,7 +95,7 @@ func (c *Core) health(store metapb.StoreID, lostAfter time.Duration) placement.S
 	switch {
 	case c.now.Sub(last) >= lostAfter:
 		return placement.Lost
-	case !hears, l != nil && (l.peerLeaves || l.peerEnded): // it is about to stop
+	case !hears, store == c.cfg.StoreID && c.full, l != nil && (l.peerLeaves || l.peerEnded): // it is about to stop, or full
 		return placement.Away
 	}
 	return placement.Live

@@ -309,25 +309,31 @@ func (n *Node) Count(start, end []byte, rev metapb.Revision) (int64, error) {
 func (n *Node) watchSpace(ctx context.Context) {
 	t := time.NewTicker(spaceInterval)
 	defer t.Stop()
-	wasFull, refused := false, false
+	wasFull, wasNone, refused := false, false, false
 	for {
 		room := n.room()
 		n.pub.room.Store(room)
 		full := room <= 0
-		if (full && !wasFull || refused) && !n.hasAlarm(pb.AlarmType_NOSPACE) {
-			n.cfg.Logger.Warn("no space left: puts are refused until keys are removed and the alarm is disarmed")
-			n.raiseNoSpace(ctx)
-		}
 		if full != wasFull {
-			wasFull = full
-			if !full {
-				n.cfg.Logger.Info("space is back: disarm the NOSPACE alarm to take puts again")
-			}
 			if n.inLoop(ctx, func() { n.core.SetFull(full) }) != nil {
 				return
 			}
+			if full {
+				n.cfg.Logger.Warn("the disk, or the quota, is nearly full: leaders leave this node", "room_bytes", room)
+			}
 		}
-		refused = false
+		none := false // no store can take more
+		if full && n.inLoop(ctx, func() { none = n.core.NoneTakes() }) != nil {
+			return
+		}
+		if (none && !wasNone || refused) && !n.hasAlarm(pb.AlarmType_NOSPACE) {
+			n.cfg.Logger.Warn("no space left: puts are refused until keys are removed and the alarm is disarmed")
+			n.raiseNoSpace(ctx)
+		}
+		if wasFull && !full {
+			n.cfg.Logger.Info("space is back: if there is a NOSPACE alarm, disarm it to take puts again")
+		}
+		wasFull, wasNone, refused = full, none, false
 		select {
 		case <-ctx.Done():
 			return

@@ -206,7 +206,7 @@ func (c *coder) parting(p *frame.Parting) {
 	if c.kind(&n); c.enc || c.err != nil {
 		return
 	}
-	if *p = frame.Parting(n); *p == frame.Stays || *p > frame.Ends {
+	if *p = frame.Parting(n); *p == frame.Stays || *p > frame.Full {
 		c.unknown("parting", uint64(n))
 	}
 }
