@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -82,13 +83,22 @@ func New(cfg Config) (*Node, error) {
 	return &Node{cfg: cfg, Addr: cfg.Client}, nil
 }
 
+// given are the addresses that freeAddr has returned: the kernel gives a port again that
+// nobody listens at yet.
+var given sync.Map
+
 func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", err
+		}
+		addr := l.Addr().String()
+		l.Close()
+		if _, again := given.LoadOrStore(addr, true); !again {
+			return addr, nil
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 func (n *Node) args() []string {
