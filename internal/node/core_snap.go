@@ -310,8 +310,10 @@ func (c *Core) stepTaken(from metapb.StoreID, a *ranges.SnapshotAnswer) {
 func (c *Core) allSent(s *sending) {
 	c.closeSender(s.sender)
 	s.sender, s.wholeAt = nil, c.now
+	// It is only asked about, by a number that no snapshot begins with: a receiver that
+	// was started again would take a snapshot of one chunk, without its rows, for whole.
 	last := *s.chunk
-	last.Rows = nil // it is only asked about
+	last.Number, last.Header, last.Rows = last.Number+1, nil, nil
 	var err error
 	if last.Sum, err = last.Checksum(); err != nil {
 		c.fail(err)
