@@ -39,7 +39,8 @@ func (g *Group) keepsBack(m *Message) bool {
 		return false
 	}
 	i := slices.IndexFunc(g.held, func(h *Message) bool { return h.GetTo() == m.GetTo() })
-	empty := len(m.Entries) == 0 && g.holding && !g.repairs && !g.probes(metapb.ReplicaID(m.GetTo()))
+	// A leader that a change takes out must not go before the others know of it.
+	empty := len(m.Entries) == 0 && g.holding && !g.repairs && g.confIndex <= g.applied && !g.probes(metapb.ReplicaID(m.GetTo()))
 	switch {
 	case i < 0 && !empty:
 		return false
