@@ -19,6 +19,7 @@ type facts struct {
 	version   string
 	alarms    []Alarm   // by type, then member
 	members   []*Member // by node
+	corrupt   []Corrupt // by range, then replica
 	// noticeVersion grows with each row of a member or an alarm.
 	noticeVersion uint64
 	dir           *Directory
@@ -114,6 +115,7 @@ func (f *facts) setAlarm(name string, value []byte, deleted bool) error {
 	if err != nil {
 		return err
 	}
+	a.Contained = len(value) > 0
 	f.noticeVersion++
 	i, ok := slices.BinarySearchFunc(f.alarms, a, compareAlarms)
 	switch {

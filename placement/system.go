@@ -108,6 +108,8 @@ func (s *System) Evaluate(op any) (rows []*cmdpb.Row, reply any, err error) {
 		rows, reply, err = f.changeMember(o)
 	case *MembersOp:
 		reply = &MembersReply{Members: f.live(0), Alarms: slices.Clone(f.alarms)}
+	case *CorruptOp:
+		rows, reply = f.condemn(o)
 	case *LookupOp:
 		reply, err = f.lookup(o)
 	default:

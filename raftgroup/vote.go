@@ -131,6 +131,9 @@ func AsksForVote(m *Message) bool {
 	return m.GetType() == raftpb.MsgVote || m.GetType() == raftpb.MsgPreVote
 }
 
+// TellsToLead reports whether a message tells its receiver to take the leadership over.
+func TellsToLead(m *Message) bool { return m.GetType() == raftpb.MsgTimeoutNow }
+
 // IsHeartbeat reports whether a message is a leader's heartbeat: it repeats what was
 // said, and says nothing new.
 func IsHeartbeat(m *Message) bool { return m.GetType() == raftpb.MsgHeartbeat }

@@ -279,6 +279,7 @@ func (r *Replica) collect() error {
 			return err
 		}
 	}
+	r.group.HoldCommits(r.leading != 0 && r.moreComes())
 	for !r.gone && r.group.HasReady() {
 		if s.append == nil {
 			s.append = s.cfg.NewBatch()
@@ -293,14 +294,7 @@ func (r *Replica) collect() error {
 		for _, to := range rd.Snapshots {
 			s.out.Snapshots = append(s.out.Snapshots, WantedSnapshot{r.desc.ID(), r.storeOf(to), to})
 		}
-		for _, m := range rd.Messages {
-			to := r.storeOf(metapb.ReplicaID(m.GetTo()))
-			// Heartbeats of thousands of ranges to a store that is dead are half of the
-			// work that its death makes.
-			if to != 0 && (!raftgroup.IsHeartbeat(m) || s.Live(to)) {
-				s.messages = append(s.messages, Message{r.desc.ID(), to, m})
-			}
-		}
+		r.sendAll(rd.Messages)
 		if rd.Changed {
 			r.leaderChanged(rd.Leader)
 		}
@@ -323,9 +317,13 @@ func (r *Replica) moreComes() bool {
 
 // sendAll sends messages to the stores of the replicas that they are for.
 func (r *Replica) sendAll(ms []*raftgroup.Message) {
+	s := r.store
 	for _, m := range ms {
-		if to := r.storeOf(metapb.ReplicaID(m.GetTo())); to != 0 {
-			r.store.messages = append(r.store.messages, Message{r.desc.ID(), to, m})
+		to := r.storeOf(metapb.ReplicaID(m.GetTo()))
+		// Heartbeats of thousands of ranges to a store that is dead are half of the
+		// work that its death makes.
+		if to != 0 && (!raftgroup.IsHeartbeat(m) || s.Live(to)) {
+			s.messages = append(s.messages, Message{r.desc.ID(), to, m})
 		}
 	}
 }

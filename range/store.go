@@ -470,7 +470,7 @@ func (s *Store) Collect() (Ready, error) {
 	if s.failed != nil {
 		return Ready{}, s.failed
 	}
-	s.rows = 0
+	s.rows, s.entombed = 0, nil // what was handed out last is in the engine
 	dirty, rest := s.turn(), s.dirty[len(s.turn()):]
 	s.dirty, s.spareDirty = append(s.spareDirty[:0], rest...), s.dirty
 	for _, r := range dirty {

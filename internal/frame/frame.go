@@ -74,6 +74,8 @@ type Frame struct {
 	// Chunks are pieces of snapshots, Taken what is said to those; of lane Snapshots.
 	Chunks []*peerpb.SnapshotChunk
 	Taken  []peerpb.SnapshotAnswer
+	// Checks are said about the comparison of replicas; of lane Raft.
+	Checks []peerpb.CheckMessage
 	// FeedAsks are of From's hub to that of To, FeedNews what it says to those of ToStart.
 	FeedAsks []*peerpb.FeedAsk
 	FeedNews []*peerpb.FeedNews
@@ -125,5 +127,5 @@ type Closed struct {
 // Empty reports whether the frame says nothing but who is there.
 func (f *Frame) Empty() bool {
 	return len(f.Raft)+len(f.Requests)+len(f.Replies)+len(f.Asks)+len(f.Answers)+len(f.Closings)+len(f.Closed)+
-		len(f.Gone)+len(f.Present)+len(f.Chunks)+len(f.Taken)+len(f.FeedAsks)+len(f.FeedNews) == 0 && f.Refused == nil && f.Parting != Ends
+		len(f.Gone)+len(f.Present)+len(f.Chunks)+len(f.Taken)+len(f.Checks)+len(f.FeedAsks)+len(f.FeedNews) == 0 && f.Refused == nil && f.Parting != Ends
 }

@@ -149,7 +149,7 @@ func (n *Node) Alarm(ctx context.Context, req *pb.AlarmRequest) (*pb.AlarmRespon
 		return nil, err
 	}
 	if req.Action == pb.AlarmRequest_GET {
-		for _, a := range n.Alarms() {
+		for _, a := range append(slices.Clone(n.Alarms()), n.contained()...) {
 			if req.Alarm == pb.AlarmType_NONE || req.Alarm == a.Alarm {
 				resp.Alarms = append(resp.Alarms, a)
 			}
@@ -160,8 +160,8 @@ func (n *Node) Alarm(ctx context.Context, req *pb.AlarmRequest) (*pb.AlarmRespon
 
 // contained are alarms that end no service: what is corrupt is out of it.
 func (n *Node) contained() []*pb.AlarmMember {
-	if p := n.pub.contained.Load(); p != nil {
-		return *p
+	if p := n.pub.alarms.Load(); p != nil {
+		return p.contained
 	}
 	return nil
 }

@@ -135,6 +135,7 @@ type Core struct {
 	moves
 	space
 	snapshots
+	checks
 	feeds
 }
 
@@ -260,6 +261,7 @@ func (c *Core) Tick(now clock.Time) {
 		c.tickOperations()
 		c.tickPlan()
 		c.tickSnapshots()
+		c.tickChecks()
 		c.tickFeeds()
 	}
 }
@@ -371,7 +373,7 @@ func (c *Core) reach(applied []ranges.Applied) {
 // HasReady reports whether Ready would do anything.
 func (c *Core) HasReady() bool {
 	return c.store.HasWork() || c.store.HasOutput() || len(c.results) > 0 || len(c.changed) > 0 || c.router.HasReady() || c.mayTell() ||
-		len(c.jobs)+len(c.removed)+len(c.lost)+len(c.unused)+len(c.feedsIn) > 0 || c.failed != nil ||
+		len(c.jobs)+len(c.removed)+len(c.lost)+len(c.unused)+len(c.found)+len(c.feedsIn) > 0 || c.failed != nil ||
 		c.many && c.hasPeerWork()
 }
 
@@ -412,8 +414,8 @@ func (c *Core) Advance(rd *Ready) {
 		rd.Frames = c.outbox(rd)
 	}
 	rd.Results = append(rd.Results, c.results...)
-	rd.Removed, rd.Jobs, rd.Unused, rd.Feeds = c.removed, c.jobs, c.unused, c.feedsIn
-	c.results, c.removed, c.jobs, c.unused, c.feedsIn = nil, nil, nil, nil, nil
+	rd.Removed, rd.Jobs, rd.Unused, rd.Corrupt, rd.Feeds = c.removed, c.jobs, c.unused, c.found, c.feedsIn
+	c.results, c.removed, c.jobs, c.unused, c.found, c.feedsIn = nil, nil, nil, nil, nil, nil
 }
 
 // run lets requests, replies and grants go back and forth until all wait for

@@ -35,6 +35,7 @@ const (
 	kindChangeReplicas
 	kindTransfer
 	kindRead
+	kindCheckRange
 	kindHistory
 	kindHash
 )
@@ -87,6 +88,8 @@ func kindOf(b peerpb.Body) byte {
 		return kindTransfer
 	case *peerpb.Read:
 		return kindRead
+	case *peerpb.CheckRange:
+		return kindCheckRange
 	case *peerpb.History:
 		return kindHistory
 	case *peerpb.Hash:
@@ -128,6 +131,8 @@ func newBody(k byte) peerpb.Body {
 		return &peerpb.Transfer{}
 	case kindRead:
 		return &peerpb.Read{}
+	case kindCheckRange:
+		return &peerpb.CheckRange{}
 	case kindHistory:
 		return &peerpb.History{}
 	case kindHash:

@@ -30,6 +30,7 @@ const (
 	sectionChunks
 	sectionTaken
 	sectionParting
+	sectionChecks
 	sectionFeedAsks
 	sectionFeedNews
 	sectionsEnd
@@ -153,6 +154,8 @@ func items(f *frame.Frame, k byte) int {
 		return len(f.Taken)
 	case sectionParting:
 		return int(min(f.Parting, 1))
+	case sectionChecks:
+		return len(f.Checks)
 	case sectionFeedAsks:
 		return len(f.FeedAsks)
 	case sectionFeedNews:
@@ -187,6 +190,8 @@ func (c *coder) section(f *frame.Frame, k byte) {
 		list(c, &f.Taken, (*coder).taken)
 	case sectionParting:
 		c.parting(&f.Parting)
+	case sectionChecks:
+		list(c, &f.Checks, (*coder).check)
 	case sectionFeedAsks:
 		pointers(c, &f.FeedAsks, (*coder).feedAsk)
 	case sectionFeedNews:

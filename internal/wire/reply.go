@@ -34,6 +34,7 @@ const (
 	replyMembers
 	replyLookup
 	replyReadPage
+	replyRangeChecked
 	replyHistoryPage
 	replyHashPage
 )
@@ -88,6 +89,8 @@ func kindOfReply(b any) byte {
 		return replyTransferred
 	case *peerpb.ReadPage:
 		return replyReadPage
+	case *peerpb.RangeChecked:
+		return replyRangeChecked
 	case *peerpb.HistoryPage:
 		return replyHistoryPage
 	case *peerpb.HashPage:
@@ -165,6 +168,8 @@ func newReply(k byte) any {
 		return &peerpb.Transferred{}
 	case replyReadPage:
 		return &peerpb.ReadPage{}
+	case replyRangeChecked:
+		return &peerpb.RangeChecked{}
 	case replyHistoryPage:
 		return &peerpb.HistoryPage{}
 	case replyHashPage:
