@@ -87,9 +87,10 @@ const (
 // mayWait reports whether what waits should share a batch with what comes until the
 // one that is proposed is applied. An entry costs each replica far more than a
 // request in it: with requests for many ranges under way they would else be nearly
-// all of one request.
+// all of one request. Where no other store is told of entries, those that share a sync
+// are cheap, and waiting is not.
 func (r *Replica) mayWait() bool {
-	return r.applied < len(r.inflight) && len(r.queue.items) < fullBatch && r.queue.hurried == 0 && r.store.flying >= busyEntries
+	return r.store.many && r.applied < len(r.inflight) && len(r.queue.items) < fullBatch && r.queue.hurried == 0 && r.store.flying >= busyEntries
 }
 
 func (r *Replica) waitForSync() {

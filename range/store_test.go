@@ -416,6 +416,9 @@ func (s *storeScript) command(t *testing.T, d *datadriven.TestData) string {
 		}
 		s.bootstrap(1)
 		s.run()
+		if d.HasArg("many") {
+			s.store.SetMany()
+		}
 	case "send":
 		for line := range strings.Lines(d.Input) {
 			s.request(line)
