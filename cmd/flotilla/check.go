@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -29,9 +28,9 @@ func newRangeCheck(a *app, flags *clientFlags) *cobra.Command {
 			if err := flags.check(cmd); err != nil {
 				return err
 			}
-			id, err := strconv.ParseUint(args[0], 10, 64)
-			if err != nil || id == 0 {
-				return &usageError{cmd, fmt.Errorf("%q is not the id of a range", args[0])}
+			id, err := idOf(cmd, args[0], "range")
+			if err != nil {
+				return err
 			}
 			var resp *adminpb.CheckRangeResponse
 			err = flags.ask(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) (err error) {

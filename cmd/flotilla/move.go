@@ -56,11 +56,10 @@ func (a *app) moveReplica(cmd *cobra.Command, flags *clientFlags, rangeArg, from
 		if arg.text == "" {
 			continue
 		}
-		id, err := strconv.ParseUint(arg.text, 10, 64)
-		if err != nil || id == 0 {
-			return &usageError{cmd, fmt.Errorf("%q is not the id of a %s", arg.text, arg.what)}
+		var err error
+		if *arg.id, err = idOf(cmd, arg.text, arg.what); err != nil {
+			return err
 		}
-		*arg.id = id
 	}
 	var resp *adminpb.MoveReplicaResponse
 	err := flags.ask(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) (err error) {
@@ -76,4 +75,13 @@ func (a *app) moveReplica(cmd *cobra.Command, flags *clientFlags, rangeArg, from
 	}
 	fmt.Fprintf(a.out, "range %d: replicas %s\n", req.RangeId, formatReplicas(view.Replicas))
 	return nil
+}
+
+// idOf reads the id of a range or a store.
+func idOf(cmd *cobra.Command, text, what string) (uint64, error) {
+	id, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || id == 0 {
+		return 0, &usageError{cmd, fmt.Errorf("%q is not the id of a %s", text, what)}
+	}
+	return id, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -29,9 +28,9 @@ func newRangeTransfer(a *app, flags *clientFlags) *cobra.Command {
 			if err := flags.check(cmd); err != nil {
 				return err
 			}
-			id, err := strconv.ParseUint(args[0], 10, 64)
-			if err != nil || id == 0 {
-				return &usageError{cmd, fmt.Errorf("%q is not the id of a range", args[0])}
+			id, err := idOf(cmd, args[0], "range")
+			if err != nil {
+				return err
 			}
 			if to == 0 {
 				return &usageError{cmd, errors.New("--to names the store that is to lead")}
