@@ -259,20 +259,3 @@ func mulMod(a, b uint32) uint32 {
 	}
 	return product
 }
-
-// HashKV hashes all of [start, end) of one engine, rowsMax rows at a time.
-func HashKV(r engine.Reader, start, end []byte, opts HashOptions, rowsMax int) (uint32, error) {
-	h, pages := NewKVHash(), NewHashRows(rowsMax)
-	for {
-		if _, err := HashKeys(r, start, end, opts, 0, pages.Add); err != nil {
-			return 0, err
-		}
-		rows, done := pages.Page()
-		for _, row := range rows {
-			h.Add(row)
-		}
-		if done {
-			return h.Sum(), nil
-		}
-	}
-}
