@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
 // TestCommitsAreHeld looks at what a leader of three sends while its owner says that
@@ -92,6 +94,19 @@ func TestCommitsAreHeld(t *testing.T) {
 	for _, r := range c.replicas {
 		if r.g.LastIndex() != last+3 || leader.g.CommittedIndex() != last+3 {
 			t.Fatalf("after a loss replica %d has %d entries, the leader has %d committed, not %d", r.id, r.g.LastIndex(), leader.g.CommittedIndex(), last+3)
+		}
+	}
+
+	// What changes the replicas is told at once: whoever goes might be the leader.
+	index, _, err := leader.g.ProposeConf(Conf{Voters: []metapb.ReplicaID{1, 2}, VotersOutgoing: []metapb.ReplicaID{1, 2, 3}}, []byte("conf"))
+	must(err)
+	if refuses(index) {
+		t.Fatalf("entry %d is one that the test refuses", index)
+	}
+	must(c.settle())
+	for _, r := range c.replicas {
+		if r.g.CommittedIndex() < index {
+			t.Fatalf("replica %d does not know of the change at %d, only of %d", r.id, index, r.g.CommittedIndex())
 		}
 	}
 
