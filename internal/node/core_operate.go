@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -116,6 +117,8 @@ func (c *Core) stepOperation(o *operation) {
 		next = o.op.Move.Undo(o.desc)
 	}
 	switch {
+	case errors.Is(mayMove(o.desc, &o.op.Move), peerpb.ErrLastReplica):
+		c.endOperation(o, peerpb.ErrLastReplica) // the others went meanwhile
 	case next.Done && o.undo:
 		c.endOperation(o, peerpb.ErrMoveStalled)
 	case next.Done:
