@@ -40,6 +40,15 @@ func plantsOfChanges() []plant {
 
 func plantsOfSnapshots() []plant {
 	return []plant{
+		{name: "snapshot-asked-about-is-whole", file: "internal/node/core_snap.go", unproved: true, edits: []edit{
+			{"	last.Number, last.Header, last.Rows = last.Number+1, nil, nil\n", "	last.Rows = nil\n"},
+		}},
+		{name: "repair-is-kept-back", file: "raftgroup/held.go", edits: []edit{
+			{" && !g.repairs && ", " && "},
+		}},
+		{name: "last-change-is-kept-back", file: "raftgroup/held.go", edits: []edit{
+			{" && g.confIndex <= g.applied && ", " && "},
+		}},
 		{name: "removal-is-not-noted", file: "internal/node/core_gc.go", unproved: true, edits: []edit{
 			{"		ranges.WriteRemoving(b, g.to)\n", ""},
 		}},
