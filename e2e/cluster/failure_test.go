@@ -95,6 +95,15 @@ func TestMinority(t *testing.T) {
 	leader := clientv3.WithRequireLeader(t.Context())
 	watch := alone.Watch(leader, "a", clientv3.WithCreatedNotify())
 	<-watch
+	// The put is answered when two of three have it. What the last does not know to be
+	// committed when the others die, it can't serve.
+	for known := false; !known; {
+		resp, err := alone.Get(t.Context(), "a", clientv3.WithSerializable())
+		if err != nil {
+			t.Fatal(err)
+		}
+		known = len(resp.Kvs) == 1
+	}
 	c.Kill(0)
 	c.Kill(1)
 
