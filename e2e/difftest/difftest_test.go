@@ -27,7 +27,10 @@ func eachSeed(t *testing.T, f func(t *testing.T, r Run)) {
 		from, to = *seed, *seed
 	}
 	for s := from; s <= to; s++ {
-		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) { f(t, Run{Seed: s, Requests: *requests}) })
+		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) {
+			t.Parallel() // each has servers of its own
+			f(t, Run{Seed: s, Requests: *requests})
+		})
 	}
 }
 
