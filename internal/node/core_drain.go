@@ -127,8 +127,8 @@ func (c *Core) startMove(m *leaderMove) {
 
 // endMove says what became of a transfer.
 func (c *Core) endMove(m *leaderMove, err error) {
-	if m.id == metapb.SystemRange && err != nil {
-		c.resumeSequencer()
+	if m.until != 0 && err != nil {
+		c.resumeSequencer() // it was stopped for this one
 	}
 	c.looked = false
 	if !m.asked {
@@ -232,9 +232,9 @@ func (c *Core) sequencerStopped(m *leaderMove) bool {
 	}
 	if m.until == 0 {
 		m.until = c.now.Add(answersWait)
-		c.seq.Stop()
-		c.pumpSequencer()
 	}
+	c.seq.Stop() // each time: the end of a drain may have had it go on
+	c.pumpSequencer()
 	return c.seq.Stopped() && (c.answersArrived() || c.now.After(m.until))
 }
 
