@@ -69,6 +69,8 @@ func (r *Replica) applyEntry(b engine.Batch, e *raftgroup.Entry) error {
 	if len(e.Data) == 0 { // the mark that begins a term
 		if r.group.IsLeader() && e.Term == r.group.Term() {
 			r.begin(e.Term)
+		} else {
+			r.from = nil // another one leads, or did: it has renewed leases
 		}
 		return nil
 	}

@@ -31,7 +31,8 @@ type leases struct {
 	// asking is the request under evaluation, lessor what says to it whether a
 	// lease exists.
 	asking *work
-	// from is the expirer of the range that this one was split from.
+	// from is the expirer of the range that this one was split from, for the first
+	// leader of this one, if that is here: nil when another has led it.
 	from *lease.Expirer
 }
 
