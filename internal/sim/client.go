@@ -36,6 +36,11 @@ type client struct {
 	stop  func()
 	waits wait
 	turn  uint64 // counts resumes, so that a planned one that is too late is dropped
+	// reads draws what a client asks that only reads; nil: it is another. giveUp ends
+	// its request, and hungUp says that it did.
+	reads  *model.Generator
+	giveUp context.CancelFunc
+	hungUp bool
 }
 
 // wait is why a client stands still.
@@ -112,7 +117,11 @@ func (c *client) resume() {
 	c.waits = why
 	switch why {
 	case waitIdle:
-		c.resumeAfter(between(c.s.load, 0, c.s.cfg.ThinkMax))
+		think := c.s.cfg.ThinkMax
+		if c.reads != nil {
+			think = c.s.cfg.Readers.ThinkMax
+		}
+		c.resumeAfter(between(c.s.load, 0, think))
 	case waitPause:
 		c.s.pausing = append(c.s.pausing, c)
 		c.resumeAfter(between(c.s.load, 0, c.s.cfg.PauseMax))
@@ -158,11 +167,7 @@ func (c *client) maybePause() {
 
 // ask makes one request.
 func (c *client) ask() {
-	req := c.s.gen.Next(c.s.hist.known)
-	for tooLarge(req, c.s.cfg.Traffic.Limits.RequestBytesMax) {
-		req = c.s.gen.Next(c.s.hist.known)
-	}
-	c.s.stats.Ops++
+	req := c.draw()
 	c.op = c.s.hist.begin(c.id, req)
 	c.op.beganAt = c.s.now
 	if c.s.trace != nil {
@@ -177,6 +182,20 @@ func (c *client) ask() {
 	c.op = nil
 }
 
+// draw draws a request.
+func (c *client) draw() any {
+	if c.reads != nil {
+		c.s.stats.Reads++
+		return c.read()
+	}
+	req := c.s.gen.Next(c.s.hist.known)
+	for tooLarge(req, c.s.cfg.Traffic.Limits.RequestBytesMax) {
+		req = c.s.gen.Next(c.s.hist.known)
+	}
+	c.s.stats.Ops++
+	return req
+}
+
 // tooLarge keeps away from the limit of a request's size: it is the API's.
 func tooLarge(req any, max int) bool {
 	m, ok := req.(proto.Message)
@@ -186,7 +205,9 @@ func tooLarge(req any, max int) bool {
 // execute does what the API does with a request: checks its shape, and has the
 // router's client do it.
 func (c *client) execute(req any) (proto.Message, error) {
-	ctx := context.Background()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c.giveUp, c.hungUp = cancel, false
 	if st, ok := req.(model.Stream); ok {
 		return c.stream(ctx, st.Range)
 	}
@@ -286,11 +307,33 @@ func (c *client) Submit(call *router.Call) error {
 	if !c.node.serving {
 		return router.ErrStopping
 	}
+	if c.hungUp {
+		return router.ErrTimeout // nobody waits for more
+	}
+	turn := c.turn
 	c.node.submit(call, func() {
-		c.resumeAfter(between(c.s.load, 0, 20*time.Microsecond))
+		if c.turn == turn { // it waits still
+			c.resumeAfter(between(c.s.load, 0, 20*time.Microsecond))
+		}
 	})
+	if c.reads != nil {
+		c.s.after(c.s.cfg.Readers.Patience, func() { c.hangUp(call, turn) })
+	}
 	c.stand(waitCall)
 	return nil
+}
+
+// hangUp ends a request that waits since a turn, if it waits still.
+func (c *client) hangUp(call *router.Call, turn uint64) {
+	switch {
+	case c.turn != turn, len(call.Done) > 0:
+	case c.s.now < c.node.frozenUntil:
+		c.s.after(c.node.thawed(), func() { c.hangUp(call, turn) })
+	default:
+		c.giveUp()
+		c.hungUp = true
+		c.resume()
+	}
 }
 
 // Current implements router.Local.

@@ -23,6 +23,7 @@ type Config struct {
 	GrowAfter time.Duration
 	Moves     MovesConfig
 	Check     CheckConfig
+	Readers   ReadersConfig
 	// Duration is how long the clients go on, in virtual time.
 	Duration time.Duration
 	// Clients is how many there are; each waits for its answer, and up to

@@ -23,6 +23,7 @@ func (s *Sim) planFaults() {
 		s.someNode().stalledUntil = s.now.Add(d)
 	})
 	s.planSwarm()
+	s.planReaders()
 	if s.cfg.GrowAfter > 0 {
 		s.after(s.cfg.GrowAfter, s.grow)
 	}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"sort"
@@ -162,7 +163,7 @@ func fateOf(err error) (api error, f fate, known bool) {
 	switch {
 	case errors.Is(err, mvcc.ErrStreamSort), errors.Is(err, mvcc.ErrStreamFilter):
 		return err, fateRefused, true // the model has the text of these
-	case errors.Is(err, peerpb.ErrUnknown), errors.Is(err, router.ErrTimeout):
+	case errors.Is(err, peerpb.ErrUnknown), errors.Is(err, router.ErrTimeout), errors.Is(err, context.Canceled):
 		return nil, fateUnknown, true
 	case errors.Is(err, router.ErrStopping), errors.Is(err, peerpb.ErrDiskFull),
 		errors.Is(err, router.ErrTooManyRequests), errors.Is(err, router.ErrRangesMoved):

@@ -61,8 +61,12 @@ func (w *network) send(f *frame.Frame) {
 			return
 		}
 	}
-	for range times {
-		w.s.after(between(w.rng, cfg.DelayMin, cfg.DelayMax), func() {
+	for i := range times {
+		delay := between(w.rng, cfg.DelayMin, cfg.DelayMax)
+		if late := w.s.cfg.Readers.LateMax; i > 0 && late > 0 {
+			delay += between(w.rng, 0, late)
+		}
+		w.s.after(delay, func() {
 			if w.cut[way{f.From, f.To}] == 0 {
 				w.arrive(f, bytes)
 			}
@@ -105,7 +109,11 @@ func (w *network) cutSome() {
 		}
 		ways = []way{{a, b}, {b, a}}
 	}
-	d := between(w.s.faults, 0, w.s.cfg.Network.CutMax)
+	w.cutFor(ways, between(w.s.faults, 0, w.s.cfg.Network.CutMax))
+}
+
+// cutFor cuts ways for a while.
+func (w *network) cutFor(ways []way, d time.Duration) {
 	w.s.tracef("cut %v for %v", ways, d)
 	w.s.stats.Cuts++
 	for _, x := range ways {

@@ -52,6 +52,7 @@ const eventsMax = 2_000_000
 type Stats struct {
 	Seeds                  int // of which these are the sums
 	Ops, Unknown, Refused  int
+	Reads                  int // of those who only read
 	Writes, Crashes, Stops int
 	Splits, Ranges, Steps  int
 	Cuts, Freezes          int
@@ -113,6 +114,7 @@ func (s *Sim) run() {
 	for i := range s.cfg.Clients {
 		s.clients = append(s.clients, newClient(s, i, s.nodes[i%len(s.nodes)]))
 	}
+	s.fail(s.newReaders())
 	for i := range s.cfg.Watchers {
 		s.watchers = append(s.watchers, newWatchClient(s, i, s.nodes[i%len(s.nodes)]))
 	}

@@ -21,6 +21,8 @@ var (
 	flagSeed  = flag.Uint64("seed", 0, "run this one only")
 	flagNodes = flag.Int("nodes", 1, "how many nodes there are")
 	flagMoves = flag.Bool("moves", false, "replicas come and go")
+	flagCheck = flag.Bool("checks", false, "they are compared, and one is made corrupt")
+	flagRead  = flag.Bool("readers", false, "some clients only read, and leaders are deposed")
 	flagCalm  = flag.Bool("calm", false, "no faults")
 	flagFor   = flag.Duration("for", 0, "begin no seed after that; 0: run all")
 	flagTrace = flag.Bool("trace", false, "print all that happens in -seed")
@@ -44,7 +46,12 @@ func draw(seed uint64) Config {
 		return Draw(seed)
 	}
 	cfg := DrawCluster(seed, *flagNodes)
-	if *flagMoves {
+	switch {
+	case *flagCheck:
+		cfg = DrawChecks(seed, *flagNodes)
+	case *flagRead:
+		cfg = DrawReaders(seed, *flagNodes)
+	case *flagMoves:
 		cfg = DrawMoves(seed, *flagNodes)
 	}
 	if *flagCalm {
@@ -156,6 +163,7 @@ func failure(seed uint64, err error) string {
 
 func (s *Stats) add(o Stats) {
 	s.Ops += o.Ops
+	s.Reads += o.Reads
 	s.Writes += o.Writes
 	s.Crashes += o.Crashes
 	s.Stops += o.Stops
