@@ -127,6 +127,10 @@ func (c *Core) stepOperation(o *operation) {
 		c.askOperation(o, next.Change)
 	case next.HandOver:
 		c.askOperation(o, &peerpb.Transfer{})
+	case o.tries > 0 && c.store.Replica(id) == nil:
+		// The range goes on by itself, and nobody tells this node of it. Who is asked for
+		// the end of what has ended says what the range is now.
+		c.askOperation(o, &peerpb.ChangeReplicas{Leave: true})
 	default:
 		c.pauseOperation(o)
 	}
@@ -160,6 +164,9 @@ func (c *Core) operated(reqID uint64, body any, err error) bool {
 		return true
 	}
 	o.asked = false
+	if t, ok := body.(*peerpb.Transferred); ok {
+		c.ledBy(id, t.Leader)
+	}
 	done, ok := body.(*peerpb.ReplicasChanged)
 	if o.hopeless(err) {
 		c.endOperation(o, err)

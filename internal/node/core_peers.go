@@ -18,7 +18,7 @@ type peers struct {
 	order []metapb.StoreID // keys of links, sorted
 	// waits are the requests that were sent to each store and are not answered.
 	waits map[metapb.StoreID]map[uint64]metapb.RangeID
-	// leaders are who leads ranges, as errors said.
+	// leaders are who leads ranges, as errors said, or answers where no replica is here.
 	leaders map[metapb.RangeID]leaderHint
 	// served are requests of other stores that are under way here.
 	served places[servedRequest]
@@ -198,6 +198,14 @@ func (c *Core) heardLeader(err error) {
 	}
 }
 
+// ledBy notes who did what only a range's leader does, where no replica here can tell.
+// Its term is not known: whatever an error says is taken for newer.
+func (c *Core) ledBy(id metapb.RangeID, store metapb.StoreID) {
+	if c.leaders[id].store != store && c.store.Replica(id) == nil {
+		c.leaders[id] = leaderHint{store: store}
+	}
+}
+
 // send takes a request of the router to the store of its range's leader.
 func (c *Core) send(req *peerpb.Request) {
 	if !c.many {
@@ -226,7 +234,10 @@ func (c *Core) replied(from metapb.StoreID, rep peerpb.Reply) {
 		return
 	}
 	delete(c.waits[from], rep.ID)
-	if rep.Err != nil {
+	switch {
+	case rep.Err == nil, errors.Is(rep.Err, peerpb.ErrBadChange):
+		c.ledBy(id, from)
+	default:
 		c.misled(from, id, rep.Err)
 		c.heardLeader(rep.Err)
 	}

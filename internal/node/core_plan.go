@@ -7,6 +7,8 @@ import (
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/router"
 )
 
 // planning is the planner's driver: on the node that gives out revisions it makes a
@@ -18,6 +20,8 @@ type planning struct {
 	planEpoch uint64 // of the sequencer beside which heard was filled
 	// heard is when each store could last be reached.
 	heard map[metapb.StoreID]clock.Time
+	// leaderTurn is whose turn it is to be asked who leads it.
+	leaderTurn int
 }
 
 const (
@@ -25,6 +29,8 @@ const (
 	planInterval = 500 * time.Millisecond
 	// awayAfter is how long a store may be silent until it gets nothing new.
 	awayAfter = 2 * time.Second
+	// leadersMax bounds the ranges that a look asks who leads them.
+	leadersMax = 32
 )
 
 // tickPlan plans if it is time to.
@@ -41,8 +47,28 @@ func (c *Core) tickPlan() {
 		return
 	}
 	pic := c.picture(limits.LostAfter)
+	c.askLeaders(pic)
 	for _, op := range placement.Plan(pic, limits) {
 		c.operate(op)
+	}
+}
+
+// askLeaders asks some ranges, each in its turn, who leads them: those without a
+// replica here, for nobody tells of them. A change of nothing is refused by who leads.
+func (c *Core) askLeaders(pic *placement.Picture) {
+	asked := 0
+	for range pic.Ranges {
+		if asked == leadersMax {
+			return
+		}
+		c.leaderTurn = (c.leaderTurn + 1) % len(pic.Ranges)
+		r := &pic.Ranges[c.leaderTurn]
+		if r.Busy || c.store.Replica(r.Descriptor.ID()) != nil {
+			continue
+		}
+		asked++
+		c.internal++
+		c.router.RequestOwn(internalBit|c.internal, &router.AddressRequest{Address: r.Descriptor.Start, Body: &peerpb.ChangeReplicas{}}, c.now)
 	}
 }
 
