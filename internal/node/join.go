@@ -129,7 +129,7 @@ func join(ctx context.Context, cfg *Config, eng engine.Engine, mine nonce) (*met
 				failed = append(failed, addr+": "+r.Refused)
 			default:
 				cfg.Logger.Info("joined a cluster", "by", addr, "cluster", fmt.Sprintf("%x", r.Cluster), "node", r.Node, "store", r.Store)
-				return begin(eng, r)
+				return WriteJoined(eng, r.Cluster, &placement.JoinReply{Node: r.Node, Store: r.Store}, r.Members)
 			}
 		}
 		if text := strings.Join(failed, "; "); text != told || time.Since(toldAt) >= joinTell {
@@ -153,16 +153,16 @@ const (
 	callTimeout = 5 * time.Second
 )
 
-// begin makes an empty folder the store that it was let in as.
-func begin(eng engine.Engine, r *peerAnswer) (*metapb.StoreIdent, error) {
+// WriteJoined makes an empty folder the store that it was let in as.
+func WriteJoined(eng engine.Engine, cluster uint64, ids *placement.JoinReply, members []placement.Member) (*metapb.StoreIdent, error) {
 	ident := &metapb.StoreIdent{
-		ClusterId: r.Cluster, NodeId: uint64(r.Node), StoreId: uint64(r.Store), FormatVersion: FormatVersion,
+		ClusterId: cluster, NodeId: uint64(ids.Node), StoreId: uint64(ids.Store), FormatVersion: FormatVersion,
 	}
 	raw, err := ident.MarshalVT()
 	if err != nil {
 		return nil, err
 	}
-	book, err := json.Marshal(r.Members)
+	book, err := json.Marshal(members)
 	if err != nil {
 		return nil, err
 	}

@@ -61,6 +61,9 @@ func (s *Sim) check() error {
 		return err
 	}
 	for _, n := range s.nodes {
+		if n.away() {
+			continue
+		}
 		if err := s.checkStore(c, n); err != nil {
 			return err
 		}

@@ -91,6 +91,16 @@ func (c *client) kill() {
 	}
 }
 
+// goOn has the client ask another node, if its own is gone for good.
+func (c *client) goOn() {
+	if !c.node.gone {
+		return
+	}
+	if c.node = c.s.refuge(c.node); c.node.serving && !c.s.ending {
+		c.begin()
+	}
+}
+
 func (c *client) resumeAfter(d time.Duration) {
 	turn := c.turn
 	c.s.after(d, func() {

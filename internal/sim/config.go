@@ -22,6 +22,7 @@ type Config struct {
 	// does before a second one is let in; 0: never.
 	GrowAfter time.Duration
 	Moves     MovesConfig
+	Planner   PlannerConfig
 	Check     CheckConfig
 	Readers   ReadersConfig
 	// Duration is how long the clients go on, in virtual time.

@@ -104,7 +104,7 @@ const growEvery = 5 * time.Millisecond
 func (s *Sim) grow() {
 	n := s.nodes[0]
 	switch {
-	case s.ending:
+	case s.ending && s.cfg.Planner.First == 0:
 	case n.serving && !n.core.Direct():
 		s.tracef("the cluster has several stores")
 		s.stats.Grown++

@@ -66,6 +66,10 @@ type history struct {
 	applied map[int64]moment
 	// generations are the newest of each range.
 	generations map[metapb.RangeID]uint64
+	// replicas are the next ids of replicas of each range, added how many were given
+	// out since the range was first seen.
+	replicas map[metapb.RangeID]uint64
+	added    int
 }
 
 // moment is a point in a run.
@@ -78,7 +82,7 @@ func newHistory(l model.Limits) (*history, error) {
 	known, err := model.New(l)
 	return &history{
 		known: known, effects: make(map[int64][]*txnpb.Mutation), highest: 1, seen: 1,
-		generations: make(map[metapb.RangeID]uint64), applied: make(map[int64]moment),
+		generations: make(map[metapb.RangeID]uint64), replicas: make(map[metapb.RangeID]uint64), applied: make(map[int64]moment),
 	}, err
 }
 
@@ -245,6 +249,12 @@ func sameMutation(a, b *txnpb.Mutation) bool {
 // descriptors notes what ranges became.
 func (h *history) descriptors(descs []*metapb.Descriptor) {
 	for _, d := range descs {
+		if was := h.replicas[d.ID()]; d.NextReplicaId > was {
+			if was > 0 {
+				h.added += int(d.NextReplicaId - was)
+			}
+			h.replicas[d.ID()] = d.NextReplicaId
+		}
 		h.generations[d.ID()] = max(h.generations[d.ID()], d.Generation)
 	}
 }

@@ -158,7 +158,8 @@ func (s *Sim) restore() {
 				continue
 			}
 			for _, other := range s.nodes {
-				if p := r.Descriptor().ReplicaOn(other.id); p == nil || p.Kind == metapb.ReplicaKind_LEARNER {
+				p := r.Descriptor().ReplicaOn(other.id)
+				if !other.away() && (p == nil || p.Kind == metapb.ReplicaKind_LEARNER) {
 					s.askMove(n, placement.Move{Range: id, To: other.id})
 				}
 			}

@@ -177,7 +177,7 @@ func (w *network) heal() {
 // gets.
 func (s *Sim) cluster() *node.Static {
 	st := &node.Static{Token: "sim"}
-	for id := 1; id <= s.cfg.Nodes && s.cfg.Nodes > 1; id++ {
+	for id, first := 1, s.first(); id <= first && first > 1; id++ {
 		st.Members = append(st.Members, config.Member{Name: strconv.Itoa(id), PeerURLs: []string{"sim"}})
 	}
 	return st

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"time"
 
 	"github.com/flotilladb/flotilla/engine"
@@ -24,6 +23,7 @@ type simNode struct {
 	id   metapb.StoreID
 	eng  *engine.Mem
 	life int // counts starts; what was planned in an earlier life does not happen
+	membership
 
 	up       bool
 	serving  bool
@@ -88,6 +88,7 @@ func (n *simNode) boot() {
 		return
 	}
 	n.up = true
+	n.core.Meet(n.book)
 	n.core.Tick(n.clock())
 	n.core.SetFull(n.full)
 	n.planTick()
@@ -96,7 +97,7 @@ func (n *simNode) boot() {
 }
 
 func (n *simNode) open() error {
-	ident, err := node.IdentifyStatic(n.eng, n.s.cluster(), strconv.Itoa(int(n.id)))
+	ident, err := n.identify()
 	if err != nil {
 		return err
 	}
@@ -108,7 +109,7 @@ func (n *simNode) open() error {
 		NodeID: metapb.NodeID(ident.NodeId), StoreID: metapb.StoreID(ident.StoreId), StoreStart: begun,
 		Reader: n.eng, NewBatch: n.eng.NewBatch, NewView: n.eng.NewView, Tables: n.eng,
 		CheckInterval: n.s.cfg.Check.Every, SnapshotChunkBytes: n.s.cfg.Moves.ChunkBytes, Ranges: n.s.cfg.Ranges,
-		Router: router.Config{LeaseTTLMin: n.s.cfg.Traffic.Limits.LeaseTTLMin},
+		Planner: n.s.planner(), Router: router.Config{LeaseTTLMin: n.s.cfg.Traffic.Limits.LeaseTTLMin},
 		Random: rand.New(rand.NewPCG(n.s.cfg.Seed, 7+begun+1000*uint64(n.id-1))),
 	})
 	n.pub, n.counts, n.removal = node.NewPublished(), node.NewCounts(n.eng), nil
@@ -288,6 +289,7 @@ func (n *simNode) step() {
 	}
 	n.s.current = max(n.s.current, int64(n.core.Current()))
 	n.feed(&rd)
+	n.notice()
 	n.s.hist.descriptors(rd.Descriptors)
 	n.serve()
 	if n.point() {
@@ -409,6 +411,7 @@ func (n *simNode) serve() {
 	}
 	n.startRemoval()
 	n.planCount()
+	n.planMembership()
 }
 
 // startRemoval begins to remove what the compacted revision allows.
@@ -485,6 +488,7 @@ func (n *simNode) crash() {
 	for _, c := range n.s.clients {
 		if c.node == n {
 			c.kill()
+			c.goOn()
 		}
 	}
 	n.rebootLater()
@@ -496,7 +500,12 @@ func (n *simNode) down() {
 }
 
 func (n *simNode) rebootLater() {
-	n.s.after(between(n.s.faults, time.Millisecond, 50*time.Millisecond), n.boot)
+	n.s.after(n.awayFor+between(n.s.faults, time.Millisecond, 50*time.Millisecond), func() {
+		if !n.gone {
+			n.boot()
+		}
+	})
+	n.awayFor = 0
 }
 
 // shutDown begins an orderly stop.

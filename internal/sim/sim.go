@@ -38,6 +38,7 @@ type Sim struct {
 	pausing  []*client
 	ending   bool // no new requests, no faults
 	damaged  *damaged
+	places   places
 	grown    bool // the one store is, or may be, about to be one of several
 	trace    io.Writer
 	failed   error
@@ -59,11 +60,13 @@ type Stats struct {
 	Snapshots, Moves       int
 	Corrupt                int // replicas that were found to be
 	Transfers              int
-	Grown                  int
-	Compactions            int
-	Watches, WatchEvents   int
-	WatchesCompacted       int
-	WatchScans             int
+	// Joins, Lost, Aways and Leaves are of stores, Added replicas that ranges got.
+	Joins, Lost, Aways, Leaves, Added int
+	Grown                             int
+	Compactions                       int
+	Watches, WatchEvents              int
+	WatchesCompacted                  int
+	WatchScans                        int
 	// WatchHistories are reads of what is not on the watch's node, FollowedEvents those
 	// that came from other nodes.
 	WatchHistories, FollowedEvents int
@@ -118,7 +121,7 @@ func (s *Sim) run() {
 	for i := range s.cfg.Watchers {
 		s.watchers = append(s.watchers, newWatchClient(s, i, s.nodes[i%len(s.nodes)]))
 	}
-	for _, n := range s.nodes {
+	for _, n := range s.nodes[:s.first()] {
 		n.boot()
 	}
 	s.planFaults()
@@ -129,6 +132,7 @@ func (s *Sim) run() {
 	s.ending = true
 	s.tracef("quiet now")
 	s.heal()
+	s.settlePlaces()
 	for _, w := range s.watchers {
 		if !w.connected {
 			w.reconnect()
@@ -171,13 +175,7 @@ const settleMax = time.Minute
 func (s *Sim) settle() {
 	end := s.now.Add(settleMax)
 	for s.failed == nil {
-		// Not in step with what is done every 20, 50 or 100 ms.
-		const pause = 37 * time.Millisecond
-		next := s.now.Add(pause)
-		s.after(pause, func() {})
-		for s.failed == nil && s.now < next {
-			s.happen()
-		}
+		s.pass()
 		why := s.busy()
 		if why == "" || s.failed != nil {
 			return
@@ -189,6 +187,16 @@ func (s *Sim) settle() {
 	}
 }
 
+// pass lets some time pass, not in step with what is done every 20, 50 or 100 ms.
+func (s *Sim) pass() {
+	const pause = 37 * time.Millisecond
+	next := s.now.Add(pause)
+	s.after(pause, func() {})
+	for s.failed == nil && s.now < next {
+		s.happen()
+	}
+}
+
 // busy says what is under way still.
 func (s *Sim) busy() string {
 	for _, c := range s.clients {
@@ -197,6 +205,9 @@ func (s *Sim) busy() string {
 		}
 	}
 	for _, n := range s.nodes {
+		if n.away() {
+			continue
+		}
 		if why := n.busyWith(); why != "" {
 			return why
 		}

@@ -21,8 +21,7 @@ var (
 	flagSeed  = flag.Uint64("seed", 0, "run this one only")
 	flagNodes = flag.Int("nodes", 1, "how many nodes there are")
 	flagMoves = flag.Bool("moves", false, "replicas come and go")
-	flagCheck = flag.Bool("checks", false, "they are compared, and one is made corrupt")
-	flagRead  = flag.Bool("readers", false, "some clients only read, and leaders are deposed")
+	flagPlans = flag.Bool("planner", false, "stores come and go, and a planner moves replicas")
 	flagCalm  = flag.Bool("calm", false, "no faults")
 	flagFor   = flag.Duration("for", 0, "begin no seed after that; 0: run all")
 	flagTrace = flag.Bool("trace", false, "print all that happens in -seed")
@@ -53,6 +52,9 @@ func draw(seed uint64) Config {
 		cfg = DrawReaders(seed, *flagNodes)
 	case *flagMoves:
 		cfg = DrawMoves(seed, *flagNodes)
+	}
+	if *flagPlans {
+		cfg = DrawPlanner(seed, *flagNodes)
 	}
 	if *flagCalm {
 		return calm(cfg)
@@ -172,6 +174,11 @@ func (s *Stats) add(o Stats) {
 	s.Snapshots += o.Snapshots
 	s.Moves += o.Moves
 	s.Corrupt += o.Corrupt
+	s.Joins += o.Joins
+	s.Lost += o.Lost
+	s.Aways += o.Aways
+	s.Leaves += o.Leaves
+	s.Added += o.Added
 	s.Freezes += o.Freezes
 	s.Transfers += o.Transfers
 	s.Ranges = max(s.Ranges, o.Ranges)

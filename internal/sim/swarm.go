@@ -93,6 +93,7 @@ func (s *Sim) planSwarm() {
 	})
 	s.every(w.TransferEvery, s.transfer)
 	s.planMoves()
+	s.planPlaces()
 	s.every(w.BlackoutEvery, func() {
 		s.tracef("all nodes crash")
 		for _, n := range s.nodes {

@@ -95,6 +95,9 @@ func (w *watchClient) act() {
 
 // connect opens a stream and goes on with all watches.
 func (w *watchClient) connect() {
+	if w.node.gone || w.s.ending && w.node.away() {
+		w.node = w.s.refuge(w.node)
+	}
 	if !w.node.serving || w.node.stopping || w.connected {
 		return
 	}

@@ -1,0 +1,19 @@
+package sim
+
+import "testing"
+
+// Stores join, leave and are lost, and the planner has every range at its place. Seeds
+// 5 and 6 have found bugs.
+func TestPlanner(t *testing.T) {
+	total := Stats{}
+	for seed := uint64(1); seed <= 12; seed++ {
+		stats, err := Run(calm(DrawPlanner(seed, 4)), nil)
+		if err != nil {
+			t.Error(failure(seed, err))
+		}
+		total.add(stats)
+	}
+	if total.Joins == 0 || total.Lost == 0 || total.Aways == 0 || total.Leaves == 0 || total.Added == 0 {
+		t.Errorf("too little happened: %+v", total)
+	}
+}
