@@ -3,7 +3,6 @@ package placement
 import (
 	"errors"
 
-	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/invariant"
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
@@ -20,7 +19,7 @@ type SequencerConfig struct {
 	OneStore bool
 	// Compacted is the compacted revision, -1 if nothing was ever compacted.
 	Compacted metapb.Revision
-	// AheadMin is how far ahead the ceiling is persisted at least. 0: 1,000.
+	// AheadMin is how far ahead the ceiling is persisted at least. 0: 64.
 	AheadMin int64
 	// AskMax bounds the revisions of one ask. 0: 1,048,576.
 	AskMax int64
@@ -31,7 +30,7 @@ type SequencerConfig struct {
 // Validate fills in the defaults and reports what cannot work.
 func (c *SequencerConfig) Validate() error {
 	if c.AheadMin == 0 {
-		c.AheadMin = 1000
+		c.AheadMin = 64
 	}
 	if c.AskMax == 0 {
 		c.AskMax = 1 << 20
@@ -72,10 +71,7 @@ type Sequencer struct {
 	waiting []Ask // for the ceiling, in the order they came
 	paths   map[metapb.StoreID]*path
 	ready   SequencerReady
-
-	ahead    int64 // how far ahead the next ceiling is
-	markTime clock.Time
-	mark     metapb.Revision // last at markTime
+	pace    pace
 }
 
 // SequencerReady is what a Sequencer wants done.
@@ -101,8 +97,7 @@ func NewSequencer(cfg SequencerConfig) (*Sequencer, error) {
 		free:      cfg.OneStore,
 		one:       cfg.OneStore,
 		paths:     make(map[metapb.StoreID]*path),
-		ahead:     cfg.AheadMin,
-		mark:      cfg.Last,
+		pace:      newPace(cfg.AheadMin, cfg.Last),
 	}, nil
 }
 
@@ -160,6 +155,7 @@ func (s *Sequencer) allocSlow(ask Ask) (Answer, bool) {
 	// the answers of a store's path are in its order.
 	if len(s.waiting) > 0 || !s.room(ask.N) {
 		s.waiting = append(s.waiting, ask)
+		s.pace.grow()
 		s.raise()
 		return Answer{}, false
 	}
@@ -199,63 +195,6 @@ func (s *Sequencer) issue(ask *Ask) Answer {
 		s.paths[ask.Name.Store].keep(ask.Seq, &a)
 	}
 	return a
-}
-
-// raise proposes a higher ceiling when half of what is ahead is used, or
-// somebody waits for it.
-func (s *Sequencer) raise() {
-	if s.free || s.stopped || s.asked != 0 {
-		return
-	}
-	if len(s.waiting) == 0 && int64(s.ceiling-s.last) >= s.ahead/2 {
-		return
-	}
-	to := s.last + metapb.Revision(s.ahead)
-	for i := range s.waiting {
-		to += metapb.Revision(s.waiting[i].N)
-	}
-	s.propose(to, false)
-}
-
-func (s *Sequencer) propose(to metapb.Revision, exact bool) {
-	s.number++
-	s.asked = s.number
-	s.ready.Ceiling = &CeilingOp{
-		Epoch: s.cfg.Epoch, Number: s.number, Ceiling: to, Exact: exact, EndOneStore: s.one,
-	}
-}
-
-// Persisted says that a ceiling is durable.
-func (s *Sequencer) Persisted(op *CeilingOp) {
-	if op.Number != s.asked {
-		return // a later one is behind it in the log
-	}
-	s.asked = 0
-	s.settled = s.stopped
-	if op.EndOneStore {
-		s.one = false
-	}
-	s.ceiling = op.Ceiling
-	s.drain()
-	s.raise()
-}
-
-// PersistFailed says that a ceiling did not get into the log, and never will.
-// The next Tick proposes again.
-func (s *Sequencer) PersistFailed(op *CeilingOp) {
-	if op.Number == s.asked {
-		s.asked = 0
-	}
-}
-
-// drain answers those who wait as far as the ceiling reaches.
-func (s *Sequencer) drain() {
-	n := 0
-	for n < len(s.waiting) && s.room(s.waiting[n].N) {
-		s.ready.Answers = append(s.ready.Answers, s.issue(&s.waiting[n]))
-		n++
-	}
-	s.waiting = append(s.waiting[:0], s.waiting[n:]...)
 }
 
 // EndOneStore begins the end of the cluster's being one store. From now on a
@@ -308,19 +247,6 @@ func (s *Sequencer) Resume() {
 	s.stopped, s.settled = false, false
 	s.asked = 0
 	s.ready.Ceiling = nil // the exact value, if it is not even proposed
-	s.raise()
-}
-
-// Tick tells the time. The ceiling is kept ahead by the use of the last second.
-func (s *Sequencer) Tick(now clock.Time) {
-	const second = clock.Time(1e9)
-	if now-s.markTime >= second {
-		s.ahead = max(s.cfg.AheadMin, int64(s.last-s.mark))
-		s.markTime, s.mark = now, s.last
-	}
-	if s.stopped && !s.settled && !s.free && s.asked == 0 {
-		s.propose(s.last, true)
-	}
 	s.raise()
 }
 
