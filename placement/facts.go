@@ -17,6 +17,7 @@ type facts struct {
 	ceiling   ceiling           // zero: none was ever persisted
 	oneStore  bool
 	version   string
+	format    metapb.Format
 	alarms    []Alarm   // by type, then member
 	members   []*Member // by node
 	corrupt   []Corrupt // by range, then replica
@@ -26,7 +27,7 @@ type facts struct {
 }
 
 func newFacts() *facts {
-	return &facts{next: make(map[string]uint64), compacted: -1, dir: NewDirectory()}
+	return &facts{next: make(map[string]uint64), compacted: -1, format: metapb.FormatFirst, dir: NewDirectory()}
 }
 
 func (f *facts) clone() *facts {
@@ -79,7 +80,7 @@ func (f *facts) set(name string, value []byte, deleted bool) error {
 
 func (f *facts) setNumber(name string, value []byte, deleted bool) error {
 	switch name {
-	case rowCluster, rowCompacted, rowNodeID, rowRangeID, rowStoreID:
+	case rowCluster, rowCompacted, rowFormat, rowNodeID, rowRangeID, rowStoreID:
 	default:
 		return nil
 	}
@@ -92,6 +93,8 @@ func (f *facts) setNumber(name string, value []byte, deleted bool) error {
 		f.clusterID = n
 	case rowCompacted:
 		f.compacted = metapb.Revision(n)
+	case rowFormat:
+		f.format = metapb.Format(n)
 	default:
 		f.next[name] = n
 	}

@@ -90,6 +90,12 @@ type ClusterVersionOp struct {
 	Version string
 }
 
+// FormatOp raises the format that all members read. A lower one than is known changes
+// nothing. Answered by *peerpb.Done.
+type FormatOp struct {
+	Format metapb.Format
+}
+
 // JoinOp lets a node without data into the cluster. Answered by *JoinReply, by the
 // same if the node asks again, or by ErrOneStore, ErrNameTaken, ErrURLTaken or
 // ErrRemoved.

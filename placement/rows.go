@@ -20,6 +20,7 @@ import (
 //	id/node …          8 bytes: the next id of the kind
 //	one-store          empty: the cluster has one store
 //	version            text: the cluster version
+//	format             8 bytes: the metapb.Format that all members read; no row: the first
 //	node/ id (8)       a Member, see memberRow
 //	alarm/ type (4) member (8)    the alarm is active; empty, or 1 byte: it is contained
 //	corrupt/ range (8) replica (8)  1 byte: the replica's data is corrupt; 1: undecided
@@ -36,6 +37,7 @@ const (
 	rowStoreID   = "id/store"
 	rowOneStore  = "one-store"
 	rowVersion   = "version"
+	rowFormat    = "format"
 	prefixAlarm  = "alarm/"
 	prefixDir    = "dir/"
 	// prefixCorrupt is followed by a replica.
@@ -154,6 +156,8 @@ type InitialFacts struct {
 	NextNode  metapb.NodeID
 	NextStore metapb.StoreID
 	Version   string
+	// Format is what all members read for certain; 0: the first.
+	Format metapb.Format
 	// ManyStores says that the cluster begins with several stores.
 	ManyStores bool
 	// Descriptors are the first ranges.
@@ -170,6 +174,9 @@ func InitialRows(f InitialFacts) ([]*cmdpb.Row, error) {
 		numberRow(rowRangeID, uint64(f.NextRange)),
 		numberRow(rowStoreID, uint64(f.NextStore)),
 		setRow(rowVersion, []byte(f.Version)),
+	}
+	if f.Format > metapb.FormatFirst {
+		rows = append(rows, numberRow(rowFormat, uint64(f.Format)))
 	}
 	if !f.ManyStores {
 		rows = append(rows, setRow(rowOneStore, nil))

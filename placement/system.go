@@ -100,6 +100,8 @@ func (s *System) Evaluate(op any) (rows []*cmdpb.Row, reply any, err error) {
 		rows, reply, err = f.raiseCeiling(o)
 	case *ClusterVersionOp:
 		rows, reply = []*cmdpb.Row{setRow(rowVersion, []byte(o.Version))}, &peerpb.Done{}
+	case *FormatOp:
+		rows, reply = f.raiseFormat(o), &peerpb.Done{}
 	case *JoinOp:
 		rows, reply, err = f.join(o)
 	case *AnnounceOp:
@@ -219,6 +221,17 @@ func (s *System) OneStore() bool { return s.applied.oneStore }
 
 // ClusterVersion is the version that all nodes have at least.
 func (s *System) ClusterVersion() string { return s.applied.version }
+
+// Format is what all members read: nothing newer is written.
+func (s *System) Format() metapb.Format { return s.applied.format }
+
+// raiseFormat sets the format that all members read.
+func (f *facts) raiseFormat(o *FormatOp) []*cmdpb.Row {
+	if o.Format <= f.format {
+		return nil
+	}
+	return []*cmdpb.Row{numberRow(rowFormat, uint64(o.Format))}
+}
 
 // Alarms returns the active alarms by type, then member.
 func (s *System) Alarms() []Alarm { return slices.Clone(s.applied.alarms) }

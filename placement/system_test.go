@@ -56,6 +56,8 @@ func (sc *sysScript) run(t *testing.T, d *datadriven.TestData) string {
 			Ceiling: metapb.Revision(num(t, d, "to")), Exact: d.HasArg("exact"), EndOneStore: d.HasArg("end-one-store")})
 	case "version":
 		return sc.evaluate(&ClusterVersionOp{Version: "3.8.0"})
+	case "format":
+		return sc.evaluate(&FormatOp{Format: metapb.Format(num(t, d, "to"))})
 	case "report":
 		return sc.evaluate(&DirectoryOp{Descriptors: parseDescs(d.Input)})
 	case "join":
@@ -112,6 +114,9 @@ func showSystem(s *System) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "cluster=%d compacted=%d ceiling=%d one-store=%v version=%s alarms=%v\n",
 		s.ClusterID(), s.Compacted(), s.Ceiling(), s.OneStore(), s.ClusterVersion(), s.Alarms())
+	if s.Format() > metapb.FormatFirst {
+		fmt.Fprintf(&b, "format=%d\n", s.Format())
+	}
 	for _, c := range s.Corrupt() {
 		fmt.Fprintf(&b, "corrupt %+v\n", c)
 	}

@@ -1,6 +1,7 @@
 package ranges
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/flotilladb/flotilla/engine"
@@ -19,7 +20,7 @@ func (r *Replica) applyEntries(entries []raftgroup.Entry) error {
 		return nil
 	}
 	switch {
-	case r.removed():
+	case r.removed(), r.stopped:
 		return nil
 	case r.checking != nil:
 		r.rest = append(r.rest, entries...)
@@ -28,7 +29,13 @@ func (r *Replica) applyEntries(entries []raftgroup.Entry) error {
 	s := r.store
 	b := s.applyBatch()
 	for i := range entries {
-		if err := r.applyEntry(b, &entries[i]); err != nil {
+		err := r.applyEntry(b, &entries[i])
+		if errors.Is(err, errUnknownCommand) {
+			r.halt(&entries[i])
+			entries = entries[:i]
+			break
+		}
+		if err != nil {
 			return fmt.Errorf("apply entry %d: %w", entries[i].Index, err)
 		}
 		if r.checking != nil {
@@ -40,6 +47,9 @@ func (r *Replica) applyEntries(entries []raftgroup.Entry) error {
 			entries = entries[:i+1]
 			break
 		}
+	}
+	if len(entries) == 0 {
+		return nil
 	}
 	last := entries[len(entries)-1]
 	r.state.index, r.state.term = last.Index, last.Term
@@ -88,6 +98,11 @@ func (r *Replica) applyEntry(b engine.Batch, e *raftgroup.Entry) error {
 			r.refuseReads(own.number)
 		}
 		return nil
+	}
+	for _, c := range ent.Commands {
+		if !r.store.reads(c) { // before anything of the entry is written
+			return errUnknownCommand
+		}
 	}
 	if len(ent.Updates) > 0 {
 		r.applyUpdates(b, ent.Updates)
@@ -154,7 +169,6 @@ func (r *Replica) applyCommand(b engine.Batch, e *raftgroup.Entry, c *cmdpb.Comm
 		r.applyCheck(e, k.Check)
 		return nil
 	}
-	// Written by a newer version: to go on without it would make replicas differ.
 	return errUnknownCommand
 }
 

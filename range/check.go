@@ -58,6 +58,9 @@ type checkpoint struct {
 // sequencer has answered: nobody may have removed more.
 func (r *Replica) evaluateCheck(b *batch, w *work, body *peerpb.CheckRange) verdict {
 	switch {
+	case !r.store.format.Has(metapb.Checks):
+		r.store.reply(w.req.ID, nil, peerpb.ErrWaitsForUpgrade)
+		return taken
 	case body.Number == 0:
 		r.store.out.Checks = append(r.store.out.Checks, WantedCheck{w.req.ID, r.desc.ID()})
 		return taken
@@ -80,6 +83,9 @@ func (s *Store) BeginCheck(id metapb.RangeID, number uint64) error {
 	}
 	if r.condemned || r.single() || s.cfg.NewView == nil {
 		return peerpb.ErrRefused
+	}
+	if !s.format.Has(metapb.Checks) {
+		return peerpb.ErrWaitsForUpgrade
 	}
 	r.queue.push(s.work(&peerpb.Request{
 		Range: id, Generation: r.desc.Generation, Body: &peerpb.CheckRange{Store: s.cfg.StoreID, Number: number},
@@ -118,7 +124,7 @@ func (r *Replica) takeCheckpoint() {
 func (s *Store) CheckpointClosed() { s.checkpoints-- }
 
 // Condemned reports whether the replica's data was found to be corrupt.
-func (r *Replica) Condemned() bool { return r.condemned }
+func (r *Replica) Condemned() bool { return r.condemned && !r.halted }
 
 // Undecided reports whether it is condemned only because replicas differ, and nobody
 // can say which of them are right.
@@ -140,9 +146,10 @@ func (s *Store) Condemn(id metapb.RangeID, replica metapb.ReplicaID, undecided b
 	switch {
 	case r == nil || r.id != replica:
 		return false
-	case r.condemned:
+	case r.Condemned():
 		return true
 	}
+	r.halted = false // it gets worse
 	r.undecided = undecided
 	r.condemn()
 	if s.append == nil {

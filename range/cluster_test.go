@@ -84,6 +84,8 @@ type clusterStore struct {
 	eng    *engine.Mem
 	store  *Store // nil while it is down
 	system *counterSystem
+	reads  metapb.Format // 0: the newest
+	halted []Halted
 	rate   float64
 	offset time.Duration
 	paused time.Duration // until then
@@ -169,12 +171,13 @@ func (n *clusterStore) open() error {
 		NewView: n.eng.NewView, LogBehindBytesMax: behind, LogHeldBytesMax: held,
 		NodeID: metapb.NodeID(n.id), StoreID: n.id, StoreStart: n.start,
 		Reader: n.eng, NewBatch: n.eng.NewBatch, System: n.system,
-		LogBytesMax: 4096, SyncsMax: 1 + n.c.rng.IntN(2),
+		LogBytesMax: 4096, SyncsMax: 1 + n.c.rng.IntN(2), Reads: n.reads,
 	})
 	if err != nil {
 		return err
 	}
 	n.store, n.paused, n.syncAt = store, 0, 0
+	store.SetFormat(metapb.FormatNewest)
 	n.snapshotTraffic = newSnapshotTraffic()
 	store.Tick(n.clock())
 	return store.Campaign()
@@ -409,6 +412,7 @@ func (c *storeCluster) checkLeases() error {
 // replies takes a store's answers.
 func (c *storeCluster) replies(n *clusterStore) error {
 	out := n.store.Output()
+	n.halted = append(n.halted, out.Halted...)
 	if err := n.output(&out); err != nil {
 		return err
 	}

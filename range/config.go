@@ -38,6 +38,8 @@ type Config struct {
 	NewView func([]engine.Span) engine.View
 	// System decides the system range's operations.
 	System SystemState
+	// Reads is the highest format of entries that this node reads; 0: that of this version.
+	Reads metapb.Format
 	// Logger is given to raft. May be nil.
 	Logger raftgroup.Logger
 
@@ -118,6 +120,7 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) setDefaults() {
+	def(&c.Reads, metapb.FormatNewest)
 	def(&c.QueueBytesMax, 64<<20)
 	def(&c.BatchBytesMax, 1<<20)
 	def(&c.SyncsMax, 1)
@@ -142,7 +145,7 @@ func (c *Config) setDefaults() {
 	}
 }
 
-func def[T int | uint64 | time.Duration](field *T, value T) {
+func def[T int | uint64 | time.Duration | metapb.Format](field *T, value T) {
 	if *field == 0 {
 		*field = value
 	}

@@ -4,7 +4,7 @@ import "errors"
 
 // errUnknownCommand stops a replica: the entry was written by a newer version,
 // and to go on without it would make replicas differ.
-var errUnknownCommand = errors.New("ranges: the log has a command of a newer version; start this node with that version")
+var errUnknownCommand = errors.New("the log has a command of a newer version")
 
 // errBadRecord says that a transaction's record is not one that we write.
 var errBadRecord = errors.New("ranges: the log has a damaged transaction record")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -112,6 +113,9 @@ func (s *Store) StepLiveness(from metapb.StoreID, m *raftgroup.LivenessMessage) 
 
 // Elected returns how often a replica of this store came to lead its range.
 func (s *Store) Elected() uint64 { return s.peers.elected }
+
+// ElectionTimeout is how long a promise runs, and how long a leader may be silent.
+func (s *Store) ElectionTimeout() time.Duration { return s.peers.live.ElectionTimeout() }
 
 // Live reports whether a store was heard of lately, or is this one.
 func (s *Store) Live(store metapb.StoreID) bool { return s.peers.live.Live(store) }

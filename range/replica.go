@@ -100,11 +100,14 @@ type Replica struct {
 
 	// checking is a check whose entry is applied and not hashed yet; rest are entries
 	// that wait for that. condemned: the data was found to be corrupt.
-	checking   *checkpoint
-	rest       []raftgroup.Entry
-	condemned  bool
-	undecided  bool // so are all, and one of them may be right
-	abdicateAt clock.Time
+	checking  *checkpoint
+	rest      []raftgroup.Entry
+	condemned bool
+	undecided bool // so are all, and one of them may be right
+	// stopped: an entry is of a newer version, and nothing from there on is applied. halted:
+	// that, and no damage, is why the replica is out of service, as one that is condemned.
+	stopped, halted bool
+	abdicateAt      clock.Time
 
 	ringStep uint64 // of the row in the store's ring that has its state; 0: its own row has
 

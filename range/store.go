@@ -80,6 +80,7 @@ type Store struct {
 	compacted Revision
 	// refusal answers what needs space, by range; nil: it is taken.
 	refusal   func(metapb.RangeID) error
+	format    metapb.Format     // what all members of the cluster read
 	pushes    map[uint64]pushOf // unanswered Sends, by number
 	failed    error
 	peers     peers
@@ -127,6 +128,7 @@ func NewStore(cfg Config) (*Store, error) {
 	cfg.setDefaults()
 	s := &Store{
 		cfg:      cfg,
+		format:   metapb.FormatFirst,
 		replicas: make(map[metapb.RangeID]*Replica),
 		byStart:  btree.NewG(16, replicaLess),
 		pushes:   make(map[uint64]pushOf),
@@ -360,6 +362,9 @@ func (s *Store) Revision() Revision {
 // SetRefusal says what a leader here answers to what needs space on disks; nil, or a
 // nil error, has it taken.
 func (s *Store) SetRefusal(refusal func(metapb.RangeID) error) { s.refusal = refusal }
+
+// SetFormat says what all members of the cluster read: nothing newer is proposed.
+func (s *Store) SetFormat(f metapb.Format) { s.format = f }
 
 // SetFull has all that needs space refused, or ends that.
 func (s *Store) SetFull(full bool) {

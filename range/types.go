@@ -92,6 +92,8 @@ type Output struct {
 	// nobody may use. Readers have to
 	// know before the next batches of a Ready are committed, and its Ingests run.
 	Removed []metapb.RangeID
+	// Halted are replicas that met what only a newer version knows.
+	Halted []Halted
 	// Installed says what became of snapshots given to Install.
 	Installed []Installed
 }

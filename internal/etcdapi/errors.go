@@ -125,7 +125,8 @@ func toAdmin(err error) error {
 	case errors.Is(err, peerpb.ErrHasReplica):
 		return status.Error(codes.AlreadyExists, err.Error())
 	case errors.Is(err, peerpb.ErrBadTransfer), errors.Is(err, peerpb.ErrLastReplica), errors.Is(err, peerpb.ErrNoMajority),
-		errors.Is(err, peerpb.ErrMoveUnderWay), errors.Is(err, peerpb.ErrMoveStalled):
+		errors.Is(err, peerpb.ErrMoveUnderWay), errors.Is(err, peerpb.ErrMoveStalled),
+		errors.Is(err, peerpb.ErrWaitsForUpgrade):
 		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.Is(err, router.ErrBadSplitKey):
 		return status.Error(codes.InvalidArgument, err.Error())

@@ -84,7 +84,7 @@ func TestErrorTableIsComplete(t *testing.T) {
 		// Of changes of replicas, which only operators ask for:
 		"peerpb.ErrBadChange", "peerpb.ErrNotCaughtUp", "peerpb.ErrLeaderLeaves", "peerpb.ErrBadTransfer",
 		"peerpb.ErrLastReplica", "peerpb.ErrNoMajority", "peerpb.ErrHasReplica", "peerpb.ErrNoReplica", "peerpb.ErrUnknownStore",
-		"peerpb.ErrMoveUnderWay", "peerpb.ErrMoveStalled",
+		"peerpb.ErrMoveUnderWay", "peerpb.ErrMoveStalled", "peerpb.ErrWaitsForUpgrade",
 		// Met when the node starts:
 		"engine.ErrLocked", "engine.ErrNewerFormat",
 		"engine.ErrNotFound", // an answer, to whoever reads the engine

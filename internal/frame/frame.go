@@ -76,11 +76,22 @@ type Frame struct {
 	Taken  []peerpb.SnapshotAnswer
 	// Checks are said about the comparison of replicas; of lane Raft.
 	Checks []peerpb.CheckMessage
+	// Forwards are asks and answers of stores that do not reach each other; of lane Raft.
+	Forwards []Forward
 	// FeedAsks are of From's hub to that of To, FeedNews what it says to those of ToStart.
 	FeedAsks []*peerpb.FeedAsk
 	FeedNews []*peerpb.FeedNews
+	// Formats are those of From; in frames that only say who is there.
+	Formats Formats
 	// Parting says whether From is about to stop.
 	Parting Parting
+}
+
+// Formats are what a store reads and writes. Zero: nothing is said.
+type Formats struct {
+	// Reads is the highest that it reads. Cluster is the highest that all members read, as
+	// far as it knows: it writes nothing newer.
+	Reads, Cluster metapb.Format
 }
 
 // Parting is how far a store is on its way out, or why it should not lead.
@@ -97,6 +108,21 @@ const (
 	// none, but stays.
 	Full
 )
+
+// Forward is what a store that does not reach the sequencer asks through another one,
+// or what it is answered: two frames there, two back. Any of them may be lost; who waits
+// for an answer asks again.
+type Forward struct {
+	// Store asks, in its start Start.
+	Store metapb.StoreID
+	Start uint64
+	// Passed: this is on its second way.
+	Passed bool
+	// Asks and AskedUpTo are as in Frame, and so are Answers: one of the lists is empty.
+	Asks      []placement.Ask
+	AskedUpTo uint64
+	Answers   []placement.Answer
+}
 
 // NotSequencer says that a store does not run the sequencer, or may not answer
 // from memory.
@@ -126,6 +152,6 @@ type Closed struct {
 
 // Empty reports whether the frame says nothing but who is there.
 func (f *Frame) Empty() bool {
-	return len(f.Raft)+len(f.Requests)+len(f.Replies)+len(f.Asks)+len(f.Answers)+len(f.Closings)+len(f.Closed)+
+	return len(f.Raft)+len(f.Requests)+len(f.Replies)+len(f.Asks)+len(f.Answers)+len(f.Forwards)+len(f.Closings)+len(f.Closed)+
 		len(f.Gone)+len(f.Present)+len(f.Chunks)+len(f.Taken)+len(f.Checks)+len(f.FeedAsks)+len(f.FeedNews) == 0 && f.Refused == nil && f.Parting != Ends
 }

@@ -43,6 +43,8 @@ type CoreConfig struct {
 	// CheckInterval is in what time each range is compared with its replicas that is
 	// led here, and that a range is after a move; 0: only what is asked for.
 	CheckInterval time.Duration
+	// Reads is the highest format that this node reads; 0: that of this version.
+	Reads metapb.Format
 	// Ranges and Router tune the parts; the fields above are filled in.
 	Ranges ranges.Config
 	Router router.Config
@@ -84,6 +86,8 @@ type Ready struct {
 	Unused []string
 	// Corrupt are replicas that were found to be. Advance fills it in.
 	Corrupt []Corrupt
+	// Halted are replicas that met what only a newer version knows. Advance fills it in.
+	Halted []ranges.Halted
 }
 
 // Core is everything of a node that decides: a router, a store's replicas, and
@@ -137,6 +141,7 @@ type Core struct {
 	snapshots
 	checks
 	feeds
+	formats
 }
 
 // Ids of requests that the core itself makes have this bit; the driver's have
@@ -161,6 +166,13 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 	cfg.Ranges.Reader, cfg.Ranges.NewBatch = cfg.Reader, cfg.NewBatch
 	cfg.Ranges.System, cfg.Ranges.Logger = system, cfg.Logger
 	cfg.Ranges.NewView = cfg.NewView
+	if cfg.Reads == 0 {
+		cfg.Reads = metapb.FormatNewest
+	}
+	if system.Format() > cfg.Reads {
+		return nil, fmt.Errorf("%w: the cluster writes format %d, this version reads up to %d", ErrOldVersion, system.Format(), cfg.Reads)
+	}
+	cfg.Ranges.Reads = cfg.Reads
 	if cfg.SnapshotChunkBytes == 0 {
 		cfg.SnapshotChunkBytes = snapshotChunkBytes
 	}
@@ -192,6 +204,8 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		snapshots: newSnapshots(),
 		closings:  closings{closing: make(map[metapb.RangeID]*closing)},
 	}
+	c.knowFormat()
+	c.detour = placement.NewDetour(placement.DetourConfig{After: store.ElectionTimeout()})
 	if c.many {
 		store.SetMany()
 		c.reached = store.Revision()
@@ -248,10 +262,12 @@ func (c *Core) Tick(now clock.Time) {
 	if c.seq != nil {
 		c.seq.Tick(now)
 	}
+	c.tickFormat()
 	if c.many {
 		c.tickLinks()
 		c.retryClosings()
 		c.tickReads()
+		c.tickDetour()
 		c.looked = c.looked && !c.draining
 		c.tickFull()
 		c.advanceMoves()
@@ -373,7 +389,7 @@ func (c *Core) reach(applied []ranges.Applied) {
 // HasReady reports whether Ready would do anything.
 func (c *Core) HasReady() bool {
 	return c.store.HasWork() || c.store.HasOutput() || len(c.results) > 0 || len(c.changed) > 0 || c.router.HasReady() || c.mayTell() ||
-		len(c.jobs)+len(c.removed)+len(c.lost)+len(c.unused)+len(c.found)+len(c.feedsIn) > 0 || c.failed != nil ||
+		len(c.jobs)+len(c.removed)+len(c.lost)+len(c.unused)+len(c.found)+len(c.feedsIn)+len(c.halted) > 0 || c.failed != nil ||
 		c.many && c.hasPeerWork()
 }
 
@@ -414,8 +430,8 @@ func (c *Core) Advance(rd *Ready) {
 		rd.Frames = c.outbox(rd)
 	}
 	rd.Results = append(rd.Results, c.results...)
-	rd.Removed, rd.Jobs, rd.Unused, rd.Corrupt, rd.Feeds = c.removed, c.jobs, c.unused, c.found, c.feedsIn
-	c.results, c.removed, c.jobs, c.unused, c.found, c.feedsIn = nil, nil, nil, nil, nil, nil
+	rd.Removed, rd.Jobs, rd.Unused, rd.Corrupt, rd.Feeds, rd.Halted = c.removed, c.jobs, c.unused, c.found, c.feedsIn, c.halted
+	c.results, c.removed, c.jobs, c.unused, c.found, c.feedsIn, c.halted = nil, nil, nil, nil, nil, nil, nil
 }
 
 // run lets requests, replies and grants go back and forth until all wait for
@@ -523,7 +539,7 @@ func (c *Core) result(res router.Result) {
 			c.store.Revoked(e, res.Err)
 			return
 		}
-		if c.operated(res.ID, res.Resp, res.Err) || c.corruptNoted(res.ID, res.Resp, res.Err) {
+		if c.formatRaised(res.ID) || c.operated(res.ID, res.Resp, res.Err) || c.corruptNoted(res.ID, res.Resp, res.Err) {
 			return
 		}
 		id, ok := c.sends[res.ID]

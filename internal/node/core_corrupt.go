@@ -165,7 +165,7 @@ func (c *Core) tellStore(x *corrupt) {
 
 // tellSystem notes a replica in the system range.
 func (c *Core) tellSystem(x *corrupt) {
-	if x.noted || x.asked || c.stopping {
+	if x.noted || x.asked || c.stopping || !c.format.Has(metapb.CorruptReplicas) {
 		return
 	}
 	c.internal++

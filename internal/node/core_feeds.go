@@ -22,7 +22,7 @@ func (c *Core) Feeds(out []watchfeed.FeedOutput) {
 	for i := range out {
 		o := &out[i]
 		if o.Locate != nil {
-			c.locate(o.Locate)
+			c.locate(o.Locate) // nobody is named before all know what a hub asks then
 			continue
 		}
 		l := c.links[o.Store]
@@ -71,6 +71,9 @@ func (c *Core) takeNews(from metapb.StoreID, n *peerpb.FeedNews) {
 // another that has it.
 func (c *Core) locate(l *watchfeed.Locate) {
 	d := c.router.Lookup(keys.User(l.Start))
+	if !c.format.Has(metapb.RemoteFeeds) {
+		d = nil
+	}
 	if l.Not != 0 {
 		c.stale = true // it may have moved
 	}

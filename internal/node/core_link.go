@@ -37,6 +37,9 @@ type link struct {
 	// full: this store's disk is; peerFull: the peer's.
 	full, peerFull bool
 
+	// formats are this store's, peerFormats what the peer's present start said of its own.
+	formats, peerFormats frame.Formats
+
 	// Of what is received:
 	heardSession, heard uint64 // the peer's session, and its last frame taken
 	ackDue              bool
@@ -102,7 +105,7 @@ func (l *link) seal(f *frame.Frame) {
 // session the next frame will be: if one was given up, and nothing is to be said
 // since, the peer would wait for ever for what was in it.
 func (l *link) hello(now clock.Time) *frame.Frame {
-	f := &frame.Frame{Session: l.session}
+	f := &frame.Frame{Session: l.session, Formats: l.formats}
 	l.seal(f)
 	l.helloAt = now.Add(linkHello)
 	if l.ready() {
@@ -130,11 +133,14 @@ func (l *link) step(f *frame.Frame, now clock.Time) (h heardFrame) {
 	if f.FromStart > l.peerStart {
 		h.lost = l.peerStart != 0
 		l.peerStart, l.heardSession, l.heard = f.FromStart, 0, 0
-		l.peerEnded = false
+		l.peerEnded, l.peerFormats = false, frame.Formats{}
 		l.reset()
 		l.helloAt = 0 // it is told at once
 	}
 	l.down, l.heardAt = false, now
+	if f.Formats.Reads != 0 {
+		l.peerFormats = f.Formats
+	}
 	l.peerLeaves, l.peerFull = f.Parting != frame.Stays, f.Parting == frame.Full
 	if f.ToStart == 0 {
 		return h

@@ -17,6 +17,7 @@ import (
 // changes takes what the store has to say about replicas that come and go.
 func (c *Core) changes(out *ranges.Output) {
 	c.removed = append(c.removed, out.Removed...)
+	c.halted = append(c.halted, out.Halted...)
 	for _, g := range out.Gone {
 		f := c.goneTo(g.To)
 		f.Gone = append(f.Gone, peerpb.Gone{Range: g.Range, Replica: g.Replica})

@@ -115,6 +115,7 @@ func (c *Core) Step(f *frame.Frame) error {
 	}
 	for i := range f.Answers {
 		c.sawSequencer(f.From, &f.Answers[i])
+		c.heardStraight(&f.Answers[i])
 		c.granted(f.Answers[i])
 	}
 	for _, q := range f.Closings {
@@ -141,6 +142,9 @@ func (c *Core) stepRaft(f *frame.Frame) error {
 	}
 	for i := range f.Checks {
 		c.stepCheck(f.From, &f.Checks[i])
+	}
+	for i := range f.Forwards {
+		c.stepForward(f.From, &f.Forwards[i])
 	}
 	for _, m := range f.Raft {
 		err := c.store.StepFrom(f.From, m.RangeID, m.Message)

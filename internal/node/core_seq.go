@@ -21,6 +21,10 @@ type asking struct {
 	again   bool
 	againAt clock.Time
 	epoch   uint64 // of seq
+	detour  placement.Detour
+	// backs are, where the sequencer is here, the stores through which others asked
+	// last that do not come straight.
+	backs map[metapb.StoreID]metapb.StoreID
 }
 
 // startSequencer begins to hand out revisions, when this node leads the system
@@ -85,6 +89,7 @@ func (c *Core) endSequencer() {
 	for _, a := range seq.Ready().Answers {
 		c.give(a)
 	}
+	clear(c.backs)
 	c.askAgain(0)
 }
 
@@ -140,6 +145,8 @@ func (c *Core) give(a placement.Answer) {
 		c.answer(a)
 	case a.Name.Store == c.cfg.StoreID:
 		c.granted(a)
+	case c.backs[a.Name.Store] != 0:
+		c.sendBack(a.Name.Store, a.Name.StoreStart, a)
 	case l != nil && l.peerStart == a.Name.StoreStart:
 		l.next.Answers = append(l.next.Answers, a)
 	}
@@ -179,6 +186,7 @@ func (c *Core) granted(a placement.Answer) {
 	if !c.asker.Answered(&a) {
 		return
 	}
+	c.detour.Answered(c.now)
 	current := a.First
 	if a.N > 0 {
 		current--
@@ -209,7 +217,9 @@ func (c *Core) mayAsk() (to metapb.StoreID, ok bool) {
 		return 0, false
 	}
 	to = c.cfg.StoreID
-	if c.seq == nil {
+	if via := c.detour.Via(); via != 0 && c.seq == nil {
+		to = via
+	} else if c.seq == nil {
 		store, known := c.askable(metapb.SystemRange)
 		if !known || store == c.cfg.StoreID {
 			return 0, false
@@ -239,9 +249,7 @@ func (c *Core) flushAsks() bool {
 		return false
 	}
 	if to != c.cfg.StoreID {
-		l := c.links[to]
-		l.next.Asks = append(l.next.Asks, asks...)
-		l.next.AskedUpTo = c.asker.AnsweredUpTo()
+		c.sendAsks(to, asks)
 		return true
 	}
 	c.seq.Ack(asks[0].Name, c.asker.AnsweredUpTo())
@@ -251,6 +259,20 @@ func (c *Core) flushAsks() bool {
 		}
 	}
 	return true
+}
+
+// sendAsks sends asks to the sequencer's store, or to the one that is to pass them on.
+func (c *Core) sendAsks(to metapb.StoreID, asks []placement.Ask) {
+	if to == c.detour.Via() {
+		c.forwardAsks(to, asks)
+		var ok bool
+		if to, ok = c.probing(); !ok {
+			return
+		}
+	}
+	l := c.links[to]
+	l.next.Asks = append(l.next.Asks, asks...)
+	l.next.AskedUpTo = c.asker.AnsweredUpTo()
 }
 
 // serveAsks answers another store's asks, if the sequencer is here.
@@ -263,6 +285,7 @@ func (c *Core) serveAsks(l *link, f *frame.Frame) {
 		l.next.Refused = &frame.NotSequencer{Leader: hint.store, Term: hint.term}
 		return
 	}
+	delete(c.backs, l.peer)
 	c.seq.Ack(f.Asks[0].Name, f.AskedUpTo)
 	for i := range f.Asks {
 		if f.Asks[i].Name.Store != l.peer {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -49,7 +50,7 @@ func (c *Core) meetStore(to metapb.StoreID) {
 	if to == 0 || to == c.cfg.StoreID || c.links[to] != nil {
 		return
 	}
-	c.links[to] = &link{self: c.cfg.StoreID, peer: to, selfStart: c.cfg.StoreStart}
+	c.links[to] = &link{self: c.cfg.StoreID, peer: to, selfStart: c.cfg.StoreStart, formats: frame.Formats{Reads: c.cfg.Reads, Cluster: c.format}}
 	c.waits[to] = make(map[uint64]metapb.RangeID)
 	c.order = append(c.order, to)
 	slices.Sort(c.order)

@@ -67,6 +67,14 @@ func (n *Node) logCorrupt(rd *Ready) {
 	}
 }
 
+// logHalted tells of replicas that a newer version has to go on with.
+func (n *Node) logHalted(rd *Ready) {
+	for _, x := range rd.Halted {
+		n.cfg.Logger.Error("the log of a replica has an entry of a newer version: it is out of service here; start this node with that version",
+			"range", x.Range, "replica", x.Replica, "index", x.Index)
+	}
+}
+
 // CheckRange implements etcdapi.Admin.
 func (n *Node) CheckRange(ctx context.Context, req *adminpb.CheckRangeRequest) (*adminpb.CheckRangeResponse, error) {
 	d, err := n.descriptor(ctx, metapb.RangeID(req.RangeId))

@@ -368,6 +368,7 @@ func (n *Node) publish(rd *Ready) {
 	}
 	n.feed(rd)
 	n.logCorrupt(rd)
+	n.logHalted(rd)
 	if !n.isServing || !n.core.Direct() {
 		n.pub.SystemLeader(n.core.SystemLeader())
 	}

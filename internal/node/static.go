@@ -86,6 +86,14 @@ func (s *Static) Descriptors() []*metapb.Descriptor {
 	return descs
 }
 
+// firstFormat is what all members read for certain: who is alone knows.
+func (s *Static) firstFormat() metapb.Format {
+	if len(s.Members) > 1 {
+		return metapb.FormatFirst
+	}
+	return metapb.FormatNewest
+}
+
 // Write puts the first state of a member's store into a batch. But for who the
 // store is, it is the same for all members.
 func (s *Static) Write(b engine.Batch, self string) (*metapb.StoreIdent, error) {
@@ -103,7 +111,7 @@ func (s *Static) Write(b engine.Batch, self string) (*metapb.StoreIdent, error) 
 	rows, err := placement.InitialRows(placement.InitialFacts{
 		ClusterID: s.ClusterID(),
 		NextRange: DataRange + 1, NextNode: metapb.NodeID(next), NextStore: metapb.StoreID(next),
-		ManyStores: len(s.Members) > 1, Version: firstVersion, Descriptors: descs, Members: s.rows(),
+		ManyStores: len(s.Members) > 1, Version: firstVersion, Format: s.firstFormat(), Descriptors: descs, Members: s.rows(),
 	})
 	if err != nil {
 		return nil, err

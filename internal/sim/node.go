@@ -109,7 +109,8 @@ func (n *simNode) open() error {
 		NodeID: metapb.NodeID(ident.NodeId), StoreID: metapb.StoreID(ident.StoreId), StoreStart: begun,
 		Reader: n.eng, NewBatch: n.eng.NewBatch, NewView: n.eng.NewView, Tables: n.eng,
 		CheckInterval: n.s.cfg.Check.Every, SnapshotChunkBytes: n.s.cfg.Moves.ChunkBytes, Ranges: n.s.cfg.Ranges,
-		Planner: n.s.planner(), Router: router.Config{LeaseTTLMin: n.s.cfg.Traffic.Limits.LeaseTTLMin},
+		Router: router.Config{LeaseTTLMin: n.s.cfg.Traffic.Limits.LeaseTTLMin},
+		Reads:  n.reads(),
 		Random: rand.New(rand.NewPCG(n.s.cfg.Seed, 7+begun+1000*uint64(n.id-1))),
 	})
 	n.pub, n.counts, n.removal = node.NewPublished(), node.NewCounts(n.eng), nil
@@ -279,6 +280,7 @@ func (n *simNode) step() {
 	}
 	n.core.Advance(&rd)
 	n.foundCorrupt(&rd)
+	n.checkFormat(&rd)
 	n.pub.Leave(n.core, &rd)
 	n.pub.Ranges(n.core, rd.Descriptors)
 	if n.point() {

@@ -60,13 +60,12 @@ type Stats struct {
 	Snapshots, Moves       int
 	Corrupt                int // replicas that were found to be
 	Transfers              int
-	// Joins, Lost, Aways and Leaves are of stores, Added replicas that ranges got.
-	Joins, Lost, Aways, Leaves, Added int
-	Grown                             int
-	Compactions                       int
-	Watches, WatchEvents              int
-	WatchesCompacted                  int
-	WatchScans                        int
+	CutOffPuts             int // answered while, or after, their node was cut off
+	Grown                  int
+	Compactions            int
+	Watches, WatchEvents   int
+	WatchesCompacted       int
+	WatchScans             int
 	// WatchHistories are reads of what is not on the watch's node, FollowedEvents those
 	// that came from other nodes.
 	WatchHistories, FollowedEvents int
@@ -125,6 +124,8 @@ func (s *Sim) run() {
 		n.boot()
 	}
 	s.planFaults()
+	s.planCutOff()
+	s.planUpgrade()
 	end := s.now.Add(s.cfg.Duration)
 	for s.failed == nil && s.now < end && s.stats.Ops < s.cfg.OpsMax {
 		s.happen()

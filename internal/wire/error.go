@@ -109,6 +109,7 @@ func changeSentinels() []errorRow {
 		{34, peerpb.ErrUnknownStore},
 		{35, peerpb.ErrMoveUnderWay},
 		{36, peerpb.ErrMoveStalled},
+		{37, peerpb.ErrWaitsForUpgrade},
 	}
 }
 

@@ -33,6 +33,8 @@ const (
 	sectionChecks
 	sectionFeedAsks
 	sectionFeedNews
+	sectionForwards
+	sectionFormats
 	sectionsEnd
 )
 
@@ -160,6 +162,10 @@ func items(f *frame.Frame, k byte) int {
 		return len(f.FeedAsks)
 	case sectionFeedNews:
 		return len(f.FeedNews)
+	case sectionForwards:
+		return len(f.Forwards)
+	case sectionFormats:
+		return int(min(f.Formats.Reads, 1))
 	}
 	return 0
 }
@@ -196,6 +202,11 @@ func (c *coder) section(f *frame.Frame, k byte) {
 		pointers(c, &f.FeedAsks, (*coder).feedAsk)
 	case sectionFeedNews:
 		pointers(c, &f.FeedNews, (*coder).feedNews)
+	case sectionForwards:
+		list(c, &f.Forwards, (*coder).forward)
+	case sectionFormats:
+		num(c, &f.Formats.Reads)
+		num(c, &f.Formats.Cluster)
 	default:
 		c.unknown("section", uint64(k))
 	}

@@ -70,6 +70,9 @@ func (f *filler) fill(v reflect.Value) {
 	case reflect.TypeFor[frame.Parting]():
 		v.SetUint(uint64(f.rng.IntN(int(frame.Ends) + 1)))
 		return
+	case reflect.TypeFor[frame.Formats]():
+		v.Set(reflect.ValueOf(frame.Formats{Reads: metapb.Format(1 + f.number()/2), Cluster: metapb.Format(f.number())}))
+		return
 	case reflect.TypeFor[peerpb.Reply]():
 		v.Set(reflect.ValueOf(f.reply()))
 		return

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/placement"
 )
 
@@ -19,6 +20,7 @@ const (
 	opMembers
 	opLookup
 	opCorrupt
+	opFormat
 )
 
 func kindOfOp(op any) byte {
@@ -47,6 +49,8 @@ func kindOfOp(op any) byte {
 		return opLookup
 	case *placement.CorruptOp:
 		return opCorrupt
+	case *placement.FormatOp:
+		return opFormat
 	}
 	return 0
 }
@@ -77,6 +81,8 @@ func newOp(k byte) any {
 		return &placement.LookupOp{}
 	case opCorrupt:
 		return &placement.CorruptOp{}
+	case opFormat:
+		return &placement.FormatOp{}
 	}
 	return nil
 }
@@ -130,6 +136,8 @@ func (c *coder) op(p *any) {
 		num(c, &o.Replica)
 		num(c, &o.Member)
 		c.bool(&o.Undecided)
+	case *placement.FormatOp:
+		num(c, &o.Format)
 	case *placement.LookupOp:
 		c.bytes(&o.Start)
 		num(c, &o.Max)
@@ -176,4 +184,13 @@ func (c *coder) answer(a *placement.Answer) {
 	num(c, &a.Epoch)
 	num(c, &a.Compacted)
 	c.maybeError(&a.Err)
+}
+
+func (c *coder) forward(w *frame.Forward) {
+	num(c, &w.Store)
+	num(c, &w.Start)
+	c.bool(&w.Passed)
+	list(c, &w.Asks, (*coder).ask)
+	num(c, &w.AskedUpTo)
+	list(c, &w.Answers, (*coder).answer)
 }

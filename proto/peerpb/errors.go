@@ -64,6 +64,9 @@ var (
 	ErrUnknownStore = errors.New("range: no such store in the cluster")
 	// ErrMoveUnderWay: another change of the range's replicas is under way.
 	ErrMoveUnderWay = errors.New("range: another move of a replica of it is under way")
+	// ErrWaitsForUpgrade: the request needs what some member of the cluster does not know
+	// yet. It may be asked again when all nodes run the newest version.
+	ErrWaitsForUpgrade = errors.New("range: not before all nodes of the cluster are upgraded")
 	// ErrMoveStalled: a move got no further, and what it had done was undone.
 	ErrMoveStalled = errors.New("range: the new replica did not catch up in time; the move was given up")
 	// ErrStopping (retry elsewhere): the store stops.
