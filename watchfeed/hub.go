@@ -53,7 +53,8 @@ type Hub struct {
 		bytes    int // of steps
 		commands []command
 		scanned  []Scanned
-		open     int // streams; while there are none the hub is not woken for each step
+		waiting  []chan struct{} // are closed when the hub has taken the steps
+		open     int             // streams; while there are none the hub is not woken for each step
 		closed   bool
 		stats    Stats
 	}
@@ -128,9 +129,15 @@ func (h *Hub) wake() {
 	}
 }
 
-// Feed gives the hub a step. It never blocks. The order is the store's.
+// Feed gives the hub a step. The order is the store's. It does not block, but where
+// rows go: the hub may be reading there what was before an event, and does no more
+// when it has taken the step.
 func (h *Hub) Feed(s Step) {
 	bytes := s.bytes()
+	var taken chan struct{}
+	if s.RowsGo {
+		taken = make(chan struct{})
+	}
 	h.mu.Lock()
 	in := &h.mu
 	if in.closed {
@@ -144,7 +151,10 @@ func (h *Hub) Feed(s Step) {
 		in.steps = append(in.steps, s)
 		in.bytes += bytes
 	}
-	wake := in.open > 0 || in.bytes > idleBytes
+	if taken != nil {
+		in.waiting = append(in.waiting, taken)
+	}
+	wake := in.open > 0 || in.bytes > idleBytes || taken != nil
 	h.mu.Unlock()
 	if !wake {
 		return
@@ -160,6 +170,9 @@ func (h *Hub) Feed(s Step) {
 		for range yields {
 			runtime.Gosched()
 		}
+	}
+	if taken != nil {
+		<-taken
 	}
 }
 
@@ -310,6 +323,7 @@ func (h *Hub) receive() {
 	steps, commands, scanned := h.mu.steps, h.mu.commands, h.mu.scanned
 	h.mu.steps, h.mu.commands, h.mu.scanned, h.mu.bytes = nil, nil, nil, 0
 	h.mu.stats = h.core.Stats()
+	h.releaseLocked()
 	h.mu.Unlock()
 	for i := range steps {
 		h.core.Step(&steps[i])
@@ -320,6 +334,15 @@ func (h *Hub) receive() {
 	for i := range commands {
 		h.do(&commands[i])
 	}
+}
+
+// releaseLocked lets those go on that wait until the hub has taken their steps: who
+// takes them reads nothing before it has looked at them.
+func (h *Hub) releaseLocked() {
+	for _, taken := range h.mu.waiting {
+		close(taken)
+	}
+	h.mu.waiting = nil
 }
 
 func (h *Hub) do(c *command) {
@@ -412,6 +435,7 @@ func (h *Hub) end() {
 	h.mu.closed = true
 	commands := h.mu.commands
 	h.mu.commands, h.mu.steps = nil, nil
+	h.releaseLocked()
 	h.mu.Unlock()
 	for i := range commands {
 		commands[i].stream.end(ErrStopping)

@@ -35,6 +35,8 @@ type Step struct {
 	// Removed are ranges that are not on this store any more. They go after Applied
 	// and before Descriptors.
 	Removed []metapb.RangeID
+	// RowsGo: rows that were here go once the hub has taken the step.
+	RowsGo bool
 	// Descriptors are of ranges that changed or are new. They take effect after
 	// Applied.
 	Descriptors []*metapb.Descriptor

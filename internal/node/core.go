@@ -70,7 +70,8 @@ type Ready struct {
 	// Descriptors are of ranges that changed or are new.
 	Descriptors []*metapb.Descriptor
 	// Removed are ranges that lost their replica here, even if they have another one by
-	// now. Readers hear of it before Append is committed. Advance fills it in.
+	// now, or a part of what it had. Readers hear of it before Append is committed, with
+	// which the rows go. Advance fills it in.
 	Removed []metapb.RangeID
 	// Lost are ranges that came by a snapshot: what happened there is not in Applied.
 	Lost []metapb.RangeID

@@ -216,7 +216,7 @@ func (p *Published) setBound(t *pieceTable, core *Core, r *ranges.Replica) {
 func (p *Published) Step(rd *Ready) watchfeed.Step {
 	current, compacted := p.Current()
 	s := watchfeed.Step{
-		Removed: p.left, Descriptors: p.here, Lost: rd.Lost, Bounds: p.bounds, Current: current, Compacted: compacted, Asks: rd.Asks, Reached: rd.Reached,
+		Removed: p.left, RowsGo: len(rd.Removed) > 0, Descriptors: p.here, Lost: rd.Lost, Bounds: p.bounds, Current: current, Compacted: compacted, Asks: rd.Asks, Reached: rd.Reached,
 		Feeds: rd.Feeds,
 	}
 	p.left, p.here = nil, nil
