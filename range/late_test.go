@@ -12,6 +12,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/raftgroup"
@@ -236,4 +238,37 @@ func (n *clusterStore) lastIndex(t *testing.T, id metapb.RangeID) uint64 {
 		t.Fatal(err)
 	}
 	return st.LastIndex
+}
+
+// A split that gives the right side's span up takes its rows away when readers have been
+// told, and not with what it applies: they take what is in the engine for all there is.
+func TestRowsGoAfterTheSplitIsKnown(t *testing.T) {
+	s := newStoreScript(t, Config{})
+	s.request("put n 1")
+	s.run()
+	has := func() bool {
+		kv, err := mvcc.Get(s.eng, []byte("n"), s.issued)
+		s.must(err)
+		return kv != nil
+	}
+	r := s.store.Replica(2)
+	s.store.Gone(Gone{Range: 3, Replica: 1})
+	left, right := r.divided(&peerpb.Split{At: keys.User([]byte("m")), RightID: 3})
+	s.store.apply = s.eng.NewBatch()
+	s.must(r.applySplit(s.store.apply, &cmdpb.SplitCommand{Left: left, Right: right}))
+	s.collect()
+	s.must(s.eng.Commit(s.rd.Apply, false))
+	if !has() {
+		t.Fatal("the rows have gone, and nobody knows")
+	}
+	s.rd.Apply = nil
+	s.store.Advance()
+	if out := s.store.Output(); !slices.Contains(out.Removed, 2) || len(out.Descriptors) != 1 || s.store.Replica(3) != nil {
+		t.Fatalf("nobody is told: %+v", out)
+	}
+	s.advance()
+	s.run()
+	if has() {
+		t.Fatal("the rows are still there")
+	}
 }

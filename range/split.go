@@ -93,7 +93,7 @@ func (r *Replica) applySplit(b engine.Batch, c *cmdpb.SplitCommand) error {
 	r.advanceLater()
 	if self := c.Right.ReplicaOn(r.store.cfg.StoreID); self == nil || metapb.ReplicaID(self.ReplicaId) < r.store.lowest(c.Right.ID()) ||
 		metapb.ReplicaID(self.ReplicaId) < r.store.absent[c.Right.ID()].replica {
-		r.splitOff(b, c.Right)
+		r.splitOff(c.Right)
 		return writeDescriptor(b, c.Left)
 	}
 	if err := Bootstrap(b, c.Right, r.state.revision); err != nil {
@@ -115,16 +115,23 @@ func (r *Replica) applySplit(b engine.Batch, c *cmdpb.SplitCommand) error {
 }
 
 // splitOff gives up the right side's span: its replica here was removed, or another
-// one is to come, before this replica had applied the split.
-func (r *Replica) splitOff(b engine.Batch, right *metapb.Descriptor) {
+// one is to come, before this replica had applied the split. The rows go with the next
+// log rows: until readers know of the split they take what is in the engine for all
+// there is.
+func (r *Replica) splitOff(right *metapb.Descriptor) {
+	s := r.store
 	r.splitLeases(right)
-	for _, sp := range keys.Tables(right.Span()) {
-		b.DeleteRange(sp.Start, sp.End)
+	if s.append == nil {
+		s.append = s.cfg.NewBatch()
 	}
+	for _, sp := range keys.Tables(right.Span()) {
+		s.append.DeleteRange(sp.Start, sp.End)
+	}
+	s.out.Removed = append(s.out.Removed, r.desc.ID())
 	if r.before == nil {
 		r.before = r.desc
 	}
-	r.store.installs = true
+	s.installs = true
 }
 
 // bornRange is the right side of a split that is not loaded yet.
