@@ -41,11 +41,12 @@ check:
 race:
 	$(GO) test -race ./...
 
-# Seeds 1 to SEEDS of the simulator, of one node and of three, and some of the bugs
-# that it must find.
+# Seeds 1 to SEEDS of the simulator, of one node and of three, a fifth as many of four
+# nodes whose replicas move, and some of the bugs that it must find.
 sim:
 	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds -args -seeds=$(SEEDS)
 	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds$$ -args -seeds=$(SEEDS) -nodes=3
+	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds$$ -args -seeds=$$((($(SEEDS) + 4) / 5)) -nodes=4 -moves
 	$(GO) test ./internal/sim -count=1 -timeout 0 -run TestPlanted -args -planted='reply-before-sync|overlay-loses|writes-pass-locks'
 
 # All of them: each is a build of its own.

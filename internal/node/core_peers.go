@@ -187,6 +187,8 @@ func (c *Core) leaderOf(id metapb.RangeID) (leaderHint, bool) {
 		if term := r.Term(); term > hint.term || term == hint.term && hint.store == 0 {
 			hint = leaderHint{r.Leader(), term}
 		}
+	} else if hint.store == c.cfg.StoreID {
+		hint.store = 0 // it led here, and has gone
 	}
 	return hint, hint.store != 0
 }

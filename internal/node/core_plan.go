@@ -48,6 +48,7 @@ func (c *Core) tickPlan() {
 	}
 	pic := c.picture(limits.LostAfter)
 	c.askLeaders(pic)
+	c.endHopeless(pic)
 	for _, op := range placement.Plan(pic, limits) {
 		c.operate(op)
 	}
@@ -69,6 +70,19 @@ func (c *Core) askLeaders(pic *placement.Picture) {
 		asked++
 		c.internal++
 		c.router.RequestOwn(internalBit|c.internal, &router.AddressRequest{Address: r.Descriptor.Start, Body: &peerpb.ChangeReplicas{}}, c.now)
+	}
+}
+
+// endHopeless ends moves to stores that are lost or leave: nothing comes of them, and
+// until they are over nothing else is planned for their ranges.
+func (c *Core) endHopeless(pic *placement.Picture) {
+	for i := range pic.Ranges {
+		o := c.operations.at[pic.Ranges[i].Descriptor.ID()]
+		if o != nil && o.call == 0 && slices.ContainsFunc(pic.Stores, func(s placement.StoreState) bool {
+			return s.ID == o.op.Move.To && (s.Health == placement.Lost || s.Leaving)
+		}) {
+			c.endOperation(o, nil)
+		}
 	}
 }
 
