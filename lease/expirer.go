@@ -10,8 +10,13 @@ import (
 
 // ExpirerConfig bounds what an expirer asks for.
 type ExpirerConfig struct {
-	// RevokesInFlightMax bounds the revokes that were handed out and not Done.
+	// RevokesInFlightMax bounds the revokes that were handed out and not Done, but for
+	// those that take longer than RevokeSlow: a range that cannot be reached must not
+	// keep leases from ending that have nothing to do with it. Of these there are
+	// RevokesSlowMax at most.
 	RevokesInFlightMax int
+	RevokeSlow         time.Duration
+	RevokesSlowMax     int
 	// RevokesPerSecondMax paces them, so that a storm leaves room for other work.
 	RevokesPerSecondMax int
 	// RetryDelayMin and RetryDelayMax bound the wait after a failed revoke, which
@@ -32,6 +37,8 @@ type ExpirerConfig struct {
 func DefaultExpirerConfig() ExpirerConfig {
 	return ExpirerConfig{
 		RevokesInFlightMax:  4,
+		RevokeSlow:          time.Second,
+		RevokesSlowMax:      64,
 		RevokesPerSecondMax: 2000,
 		RetryDelayMin:       100 * time.Millisecond,
 		RetryDelayMax:       5 * time.Second,
@@ -44,12 +51,12 @@ func DefaultExpirerConfig() ExpirerConfig {
 // Validate reports what is wrong with a configuration.
 func (c *ExpirerConfig) Validate() error {
 	switch {
-	case c.RevokesInFlightMax <= 0, c.RevokesPerSecondMax <= 0, c.TickWorkMax <= 0, c.CheckpointsMax <= 0:
+	case c.RevokesInFlightMax <= 0, c.RevokesSlowMax <= 0, c.RevokesPerSecondMax <= 0, c.TickWorkMax <= 0, c.CheckpointsMax <= 0:
 		return errors.New("lease: a bound of the expirer is not above 0")
 	case c.RevokesPerSecondMax > int(time.Second):
 		return errors.New("lease: RevokesPerSecondMax is above one in a nanosecond")
-	case c.RetryDelayMin <= 0, c.RetryDelayMax < c.RetryDelayMin:
-		return errors.New("lease: bad retry delays of the expirer")
+	case c.RevokeSlow <= 0, c.RetryDelayMin <= 0, c.RetryDelayMax < c.RetryDelayMin:
+		return errors.New("lease: bad delays of the expirer")
 	case c.CheckpointInterval < 0:
 		return errors.New("lease: CheckpointInterval is negative")
 	}
@@ -79,14 +86,16 @@ type Expirer struct {
 	queue  queue
 	load   load
 
-	due      fifo // by the time they were found due; some may be gone meanwhile
-	inFlight int  // states that are revoking
+	dues     dues
+	inFlight int // states that are revoking, but for slow ones
+	slow     int // these
+	begun    []handout
 	// paidUntil is when the revokes handed out so far would have ended at the
 	// allowed pace. It may lag behind now by the burst and no more.
 	paidUntil clock.Time
 
 	clears, checkpoints fifo // wanted; some may be gone meanwhile
-	dues                []Due
+	out                 []Due
 }
 
 // burst is how far back unused pace is remembered.
@@ -251,7 +260,7 @@ func (e *Expirer) Revoked(id ID) {
 
 func (e *Expirer) forget(i int32, st *state) {
 	if st.phase == revoking {
-		e.inFlight--
+		e.handedBack(st)
 	}
 	e.queue.remove(&e.states, i)
 	e.states.drop(i)
@@ -289,18 +298,19 @@ func (e *Expirer) look(i int32, st *state) {
 		e.forget(i, st)
 	default:
 		st.phase = due
-		e.due.push(st.id)
+		e.dues.push(st)
 	}
 }
 
 // Ready hands over the leases that the caller must now have revoked. The slice
 // is valid until the next call.
 func (e *Expirer) Ready() []Due {
-	e.dues = e.dues[:0]
+	e.out = e.out[:0]
+	e.passSlow()
 	e.paidUntil = max(e.paidUntil, e.now.Add(-burst))
 	cost := clock.Time(int(time.Second) / e.cfg.RevokesPerSecondMax)
-	for e.inFlight < e.cfg.RevokesInFlightMax && !e.paidUntil.After(e.now) {
-		id, ok := e.due.pop()
+	for e.mayRevoke() && !e.paidUntil.After(e.now) {
+		id, ok := e.dues.pop()
 		if !ok {
 			break
 		}
@@ -308,12 +318,11 @@ func (e *Expirer) Ready() []Due {
 		if st == nil || st.phase != due {
 			continue
 		}
-		st.phase = revoking
-		e.inFlight++
 		e.paidUntil += cost
-		e.dues = append(e.dues, Due{id, st.deadline()})
+		e.out = append(e.out, Due{id, st.deadline()})
+		e.handOut(st)
 	}
-	return e.dues
+	return e.out
 }
 
 // Done says what became of a revoke that Ready handed out. After an error it is
@@ -329,7 +338,7 @@ func (e *Expirer) Done(id ID, err error) {
 		}
 		return
 	}
-	e.inFlight--
+	e.handedBack(st)
 	delay := e.cfg.RetryDelayMax
 	if st.attempts < 16 {
 		delay = min(delay, e.cfg.RetryDelayMin<<st.attempts)
@@ -346,8 +355,14 @@ func (e *Expirer) Next() (at clock.Time, ok bool) {
 		return e.now, true
 	}
 	at, ok = e.queue.next()
-	if e.due.len() > 0 && e.inFlight < e.cfg.RevokesInFlightMax && (!ok || e.paidUntil.Before(at)) {
-		return e.paidUntil, true
+	if e.dues.len() > 0 {
+		free := e.paidUntil
+		if !e.mayRevoke() {
+			free = max(free, e.slowAt())
+		}
+		if !ok || free.Before(at) {
+			return free, true
+		}
 	}
 	return at, ok
 }
@@ -360,7 +375,7 @@ type Stats struct {
 // Stats returns how many leases the expirer knows, how many of them wait to be
 // revoked, at most, and how many are being revoked.
 func (e *Expirer) Stats() Stats {
-	return Stats{e.states.len(), e.due.len(), e.inFlight}
+	return Stats{e.states.len(), e.dues.len(), e.inFlight + e.slow}
 }
 
 // fifo is a queue of leases.

@@ -17,7 +17,7 @@ const (
 type state struct {
 	cell
 	id           ID
-	checkpointAt clock.Time // when what remains is to be persisted, or, retrying, it is due again; 0: never
+	checkpointAt clock.Time // when what remains is to be persisted; retrying, when it is due again; revoking, when it was handed out; 0: never
 
 	prev, next int32  // in a list of the queue, or of the free
 	slot       uint16 // of the queue; see there
@@ -40,6 +40,8 @@ const (
 	// prolonged: the deadline is later than the TTL says, which a new leader gave;
 	// a renewal ends that.
 	prolonged
+	// slow: its revoke was handed out so long ago that others go on beside it.
+	slow
 )
 
 // states are all states of an expirer, by id. They lie in chunks, so that they
