@@ -1,42 +1,90 @@
 package sim
 
+import "slices"
+
 // plantsOfClusters need several nodes. What two checks guard, each of which is
 // enough, cannot be missed here by leaving out one: that a grant is of no older
 // epoch, the store's path sees as well as the range.
 func plantsOfClusters() []plant {
-	all := append(plantsOfPromises(), plantsOfLinks()...)
-	all = append(all, plantsOfReads()...)
+	all := plantsOfPromises()
+	for i := range all {
+		all[i].readers = true
+	}
+	all = slices.Concat(all, plantsOfLinks(), plantsOfReads(), plantsOfGroups())
 	for i := range all {
 		all[i].nodes = 3
 	}
-	return append(all, plantsOfMoves()...)
+	return slices.Concat(all, plantsOfMoves(), plantsOfChecks())
 }
 
 func plantsOfPromises() []plant {
 	return []plant{
-		{name: "vote-while-a-promise-runs", file: "raftgroup/vote.go", unproved: true, edits: []edit{
+		{name: "vote-while-a-promise-runs", file: "raftgroup/vote.go", seed: 24, edits: []edit{
 			{"		may = false\n", ""},
 		}},
-		{name: "lease-from-the-answer-on", file: "raftgroup/liveness_step.go", unproved: true, edits: []edit{
+		{name: "lease-from-the-answer-on", file: "raftgroup/liveness_step.go", seed: 3, edits: []edit{
 			{"until := m.Echo.Add(l.worth(m.Promise))", "until := l.now.Add(2 * l.worth(m.Promise))"},
 		}},
-		{name: "bound-under-an-old-epoch", file: "raftgroup/leaderlease.go", unproved: true, edits: []edit{
+		{name: "bound-under-an-old-epoch", file: "raftgroup/leaderlease.go", seed: 3, edits: []edit{
 			{"stamps == nil || stamps[i] == s.peers[i].stamp", "stamps == nil || stamps[i] != 0"},
 		}},
-		{name: "nobody-is-asked-whom-he-follows", file: "raftgroup/leaderlease.go", unproved: true, edits: []edit{
+		{name: "nobody-is-asked-whom-he-follows", file: "raftgroup/leaderlease.go", seed: 3, edits: []edit{
 			{"			return x.set.compute(x.stamps)\n", "			return x.set.compute(nil)\n"},
 		}},
-		{name: "transfer-keeps-its-lease", file: "raftgroup/leaderlease.go", unproved: true, edits: []edit{
+		{name: "transfer-keeps-its-lease", file: "raftgroup/leaderlease.go", seed: 4, edits: []edit{
 			{"func (l *Liveness) GiveUp(x *Leadership) { x.given = true }", "func (l *Liveness) GiveUp(x *Leadership) {}"},
 		}},
-		{name: "promise-is-forgotten-by-a-start", file: "raftgroup/liveness.go", unproved: true, edits: []edit{
+		{name: "promise-is-forgotten-by-a-start", file: "raftgroup/liveness.go", seed: 3, edits: []edit{
 			{"		l.votesFrom = now.Add(l.cfg.EarlierPromise)\n", "		l.votesFrom = now\n"},
 		}},
 		{name: "closed-without-lease", file: "range/closed.go", unproved: true, edits: []edit{
 			{"		case !r.holdsLease():\n", "		case r.leading == 0:\n"},
 		}},
-		{name: "renewed-without-lease", file: "range/lease.go", unproved: true, edits: []edit{
+		{name: "renewed-without-lease", file: "range/lease.go", seed: 9, edits: []edit{
 			{"	if !r.holdsLease() { // after all was read\n", "	if r.leading == 0 {\n"},
+		}},
+		{name: "vote-keeps-the-epoch", file: "raftgroup/vote.go", seed: 3, edits: []edit{
+			{"		p.epoch++ // its promise has run out; Tick will say so, or has\n", ""},
+		}},
+		{name: "lease-of-one-promise", file: "raftgroup/leaderlease.go", seed: 3, edits: []edit{
+			{"ends[len(ends)-(len(ends)/2+1)]", "ends[len(ends)-1]"},
+		}},
+		{name: "renewals-outlive-the-lease", file: "range/peers.go", seed: 56, edits: []edit{
+			{"	r.expirer.Renewals().SetLease(r.lead.Until())\n", "	r.expirer.Renewals().SetLease(r.lead.Until().Add(4 * r.store.peers.live.ElectionTimeout()))\n"},
+		}},
+	}
+}
+
+// plantsOfGroups are of groups of replicas, and of what is done with several ranges.
+func plantsOfGroups() []plant {
+	return []plant{
+		{name: "answers-before-sync", file: "raftgroup/ready.go", seed: 3, edits: []edit{
+			{"	g.token++\n	g.appends = append(g.appends, pendingAppend{token: g.token, last: last, responses: m.Responses})\n",
+				"	g.token++\n	var own []*Message\n	for _, x := range m.Responses {\n		if x.GetTo() == uint64(g.cfg.ReplicaID) {\n			own = append(own, x)\n		} else {\n			g.messages = append(g.messages, x)\n		}\n	}\n	g.appends = append(g.appends, pendingAppend{token: g.token, last: last, responses: own})\n"},
+		}},
+		{name: "leader-evaluates-before-its-first-entry", file: "range/leader.go", seed: 3, edits: []edit{
+			{"		s.peers.elected++\n", "		s.peers.elected++\n		r.begin(r.group.Term())\n"},
+		}},
+		{name: "new-leader-forgets-intents", file: "range/intent.go", seed: 3, edits: []edit{
+			{"		r.locks.load(ti.rows, pushAt, now)\n", "		if r.store.coordinatorGone(ti.id) {\n			r.locks.load(ti.rows, pushAt, now)\n		}\n"},
+		}},
+		{name: "unknown-record-is-another-attempt", file: "router/txn_reply.go", unproved: true, edits: []edit{
+			{"	case judge(err) == verdictUnknown:\n		o.phase = txnLearn\n		o.sendAnchor(r)\n", "	case judge(err) == verdictUnknown:\n		o.startOver(r, peerpb.ErrTxnAborted)\n"},
+		}},
+		{name: "rest-before-all-know", file: "raftgroup/quiesce.go", seed: 1, edits: []edit{
+			{"!p.Probing && g.knows[p.ReplicaID] >= g.lastIndex:", "!p.Probing:"},
+		}},
+		{name: "rest-with-a-live-one-behind", file: "raftgroup/quiesce.go", seed: 1, edits: []edit{
+			{"		case live(p.ReplicaID):\n			ok = false\n", ""},
+		}},
+		{name: "born-as-closed-as-was-told", file: "internal/node/core_close.go", unproved: true, edits: []edit{
+			{"cl.closed, cl.want = from.closed, max", "cl.closed, cl.want = from.told, max"},
+		}},
+		{name: "takes-after-its-last-word", file: "internal/node/core_link.go", unproved: true, edits: []edit{
+			{"	l.acked(f, now)\n	if l.ends {\n		return h\n	}\n", "	l.acked(f, now)\n"},
+		}},
+		{name: "lost-question-is-not-asked-again", file: "internal/node/core_close.go", seed: 3, edits: []edit{
+			{"			cl.asked = 0\n			c.wantLater(id, cl)\n		}\n", "			c.wantLater(id, cl)\n		}\n"},
 		}},
 		{name: "rest-without-who-is-behind", file: "range/leader.go", unproved: true, edits: []edit{
 			{"				r.store.peers.lagging[store] = append(r.store.peers.lagging[store], r.desc.ID())\n", "				_ = store\n"},
@@ -46,7 +94,7 @@ func plantsOfPromises() []plant {
 
 func plantsOfLinks() []plant {
 	return []plant{
-		{name: "sequencer-without-lease", file: "internal/node/core_seq.go", unproved: true, edits: []edit{
+		{name: "sequencer-without-lease", file: "internal/node/core_seq.go", readers: true, seed: 3, edits: []edit{
 			{"	if c.seq == nil || !c.store.HoldsLease(metapb.SystemRange) {\n", "	if c.seq == nil {\n"},
 			{"	} else if !c.store.HoldsLease(metapb.SystemRange) {\n", "	} else if c.seq == nil {\n"},
 		}},
@@ -59,13 +107,13 @@ func plantsOfLinks() []plant {
 		{name: "frame-is-taken-twice", file: "internal/node/core_link.go", edits: []edit{
 			{"	if f.Number == l.heard+1 {\n		l.heard++\n", "	if f.Number == l.heard+1 || f.Number == l.heard {\n		l.heard = f.Number\n"},
 		}},
-		{name: "frame-for-a-start-that-is-over", file: "internal/node/core_link.go", unproved: true, edits: []edit{
+		{name: "frame-for-a-start-that-is-over", file: "internal/node/core_link.go", readers: true, seed: 8, edits: []edit{
 			{" || (f.ToStart != 0 && f.ToStart != l.selfStart) {", " {"},
 		}},
 		{name: "given-up-session-is-not-told", file: "internal/node/core_link.go", edits: []edit{
 			{"	f := &frame.Frame{Session: l.session}\n", "	f := &frame.Frame{}\n"},
 		}},
-		{name: "lost-request-is-sent-again", file: "internal/node/core_peers.go", unproved: true, edits: []edit{
+		{name: "lost-request-is-sent-again", file: "internal/node/core_peers.go", seed: 27, edits: []edit{
 			{"c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrUnknown}, c.now)", "c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrRefused}, c.now)"},
 		}},
 		{name: "unknown-outcome-is-tried-again", file: "router/retry.go", edits: []edit{

@@ -1,8 +1,10 @@
 package sim
 
+import "slices"
+
 // plantsOfMoves need replicas that come and go.
 func plantsOfMoves() []plant {
-	all := append(plantsOfChanges(), plantsOfSnapshots()...)
+	all := slices.Concat(plantsOfChanges(), plantsOfSnapshots(), plantsOfFollowers())
 	for i := range all {
 		all[i].nodes, all[i].moves = 4, true
 	}
@@ -15,24 +17,24 @@ func plantsOfChanges() []plant {
 			{"	s.append.Set(row.Key, row.Value)\n", "	_ = row\n"},
 			{"	s.tombstones[id] = lowest\n", ""},
 		}},
-		{name: "learner-votes-too-early", file: "range/change.go", unproved: true, edits: []edit{
+		{name: "learner-votes-too-early", file: "range/change.go", seed: 29, edits: []edit{
 			{"		if !r.caughtUp(metapb.ReplicaID(p.ReplicaId)) {\n", "		if !r.caughtUp(metapb.ReplicaID(p.ReplicaId)) && p.ReplicaId == 0 {\n"},
 		}},
 		{name: "voters-that-are-not-there", file: "range/change.go", unproved: true, edits: []edit{
 			{"	case there <= voters/2:\n", "	case there < 0:\n"},
 		}},
-		{name: "joint-counts-the-new-alone", file: "range/change.go", unproved: true, edits: []edit{
+		{name: "joint-counts-the-new-alone", file: "range/change.go", seed: 2, edits: []edit{
 			{"			if joint {\n", "			if joint && id == 0 {\n"},
 			{"			c.VotersOutgoing = append(c.VotersOutgoing, id)\n		}\n	}\n	return c\n", "			_ = joint\n		}\n	}\n	return c\n"},
 			{"	invariant.Must(conf.Equal(confOf(c.Descriptor_)), ", "	invariant.Must(conf.Equal(conf), "},
 		}},
-		{name: "change-keeps-the-generation", file: "range/change.go", unproved: true, edits: []edit{
+		{name: "change-keeps-the-generation", file: "range/change.go", seed: 1, edits: []edit{
 			{"	next.Generation++\n", ""},
 		}},
-		{name: "removed-replica-is-not-told", file: "range/change.go", unproved: true, edits: []edit{
+		{name: "removed-replica-is-not-told", file: "range/change.go", seed: 54, edits: []edit{
 			{"			s.out.Gone = append(s.out.Gone, Gone{\n", "			_ = append(s.out.Gone, Gone{\n"},
 		}},
-		{name: "joint-is-never-left", file: "range/change.go", unproved: true, edits: []edit{
+		{name: "joint-is-never-left", file: "range/change.go", seed: 1, edits: []edit{
 			{"	r.leaveJoint()\n}\n", "}\n"},
 		}},
 	}
@@ -55,26 +57,80 @@ func plantsOfSnapshots() []plant {
 		{name: "compacted-is-the-system-range-s-alone", file: "internal/node/core.go", unproved: true, edits: []edit{
 			{"metapb.Revision { return c.store.Compacted() }", "metapb.Revision { return c.system.Compacted() }"},
 		}},
-		{name: "snapshot-is-no-gap-to-watches", file: "internal/node/core_snap.go", edits: []edit{
+		{name: "snapshot-is-no-gap-to-watches", file: "internal/node/core_snap.go", seed: 6, edits: []edit{
 			{"	c.lost = append(c.lost, id)\n", ""},
 		}},
-		{name: "snapshot-over-what-is-newer", file: "range/snapshot_receive.go", unproved: true, edits: []edit{
+		{name: "snapshot-over-what-is-newer", file: "range/snapshot_receive.go", seed: 66, edits: []edit{
 			{"		case s.inTheWay(in):\n", "		case s.inTheWay(in) && in.id == 0:\n"},
 		}},
-		{name: "snapshot-leaves-what-was-there", file: "range/ingest.go", unproved: true, edits: []edit{
+		{name: "snapshot-leaves-what-was-there", file: "range/ingest.go", seed: 4, edits: []edit{
 			{"	if err := write(\"local\", g.Local, g.Rows); err != nil {\n", "	g.Local.End = g.Local.Start\n	if err := write(\"local\", g.Local, g.Rows); err != nil {\n"},
 		}},
-		{name: "snapshot-loses-a-row", file: "range/snapshot.go", unproved: true, edits: []edit{
+		{name: "snapshot-forgets-the-ring", file: "range/snapshot.go", seed: 63, edits: []edit{
+			{"	st := own.newest(ring, id, self)\n", "	_, _ = ring, self\n	st := own\n"},
+		}},
+		{name: "snapshot-brings-no-mark", file: "range/snapshot.go", unproved: true, edits: []edit{
+			{"	x.header.Compacted = max(x.header.RemovalMark, s.compacted)\n", "	x.header.RemovalMark, x.header.Compacted = -1, -1\n"},
+		}},
+		{name: "applies-behind-its-removal", file: "range/apply.go", unproved: true, edits: []edit{
+			{"	case r.removed():\n		return nil\n", ""},
+			{"		if r.removed() {\n", "		if r.gone {\n"},
+		}},
+		{name: "snapshot-loses-a-row", file: "range/snapshot.go", seed: 2, edits: []edit{
 			{"		c.Rows = appendBytes(appendBytes(c.Rows, x.it.Key()), value)\n", "		if x.table < 3 || len(value)%7 != 3 {\n			c.Rows = appendBytes(appendBytes(c.Rows, x.it.Key()), value)\n		}\n"},
 		}},
+		{name: "read-elsewhere-keeps-its-S", file: "router/read.go", edits: []edit{
+			{"		if req.Revision <= 0 && errors.Is(err, mvcc.ErrCompacted) {\n", "		if req.Revision < 0 && errors.Is(err, mvcc.ErrCompacted) {\n"},
+		}},
+	}
+}
+
+// plantsOfFollowers are of what is watched and not here.
+func plantsOfFollowers() []plant {
+	return []plant{
 		{name: "keys-that-are-elsewhere-count-as-closed", file: "watchfeed/split.go", unproved: true, edits: []edit{
 			{"			c.keyless(d.ID())\n", ""},
 		}},
 		{name: "who-waits-for-a-part-is-not-woken", file: "watchfeed/split.go", unproved: true, edits: []edit{
 			{"	if left.absent {\n", "	if left == nil {\n"},
 		}},
-		{name: "read-elsewhere-keeps-its-S", file: "router/read.go", edits: []edit{
-			{"		if req.Revision <= 0 && errors.Is(err, mvcc.ErrCompacted) {\n", "		if req.Revision < 0 && errors.Is(err, mvcc.ErrCompacted) {\n"},
+		{name: "follows-one-revision-late", file: "watchfeed/remote.go", seed: 2, edits: []edit{
+			{"After: r.at})", "After: r.at + 1})"},
+		}},
+		{name: "followed-is-closed-too-far", file: "watchfeed/remote.go", seed: 2, edits: []edit{
+			{"		c.setBound(f, rev+1)\n", "		c.setBound(f, rev+2)\n"},
+		}},
+		{name: "arrives-as-closed-as-elsewhere", file: "watchfeed/absent.go", unproved: true, edits: []edit{
+			{"	c.setBound(f, 1)\n", ""},
+		}},
+		{name: "leaves-with-what-is-held", file: "watchfeed/absent.go", seed: 3, edits: []edit{
+			{"	c.lost(id, through)\n", ""},
+		}},
+		{name: "scan-goes-on-over-what-left", file: "watchfeed/absent.go", seed: 31, edits: []edit{
+			{"			s.void = true // it may have found rows gone\n", "			s.void = false\n"},
 		}},
 	}
+}
+
+// plantsOfChecks are of the comparison of replicas.
+func plantsOfChecks() []plant {
+	all := []plant{
+		{name: "verdict-condemns-the-majority", file: "range/verdict.go", seed: 1, edits: []edit{
+			{"		case decided && string(a.Sum) != best:\n", "		case decided && len(votes) > 1 && string(a.Sum) == best:\n"},
+		}},
+		{name: "check-of-different-indexes", file: "range/apply.go", seed: 52, edits: []edit{
+			{"	case r.checking != nil:\n		r.rest = append(r.rest, entries...)\n		return nil\n", ""},
+			{"		if r.checking != nil {\n			r.rest = append(r.rest, entries[i+1:]...)\n			entries = entries[:i+1]\n			break\n		}\n", ""},
+		}},
+		{name: "check-of-different-compactions", file: "range/check.go", unproved: true, edits: []edit{
+			{" && s.compacted <= at.compacted {", " {"},
+		}},
+		{name: "check-of-what-was-let-go", file: "range/statehash.go", seed: 5, edits: []edit{
+			{"	old := rev <= x.compacted\n", "	old := rev < 0 && x.compacted > 0\n"},
+		}},
+	}
+	for i := range all {
+		all[i].nodes, all[i].checks = 3, true
+	}
+	return all
 }

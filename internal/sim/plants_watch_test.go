@@ -75,7 +75,7 @@ func plantsOfLeases() []plant {
 		{name: "keys-under-way-are-forgotten", file: "range/mark.go", edits: []edit{
 			{"	r.overlay.Leases(id, func(key []byte, lease int64, batch uint64) {\n", "	r.overlay.Leases(id, func(key []byte, lease int64, batch uint64) {\n		if batch > 0 {\n			return\n		}\n"},
 		}},
-		{name: "renewal-keeps-the-old-deadline", file: "lease/expirer.go", edits: []edit{
+		{name: "renewal-keeps-the-old-deadline", file: "lease/expirer.go", seed: 5, edits: []edit{
 			{"	st.extend(deadline(e.now, st.ttl))\n", ""},
 		}},
 		{name: "checkpoint-outlives-a-renewal", file: "lease/expirer.go", edits: []edit{
@@ -87,7 +87,7 @@ func plantsOfLeases() []plant {
 		{name: "detach-is-forgotten", file: "range/lease.go", edits: []edit{
 			{"		r.index.Detach(m.Key, leaseID(m.PrevLease))\n", ""},
 		}},
-		{name: "leased-row-stays", file: "mvcc/value.go", edits: []edit{
+		{name: "leased-row-stays", file: "mvcc/value.go", seed: 1, edits: []edit{
 			{"	if m.Lease != m.PrevLease {\n", "	if m.Lease != m.PrevLease && m.Lease != 0 {\n"},
 		}},
 		{name: "keys-of-a-lease-beside-intents", file: "router/lease.go", edits: []edit{
