@@ -41,6 +41,9 @@ func main() {
 	if filepath.Base(os.Args[0]) == "etcd" && !(len(args) == 1 && args[0] == "--version") {
 		args = append([]string{"server"}, args...)
 	}
+	if len(args) > 0 && args[0] == "server" {
+		delayTimers()
+	}
 	os.Exit(run(context.Background(), args, os.Environ(), os.Stdout, os.Stderr))
 }
 
