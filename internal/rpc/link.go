@@ -162,6 +162,7 @@ func (l *link) connect() error {
 		}
 	}
 	if !late.Stop() {
+		<-ctx.Done() // the timer's goroutine may not have come to it yet
 		return context.Cause(ctx)
 	}
 	l.t.cfg.Logger.Info("connected to a store", "store", l.to, "connection", l.class.String(),
