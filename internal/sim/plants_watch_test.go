@@ -34,7 +34,7 @@ func plantsOfWatches() []plant {
 		{name: "lost-before-a-split", file: "watchfeed/core.go", edits: []edit{
 			{"	if len(s.Lost) > 0 {\n", "	if len(s.Lost) < 0 {\n"},
 		}},
-		{name: "now-is-what-the-hub-has-seen", file: "watchfeed/stream.go", edits: []edit{
+		{name: "now-is-what-the-hub-has-seen", file: "watchfeed/stream.go", unproved: true, edits: []edit{
 			{"	now = max(now, c.current)\n", "	now = c.current\n"},
 		}},
 		{name: "window-claims-more", file: "watchfeed/scans.go", edits: []edit{
@@ -50,7 +50,7 @@ func plantsOfWatches() []plant {
 		{name: "ring-covers-one-revision-more", file: "watchfeed/catchup.go", edits: []edit{
 			{"		if f.ring.low >= low {\n", "		if f.ring.low > low {\n"},
 		}},
-		{name: "scan-waits-for-a-bound", file: "watchfeed/scans.go", edits: []edit{
+		{name: "scan-waits-for-a-bound", file: "watchfeed/scans.go", unproved: true, edits: []edit{
 			{"	to := max(c.closed(p.group), p.group.released)\n", "	to := c.closed(p.group)\n"},
 		}},
 	}
@@ -63,7 +63,7 @@ func plantsOfLeases() []plant {
 		{name: "revoke-forgets-a-range", file: "router/txn_lease.go", edits: []edit{
 			{"	for _, pc := range pieces {\n", "	for i, pc := range pieces {\n		if i > 0 && i == len(pieces)-1 {\n			continue\n		}\n"},
 		}},
-		{name: "mark-installed-after-the-revoke", file: "range/mark.go", edits: []edit{
+		{name: "mark-installed-after-the-revoke", file: "range/mark.go", nodes: 3, readers: true, seed: 3, edits: []edit{
 			{" && !reg.spoiled && !r.locks.ending(reg.id, false) {", " {"},
 		}},
 		{name: "mark-outlives-the-revoke", file: "range/mark.go", edits: []edit{
@@ -78,7 +78,7 @@ func plantsOfLeases() []plant {
 		{name: "renewal-keeps-the-old-deadline", file: "lease/expirer.go", seed: 5, edits: []edit{
 			{"	st.extend(deadline(e.now, st.ttl))\n", ""},
 		}},
-		{name: "checkpoint-outlives-a-renewal", file: "lease/expirer.go", edits: []edit{
+		{name: "checkpoint-outlives-a-renewal", file: "lease/expirer.go", unproved: true, edits: []edit{
 			{"	case st.flags&mayBeCheckpointed != 0:\n", "	case st.flags&mayBeCheckpointed != 0 && e.now < 0:\n"},
 		}},
 		{name: "checkpoint-shortens", file: "range/lease_home.go", edits: []edit{
@@ -90,7 +90,7 @@ func plantsOfLeases() []plant {
 		{name: "leased-row-stays", file: "mvcc/value.go", seed: 1, edits: []edit{
 			{"	if m.Lease != m.PrevLease {\n", "	if m.Lease != m.PrevLease && m.Lease != 0 {\n"},
 		}},
-		{name: "keys-of-a-lease-beside-intents", file: "router/lease.go", edits: []edit{
+		{name: "keys-of-a-lease-beside-intents", file: "router/lease.go", nodes: 3, readers: true, seed: 45, edits: []edit{
 			{"&peerpb.Close{S: o.s, Spans: []metapb.Span{p.span}})", "&peerpb.Close{Spans: []metapb.Span{p.span}})"},
 		}},
 	}
