@@ -340,7 +340,8 @@ func (s *Sim) checkHoles(c *checker) error {
 	slow := s.cfg.SyncMax+s.cfg.SyncStall > orderly
 	if len(s.nodes) > 1 {
 		slow = slow || s.cfg.Network.DelayMax > orderly || s.cfg.Network.LossPerMille > 0 || s.stats.Cuts+s.stats.Freezes > 0 ||
-			s.cfg.Swarm.SlowEvery > 0 || s.stats.Transfers+s.stats.Stops > 0
+			s.cfg.Swarm.SlowEvery > 0 || s.stats.Transfers+s.stats.Stops > 0 ||
+			s.cfg.Planner.First > 0 // which transfers leaders too
 	}
 	if s.grown || s.stats.Crashes > 0 || s.cfg.StallEvery > 0 || s.cfg.FullEvery > 0 || slow || s.cfg.Ranges.LockAgeMax < orderly*10 ||
 		s.cfg.Ranges.IntentAgeMax < orderly*10 {

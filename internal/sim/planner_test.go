@@ -6,8 +6,8 @@ import "testing"
 // 5 and 6 have found bugs.
 func TestPlanner(t *testing.T) {
 	total := Stats{}
-	for seed := uint64(1); seed <= 12; seed++ {
-		stats, err := Run(calm(DrawPlanner(seed, 4)), nil)
+	for seed := uint64(1); seed <= 24; seed++ {
+		stats, err := Run(calm(DrawPlanner(seed, 4+int(seed%2))), nil)
 		if err != nil {
 			t.Error(failure(seed, err))
 		}

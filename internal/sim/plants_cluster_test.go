@@ -111,7 +111,7 @@ func plantsOfLinks() []plant {
 			{" || (f.ToStart != 0 && f.ToStart != l.selfStart) {", " {"},
 		}},
 		{name: "given-up-session-is-not-told", file: "internal/node/core_link.go", edits: []edit{
-			{"	f := &frame.Frame{Session: l.session}\n", "	f := &frame.Frame{}\n"},
+			{"	f := &frame.Frame{Session: l.session, Formats: l.formats}\n", "	f := &frame.Frame{Formats: l.formats}\n"},
 		}},
 		{name: "lost-request-is-sent-again", file: "internal/node/core_peers.go", seed: 27, edits: []edit{
 			{"c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrUnknown}, c.now)", "c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrRefused}, c.now)"},

@@ -73,7 +73,7 @@ func plantsOfSnapshots() []plant {
 			{"	x.header.Compacted = max(x.header.RemovalMark, s.compacted)\n", "	x.header.RemovalMark, x.header.Compacted = -1, -1\n"},
 		}},
 		{name: "applies-behind-its-removal", file: "range/apply.go", unproved: true, edits: []edit{
-			{"	case r.removed():\n		return nil\n", ""},
+			{"	case r.removed(), r.stopped:\n		return nil\n", ""},
 			{"		if r.removed() {\n", "		if r.gone {\n"},
 		}},
 		{name: "snapshot-loses-a-row", file: "range/snapshot.go", seed: 2, edits: []edit{
