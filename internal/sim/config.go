@@ -22,9 +22,11 @@ type Config struct {
 	// does before a second one is let in; 0: never.
 	GrowAfter time.Duration
 	Moves     MovesConfig
+	Planner   PlannerConfig
 	// CutOffFor is how long a node is cut off from the sequencer alone; 0: not at all.
 	CutOffFor time.Duration
 	Check     CheckConfig
+	Readers   ReadersConfig
 	// OldUntil is how long the last node runs a version that reads only the first
 	// format; then it is started anew; 0: none does.
 	OldUntil time.Duration

@@ -109,7 +109,7 @@ func (n *simNode) open() error {
 		NodeID: metapb.NodeID(ident.NodeId), StoreID: metapb.StoreID(ident.StoreId), StoreStart: begun,
 		Reader: n.eng, NewBatch: n.eng.NewBatch, NewView: n.eng.NewView, Tables: n.eng,
 		CheckInterval: n.s.cfg.Check.Every, SnapshotChunkBytes: n.s.cfg.Moves.ChunkBytes, Ranges: n.s.cfg.Ranges,
-		Router: router.Config{LeaseTTLMin: n.s.cfg.Traffic.Limits.LeaseTTLMin},
+		Planner: n.s.planner(), Router: router.Config{LeaseTTLMin: n.s.cfg.Traffic.Limits.LeaseTTLMin},
 		Reads:  n.reads(),
 		Random: rand.New(rand.NewPCG(n.s.cfg.Seed, 7+begun+1000*uint64(n.id-1))),
 	})

@@ -60,12 +60,14 @@ type Stats struct {
 	Snapshots, Moves       int
 	Corrupt                int // replicas that were found to be
 	Transfers              int
-	CutOffPuts             int // answered while, or after, their node was cut off
-	Grown                  int
-	Compactions            int
-	Watches, WatchEvents   int
-	WatchesCompacted       int
-	WatchScans             int
+	// Joins, Lost, Aways and Leaves are of stores, Added replicas that ranges got.
+	Joins, Lost, Aways, Leaves, Added int
+	CutOffPuts                        int // answered while, or after, their node was cut off
+	Grown                             int
+	Compactions                       int
+	Watches, WatchEvents              int
+	WatchesCompacted                  int
+	WatchScans                        int
 	// WatchHistories are reads of what is not on the watch's node, FollowedEvents those
 	// that came from other nodes.
 	WatchHistories, FollowedEvents int

@@ -22,6 +22,8 @@ var (
 	flagNodes = flag.Int("nodes", 1, "how many nodes there are")
 	flagMoves = flag.Bool("moves", false, "replicas come and go")
 	flagPlans = flag.Bool("planner", false, "stores come and go, and a planner moves replicas")
+	flagCheck = flag.Bool("checks", false, "they are compared, and one is made corrupt")
+	flagRead  = flag.Bool("readers", false, "some clients only read, and leaders are deposed")
 	flagCalm  = flag.Bool("calm", false, "no faults")
 	flagFor   = flag.Duration("for", 0, "begin no seed after that; 0: run all")
 	flagTrace = flag.Bool("trace", false, "print all that happens in -seed")
