@@ -355,7 +355,7 @@ func (e *Expirer) Next() (at clock.Time, ok bool) {
 		return e.now, true
 	}
 	at, ok = e.queue.next()
-	if e.dues.len() > 0 {
+	if e.dues.len() > 0 && (e.mayRevoke() || e.slow < e.cfg.RevokesSlowMax) {
 		free := e.paidUntil
 		if !e.mayRevoke() {
 			free = max(free, e.slowAt())

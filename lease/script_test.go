@@ -59,7 +59,7 @@ func arg(t *testing.T, d *datadriven.TestData, name string, otherwise int64) int
 func (s *stage) run(t *testing.T, d *datadriven.TestData) string {
 	id := ID(arg(t, d, "id", 0))
 	switch d.Cmd {
-	case "lead": // [per-second=n] [in-flight=n] [work=n]: a new term begins
+	case "lead": // [per-second=n] [in-flight=n] [slow=n] [work=n]: a new term begins
 		s.lead(t, d, nil)
 	case "grant": // id=n ttl=s [to=id]
 		for last := ID(arg(t, d, "to", int64(id))); id <= last; id++ {
@@ -154,6 +154,7 @@ func (s *stage) lead(t *testing.T, d *datadriven.TestData, from *Expirer) {
 	cfg := s.cfg
 	cfg.RevokesPerSecondMax = int(arg(t, d, "per-second", int64(cfg.RevokesPerSecondMax)))
 	cfg.RevokesInFlightMax = int(arg(t, d, "in-flight", int64(cfg.RevokesInFlightMax)))
+	cfg.RevokesSlowMax = int(arg(t, d, "slow", int64(cfg.RevokesSlowMax)))
 	cfg.CheckpointsMax = int(arg(t, d, "checkpoints", int64(cfg.CheckpointsMax)))
 	cfg.TickWorkMax = int(arg(t, d, "work", int64(cfg.TickWorkMax)))
 	e, err := NewExpirer(cfg)
