@@ -21,7 +21,10 @@ import (
 const timerSlack = time.Millisecond
 
 // slackMark in the environment says that this process was begun with timerSlack.
-const slackMark = "FLOTILLA_TIMER_SLACK=1ms"
+const (
+	slackVariable = "FLOTILLA_TIMER_SLACK"
+	slackMark     = slackVariable + "=1ms"
+)
 
 // delayTimers begins the program anew in the same process, with timerSlack for all
 // its threads: that looking thread is there before any code of ours, and another
@@ -29,6 +32,7 @@ const slackMark = "FLOTILLA_TIMER_SLACK=1ms"
 func delayTimers() {
 	environ := os.Environ()
 	if slices.Contains(environ, slackMark) {
+		_ = os.Unsetenv(slackVariable) // the rest of the environment is the user's
 		return
 	}
 	path, err := os.Executable()

@@ -16,6 +16,9 @@ func init() {
 		return
 	}
 	delayTimers()
+	if os.Getenv(slackVariable) != "" {
+		panic("the mark is still in the environment")
+	}
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		panic(err)
