@@ -290,6 +290,9 @@ func (n *simNode) step() {
 		n.startRemoval()
 	}
 	n.s.current = max(n.s.current, int64(n.core.Current()))
+	if n.beforeFeed() {
+		return
+	}
 	n.feed(&rd)
 	n.notice()
 	n.s.hist.descriptors(rd.Descriptors)
@@ -337,6 +340,23 @@ func (n *simNode) point() (crashed bool) {
 	if n.doomed && s.faults.IntN(6) == 0 {
 		n.crash()
 		return true
+	}
+	return false
+}
+
+// beforeFeed is where readers may know of a step, and tell of it, of which the hub does
+// not: a watch may begin there.
+func (n *simNode) beforeFeed() (crashed bool) {
+	s := n.s
+	if !n.core.Direct() || len(s.watchers) == 0 {
+		return false
+	}
+	if n.point() {
+		return true
+	}
+	if w := s.watchers[s.watching.IntN(len(s.watchers))]; w.node == n && w.connected && len(w.all) < watchesMax && s.watching.IntN(8) == 0 {
+		w.create()
+		n.hub.turn()
 	}
 	return false
 }

@@ -69,7 +69,7 @@ func plantsOfTransactions() []plant {
 		{name: "writes-pass-locks", file: "range/evaluate.go", edits: []edit{
 			{"if !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req), usesOf(mvcc.Leases(body.Req))...) {", "if b.number%3 != 0 && !w.admitted && !r.locks.idle() && !r.admit(w, accessesOf(body.Req), usesOf(mvcc.Leases(body.Req))...) {"},
 		}},
-		{name: "prepare-before-who-waited", file: "range/evaluate.go", unproved: true, edits: []edit{
+		{name: "prepare-before-who-waited", file: "range/evaluate.go", edits: []edit{
 			{" && len(r.unparked) == 0 {", " {"},
 		}},
 		{name: "locks-gone-before-intents", file: "range/prepare.go", edits: []edit{

@@ -34,7 +34,7 @@ func plantsOfWatches() []plant {
 		{name: "lost-before-a-split", file: "watchfeed/core.go", edits: []edit{
 			{"	if len(s.Lost) > 0 {\n", "	if len(s.Lost) < 0 {\n"},
 		}},
-		{name: "now-is-what-the-hub-has-seen", file: "watchfeed/stream.go", unproved: true, edits: []edit{
+		{name: "now-is-what-the-hub-has-seen", file: "watchfeed/stream.go", seed: 529, edits: []edit{
 			{"	now = max(now, c.current)\n", "	now = c.current\n"},
 		}},
 		{name: "window-claims-more", file: "watchfeed/scans.go", edits: []edit{
@@ -49,9 +49,6 @@ func plantsOfWatches() []plant {
 		}},
 		{name: "ring-covers-one-revision-more", file: "watchfeed/catchup.go", edits: []edit{
 			{"		if f.ring.low >= low {\n", "		if f.ring.low > low {\n"},
-		}},
-		{name: "scan-waits-for-a-bound", file: "watchfeed/scans.go", unproved: true, edits: []edit{
-			{"	to := max(c.closed(p.group), p.group.released)\n", "	to := c.closed(p.group)\n"},
 		}},
 	}
 }
@@ -78,7 +75,7 @@ func plantsOfLeases() []plant {
 		{name: "renewal-keeps-the-old-deadline", file: "lease/expirer.go", seed: 5, edits: []edit{
 			{"	st.extend(deadline(e.now, st.ttl))\n", ""},
 		}},
-		{name: "checkpoint-outlives-a-renewal", file: "lease/expirer.go", unproved: true, edits: []edit{
+		{name: "checkpoint-outlives-a-renewal", file: "lease/expirer.go", edits: []edit{
 			{"	case st.flags&mayBeCheckpointed != 0:\n", "	case st.flags&mayBeCheckpointed != 0 && e.now < 0:\n"},
 		}},
 		{name: "checkpoint-shortens", file: "range/lease_home.go", edits: []edit{

@@ -44,7 +44,7 @@ func moveSeedsThatFound() []uint64 { return []uint64{63, 150, 172, 181, 340, 354
 
 func draw(seed uint64) Config {
 	if *flagNodes == 1 {
-		return Draw(seed)
+		return DrawOne(seed)
 	}
 	cfg := DrawCluster(seed, *flagNodes)
 	switch {
@@ -67,7 +67,7 @@ func draw(seed uint64) Config {
 // TestSeedsThatFound runs them once more.
 func TestSeedsThatFound(t *testing.T) {
 	for _, seed := range seedsThatFound() {
-		if _, err := Run(Draw(seed), nil); err != nil {
+		if _, err := Run(DrawOne(seed), nil); err != nil {
 			t.Error(failure(seed, err))
 		}
 	}
