@@ -125,7 +125,7 @@ func (g *Group) Campaign() (err error) {
 	if g.log.failed != nil || g.isLeader {
 		return g.log.failed
 	}
-	if g.cfg.Gate != nil && !g.soleVoter() && !g.cfg.Gate.MayVote(g.cfg.ReplicaID, false) {
+	if g.cfg.Gate != nil && !g.soleVoter() && !g.cfg.Gate.MayVote(g.cfg.ReplicaID, g.term+1, false) {
 		return ErrPromised
 	}
 	if err := g.rn.Campaign(); err != nil {

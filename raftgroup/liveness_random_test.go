@@ -100,6 +100,7 @@ type toyReplica struct {
 	term   uint64
 	leader metapb.StoreID
 	leads  *Leadership
+	voted  metapb.StoreID          // in term
 	got    map[metapb.StoreID]bool // votes for it in term
 	asked  bool                    // it is a candidate
 }
@@ -349,17 +350,18 @@ func (s *worldStore) campaign(r *worldRange, transfer bool) {
 	repl := s.repls[r.id]
 	switch {
 	case transfer:
-		s.live.Unbind(r.id)
-	case !s.mayVote(r.id, s.id):
+		s.live.Unbind(r.id, repl.term+1)
+	case !s.mayVote(r.id, s.id, repl.term+1):
 		return
 	}
 	s.newTerm(repl, repl.term+1)
+	repl.voted = s.id
 	repl.asked, repl.got = true, map[metapb.StoreID]bool{s.id: true}
 	s.w.cast(r, repl.term, s.id, s.id)
 	s.tell(r.id, toyVote, repl.term, transfer)
 }
 
-func (s *worldStore) mayVote(id metapb.RangeID, candidate metapb.StoreID) bool {
+func (s *worldStore) mayVote(id metapb.RangeID, candidate metapb.StoreID, term uint64) bool {
 	if s.w.bug == ignoresPromises {
 		return true
 	}
@@ -370,7 +372,7 @@ func (s *worldStore) mayVote(id metapb.RangeID, candidate metapb.StoreID) bool {
 		return false
 	}
 	if s.w.bug != votesKeepEpoch {
-		s.live.Vote(id, candidate)
+		s.live.Vote(id, candidate, term)
 	}
 	return true
 }
@@ -380,20 +382,23 @@ func (s *worldStore) newTerm(r *toyReplica, term uint64) {
 	if r.leads != nil {
 		s.live.EndLead(r.leads)
 	}
-	r.term, r.leader, r.leads, r.asked, r.got = term, 0, nil, false, nil
+	r.term, r.leader, r.leads, r.voted, r.asked, r.got = term, 0, nil, 0, false, nil
 }
 
 func (s *worldStore) stepToy(from metapb.StoreID, m *toyMessage) {
 	r, repl := &s.w.ranges[m.rangeID-1], s.repls[m.rangeID]
 	switch m.kind {
 	case toyVote:
-		if m.term <= repl.term || !m.transfer && !s.mayVote(m.rangeID, from) {
+		if m.term < repl.term || m.term == repl.term && repl.voted != from || !m.transfer && !s.mayVote(m.rangeID, from, m.term) {
 			return
 		}
 		if m.transfer {
-			s.live.Unbind(m.rangeID)
+			s.live.Unbind(m.rangeID, m.term)
 		}
-		s.newTerm(repl, m.term)
+		if m.term > repl.term { // else it has, and says so again
+			s.newTerm(repl, m.term)
+		}
+		repl.voted = from
 		s.w.cast(r, m.term, from, s.id)
 		s.w.send(worldPacket{from: s.id, to: from, toy: &toyMessage{kind: toyVoted, rangeID: m.rangeID, term: m.term}})
 	case toyVoted:

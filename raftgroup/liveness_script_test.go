@@ -88,7 +88,7 @@ func (s *livenessScene) command(t *testing.T, d *datadriven.TestData) string {
 	case "may-vote": // s for of
 		return fmt.Sprintf("%t\n", st.live.MayVote(tie.Range, peer))
 	case "vote":
-		st.live.Vote(tie.Range, peer)
+		st.live.Vote(tie.Range, peer, tie.Term)
 	case "deliver":
 		return s.deliver(false)
 	case "lease":

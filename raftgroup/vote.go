@@ -13,12 +13,12 @@ import (
 // another leader. A transfer by the leader itself passes without a question,
 // since that leader answers nothing from memory any more.
 type VoteGate interface {
-	// MayVote reports whether the replica may vote for a candidate, itself or
-	// another. If pre is false and it may, it will.
-	MayVote(candidate metapb.ReplicaID, pre bool) bool
-	// Transferred says that the leader hands its leadership over with the consent
-	// of this replica's vote.
-	Transferred()
+	// MayVote reports whether the replica may vote in a term for a candidate, itself
+	// or another. If pre is false and it may, it will, or did.
+	MayVote(candidate metapb.ReplicaID, term uint64, pre bool) bool
+	// Transferred says that with the consent of this replica's vote leaderships of
+	// terms below term are handed over.
+	Transferred(term uint64)
 }
 
 // MayVote reports whether this store's replica of a range may vote for one on
@@ -43,15 +43,20 @@ func (l *Liveness) MayVote(rangeID metapb.RangeID, candidate metapb.StoreID) boo
 	return may
 }
 
-// Vote says that the replica votes, or stands for election itself, as MayVote
-// allowed. Whoever it was bound to can count on no promise of before.
-func (l *Liveness) Vote(rangeID metapb.RangeID, candidate metapb.StoreID) {
+// Vote says that the replica votes in a term, or stands for election itself, as
+// MayVote allowed. Whoever it was bound to can count on no promise of before.
+func (l *Liveness) Vote(rangeID metapb.RangeID, candidate metapb.StoreID, term uint64) {
 	for _, p := range l.peers {
-		if _, bound := p.bound[rangeID]; !bound {
+		led, bound := p.bound[rangeID]
+		if !bound {
 			continue
 		}
 		if p.store == candidate {
-			delete(p.bound, rangeID) // it cannot lead in the term of before
+			// It cannot lead in a term of before. A request that comes late, or twice, is
+			// of the very term in which it leads by now.
+			if led < term {
+				delete(p.bound, rangeID)
+			}
 			continue
 		}
 		p.epoch++ // its promise has run out; Tick will say so, or has
@@ -59,11 +64,13 @@ func (l *Liveness) Vote(rangeID metapb.RangeID, candidate metapb.StoreID) {
 	}
 }
 
-// Unbind says that a replica has no part any more in promises about its range: its
-// leader asked it to take over, or to vote for who does; or it is gone.
-func (l *Liveness) Unbind(rangeID metapb.RangeID) {
+// Unbind says that a replica has no part any more in promises to who led its range in
+// terms below term: its leader asked it to take over, or to vote for who does.
+func (l *Liveness) Unbind(rangeID metapb.RangeID, term uint64) {
 	for _, p := range l.peers {
-		delete(p.bound, rangeID)
+		if p.bound[rangeID] < term {
+			delete(p.bound, rangeID)
+		}
 	}
 }
 
@@ -90,17 +97,17 @@ func (g *Group) passes(m *Message) bool {
 	switch m.GetType() {
 	case raftpb.MsgTimeoutNow:
 		if g.cfg.Gate != nil && m.GetTerm() >= g.term {
-			g.cfg.Gate.Transferred()
+			g.cfg.Gate.Transferred(m.GetTerm() + 1) // who leads in that term gave it up
 		}
 	case raftpb.MsgVote, raftpb.MsgPreVote:
 		if g.cfg.Gate == nil || m.GetTerm() < g.term {
 			return true
 		}
 		if string(m.GetContext()) == transferContext {
-			g.cfg.Gate.Transferred()
+			g.cfg.Gate.Transferred(m.GetTerm())
 			return true
 		}
-		return g.cfg.Gate.MayVote(metapb.ReplicaID(m.GetFrom()), m.GetType() == raftpb.MsgPreVote)
+		return g.cfg.Gate.MayVote(metapb.ReplicaID(m.GetFrom()), m.GetTerm(), m.GetType() == raftpb.MsgPreVote)
 	}
 	return true
 }

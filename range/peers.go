@@ -83,7 +83,7 @@ func (f followers) Follows(id metapb.RangeID, term uint64, leader metapb.StoreID
 type voteGate struct{ repl *Replica }
 
 // MayVote implements raftgroup.VoteGate.
-func (g voteGate) MayVote(candidate metapb.ReplicaID, pre bool) bool {
+func (g voteGate) MayVote(candidate metapb.ReplicaID, term uint64, pre bool) bool {
 	r := g.repl
 	if r.lead != nil && candidate != r.id && r.lead.Holds(r.store.now) {
 		return false // nobody can be elected, and it would only end this leadership
@@ -93,13 +93,13 @@ func (g voteGate) MayVote(candidate metapb.ReplicaID, pre bool) bool {
 		return false
 	}
 	if !pre {
-		live.Vote(r.desc.ID(), to)
+		live.Vote(r.desc.ID(), to, term)
 	}
 	return true
 }
 
 // Transferred implements raftgroup.VoteGate.
-func (g voteGate) Transferred() { g.repl.store.peers.live.Unbind(g.repl.desc.ID()) }
+func (g voteGate) Transferred(term uint64) { g.repl.store.peers.live.Unbind(g.repl.desc.ID(), term) }
 
 // StepLiveness takes another store's message about promises. SetNow is called
 // before it.

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/flotilladb/flotilla/engine"
-	"github.com/flotilladb/flotilla/internal/invariant"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 )
@@ -144,9 +143,9 @@ func (c *Core) startScan(p *place) {
 			low, found = next, true
 		}
 	}
-	to := c.closed(p.group)
-	// Not even of a range that was just cut off, and that nobody leads: it has a floor.
-	invariant.Check(to >= p.group.released, "%d was released, and the run is closed at %d", p.group.released, to)
+	// A range that was just cut off does not lead yet, and has no bound; what was
+	// released is closed for good.
+	to := max(c.closed(p.group), p.group.released)
 	if !found || low > to {
 		return
 	}

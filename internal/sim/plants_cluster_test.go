@@ -43,6 +43,9 @@ func plantsOfPromises() []plant {
 		{name: "renewed-without-lease", file: "range/lease.go", seed: 9, edits: []edit{
 			{"	if !r.holdsLease() { // after all was read\n", "	if r.leading == 0 {\n"},
 		}},
+		{name: "late-vote-unbinds", file: "raftgroup/vote.go", readers: true, seed: 180, edits: []edit{
+			{"			if led < term {\n", "			if led <= term {\n"},
+		}},
 		{name: "vote-keeps-the-epoch", file: "raftgroup/vote.go", seed: 3, edits: []edit{
 			{"		p.epoch++ // its promise has run out; Tick will say so, or has\n", ""},
 		}},
