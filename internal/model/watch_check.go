@@ -101,6 +101,11 @@ func (r *WatchRecord) wanted(s *State, upTo int64) []*mvccpb.Event {
 				for _, e := range r.events() {
 					came[nameOf(e)]++
 				}
+				for i, e := range all { // what must have come is not what need not have
+					if r.Watch.Wants(e.Type, e.Kv.Key) && !changedAgain(all[i:]) {
+						came[nameOf(e)]--
+					}
+				}
 			}
 			if came[nameOf(e)]--; came[nameOf(e)] < 0 {
 				continue

@@ -201,3 +201,30 @@ func TestWatchChecksLetPass(t *testing.T) {
 		}
 	}
 }
+
+// A key that one revision deletes twice: a compaction there leaves the second.
+func TestWatchChecksDeletedTwice(t *testing.T) {
+	put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("d")}}}
+	del := &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte("d"), RangeEnd: []byte{0}}}}
+	s := past(t)
+	for _, req := range []*pb.TxnRequest{{Success: []*pb.RequestOp{put}}, {Success: []*pb.RequestOp{del, put, del}}} {
+		next, _, err := Step(s, req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s = next
+	}
+	deletes := Watch{Key: []byte("d"), Start: 7, NoPut: true}
+	r := record(s, deletes)
+	if n := len(r.events()); n != 2 {
+		t.Fatalf("%d deletes", n)
+	}
+	r.Responses[0].Events, r.Responses[0].Compacted = r.Responses[0].Events[1:], 7
+	if err := CheckWatch(s, r); err != nil {
+		t.Errorf("the first of two deletes is compacted: %v", err)
+	}
+	r.Responses[0].Events = nil
+	if err := CheckWatch(s, r); err == nil {
+		t.Error("both may be missing")
+	}
+}
