@@ -81,9 +81,14 @@ func (r *Replica) evaluateRegister(b *batch, w *work, body *peerpb.RegisterLease
 }
 
 // notDue reports whether a lease that was to be revoked because it expired has
-// not: another leader may have found so, and this one given it more time.
-func (r *Replica) notDue(id int64, expired bool) bool {
-	return expired && (r.expirer == nil || r.remaining(id) > 0)
+// not: another leader may have found so, and this one given it more time; or the one
+// that expired has ended, and the id was granted again, which may not be applied yet.
+func (r *Replica) notDue(rec *lease.Record, expired bool) bool {
+	if !expired {
+		return false
+	}
+	known, ok := r.table.Get(rec.ID)
+	return r.expirer == nil || !ok || known.Number != rec.Number || r.remaining(int64(rec.ID)) > 0
 }
 
 // evaluateRevoke ends a lease whose keys can only be here, if nothing is locked
@@ -94,7 +99,7 @@ func (r *Replica) evaluateRevoke(b *batch, w *work, body *peerpb.RevokeLease) ve
 	case !ok:
 		b.told(w, nil, peerpb.ErrLeaseNotFound, touched)
 		return taken
-	case r.notDue(body.ID, body.Expired):
+	case r.notDue(&rec, body.Expired):
 		b.told(w, nil, peerpb.ErrLeaseNotDue, 0)
 		return taken
 	case slices.ContainsFunc(rec.Spans, func(s metapb.Span) bool { return !r.desc.Span().ContainsSpan(s) }):
@@ -221,7 +226,7 @@ func (r *Replica) evaluateRevokePrepare(b *batch, w *work, body *peerpb.Prepare)
 		switch {
 		case !ok:
 			err = peerpb.ErrLeaseNotFound
-		case r.notDue(rv.ID, rv.Expired):
+		case r.notDue(&rec, rv.Expired):
 			err = peerpb.ErrLeaseNotDue
 		}
 		out.Found.Spans = rec.Spans
