@@ -157,6 +157,9 @@ func (l *log) bytes() uint64 { return l.last.end - l.truncated.end }
 // cutIndex returns the lowest index such that cutting the log there leaves at
 // most keep bytes, by binary search over the rows' ends.
 func (l *log) cutIndex(keep uint64) (uint64, error) {
+	if l.bytes() <= keep {
+		return l.truncated.index, nil // mostly; the search reads rows
+	}
 	lo, hi := l.truncated.index, l.last.index // the answer is in [lo, hi]
 	for lo < hi {
 		mid := lo + (hi-lo)/2
