@@ -151,10 +151,17 @@ func (c *Core) advance(g *group) {
 	}
 }
 
+// pokeAll has all places of a group looked at, in order: it decides whose scan goes first.
+func (c *Core) pokeAll(g *group) {
+	before := len(c.poked)
+	g.places.all(c.poke)
+	slices.SortFunc(c.poked[before:], (*place).compare)
+}
+
 func (c *Core) advanceTo(g *group, to Revision) {
 	if g.unsure && to >= g.released {
 		g.unsure = false
-		g.places.all(c.poke)
+		c.pokeAll(g)
 	}
 	if to <= g.released {
 		return

@@ -4,7 +4,7 @@ import "hash/maphash"
 
 // keyTable finds places of single keys. It holds nothing but pointers to them,
 // which is a third of what a map of strings would take: there may be millions.
-// What it is asked never depends on its seed.
+// What it finds does not depend on its seed; the order of its slots does.
 type keyTable struct {
 	seed  maphash.Seed
 	slots []*place // a power of two; a place is in the first free slot from its hash on

@@ -1,5 +1,7 @@
 package watchfeed
 
+import "cmp"
+
 // watcher is one watch of one stream. There may be millions: it has no more
 // fields than it needs.
 type watcher struct {
@@ -126,6 +128,20 @@ func (p *place) contains(key []byte) bool {
 }
 
 // isQueued reports whether the place waits for a scan.
+// compare puts places in order of what they watch, a key before the spans that begin there.
+func (p *place) compare(o *place) int {
+	switch n := cmp.Compare(p.key, o.key); {
+	case n != 0 || p.tree == o.tree:
+		return n
+	case p.tree == nil:
+		return -1
+	case o.tree == nil:
+		return 1
+	default:
+		return cmp.Compare(p.tree.end, o.tree.end)
+	}
+}
+
 func (p *place) isQueued() bool { return p.more != nil && p.more.queued }
 
 func (p *place) empty() bool { return p.one == nil && (p.more == nil || len(p.more.many) == 0) }

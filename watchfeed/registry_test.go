@@ -58,6 +58,32 @@ func TestRegistryTwin(t *testing.T) {
 	}
 }
 
+// Whose scan is first must not depend on how the table of keys was seeded.
+func TestAllArePokedInOrder(t *testing.T) {
+	c, g := &Core{}, &group{}
+	var want []string
+	for i := range 40 {
+		k := fmt.Sprintf("k%02d", i)
+		g.places.add(&place{key: k, more: &crowd{catching: []*watcher{{}}}})
+		g.places.add(&place{key: k, tree: &treeNode{}, more: &crowd{catching: []*watcher{{}}}})
+		g.places.add(&place{key: k, tree: &treeNode{end: "x"}, more: &crowd{catching: []*watcher{{}}}})
+		g.places.add(&place{key: k + "+"}) // catches up with nothing
+		want = append(want, k, k+"-", k+"-x")
+	}
+	c.pokeAll(g)
+	var got []string
+	for _, p := range c.poked {
+		name := p.key
+		if p.tree != nil {
+			name += "-" + p.tree.end
+		}
+		got = append(got, name)
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("poked in the order %v", got)
+	}
+}
+
 // Ids that clients choose and ids that are chosen for them.
 func TestIDTableTwin(t *testing.T) {
 	for seed := range int64(20) {

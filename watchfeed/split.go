@@ -73,7 +73,7 @@ func (c *Core) addFeed(f *feed) {
 	if left.absent {
 		// It came by itself: who waited for the whole may wait for this part alone.
 		for _, g := range f.groups {
-			g.places.all(c.poke)
+			c.pokeAll(g)
 		}
 	}
 }

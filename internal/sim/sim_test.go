@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -161,8 +162,14 @@ func failure(seed uint64, err error) string {
 	if gitErr != nil {
 		commit = []byte("unknown")
 	}
-	return fmt.Sprintf("commit %s, seed %d, replay with: make replay SEED=%d NODES=%d: %v",
-		strings.TrimSpace(string(commit)), seed, seed, *flagNodes, err)
+	var moves []string
+	flag.Visit(func(f *flag.Flag) {
+		if slices.Contains([]string{"moves", "planner", "checks", "readers", "calm"}, f.Name) {
+			moves = append(moves, "-"+f.Name)
+		}
+	})
+	return fmt.Sprintf("commit %s, seed %d, replay with: make replay SEED=%d NODES=%d MOVES='%s': %v",
+		strings.TrimSpace(string(commit)), seed, seed, *flagNodes, strings.Join(moves, " "), err)
 }
 
 func (s *Stats) add(o Stats) {
@@ -199,25 +206,23 @@ func (s *Stats) add(o Stats) {
 
 // One seed is one run, to the last byte of its trace.
 func TestSameSeedSameRun(t *testing.T) {
-	for i := range uint64(6) {
-		seed := i%3 + 1
-		cfg := Draw(seed)
-		if i >= 3 {
-			cfg = DrawCluster(seed, 3)
-		}
+	for _, cfg := range []Config{
+		Draw(1), Draw(2), Draw(3), DrawCluster(1, 3), DrawCluster(2, 3), DrawCluster(3, 3),
+		DrawMoves(1, 4), DrawPlanner(38, 7), DrawPlanner(17, 7), DrawReaders(1, 3), DrawChecks(1, 3),
+	} {
 		var sums [2]uint64
 		var lines [2]int
 		for i := range sums {
 			var trace bytes.Buffer
 			if _, err := Run(cfg, &trace); err != nil {
-				t.Fatal(failure(seed, err))
+				t.Fatal(failure(cfg.Seed, err))
 			}
 			h := fnv.New64a()
 			h.Write(trace.Bytes())
 			sums[i], lines[i] = h.Sum64(), bytes.Count(trace.Bytes(), []byte("\n"))
 		}
 		if sums[0] != sums[1] || lines[0] < 100 {
-			t.Fatalf("seed %d: %d lines with sum %x, then %d lines with sum %x", seed, lines[0], sums[0], lines[1], sums[1])
+			t.Errorf("seed %d of %d nodes: %d lines with sum %x, then %d lines with sum %x", cfg.Seed, cfg.Nodes, lines[0], sums[0], lines[1], sums[1])
 		}
 	}
 }
