@@ -26,8 +26,10 @@ func (n *simNode) busyWith() string {
 	switch {
 	case !n.serving || n.stopping:
 		return "the node does not serve"
-	case len(n.calls)+len(n.inbox)+len(n.synced)+n.syncing > 0:
-		return fmt.Sprintf("%d calls, %d syncs", len(n.calls)+len(n.inbox), n.syncing)
+	case len(n.calls)+len(n.inbox) > 0:
+		return fmt.Sprintf("%d calls are not answered", len(n.calls)+len(n.inbox))
+	case n.written > n.heard:
+		return "rows of the log are not synced"
 	case n.removal != nil:
 		return "a compaction's garbage is being removed"
 	case n.full:

@@ -39,19 +39,22 @@ type simNode struct {
 	removeAgain bool
 	hub         *simHub
 
-	inbox        []*job
-	frames       []*frame.Frame      // that came from others
-	jobs         []*node.SnapshotJob // that were run
-	wants        []watchfeed.Want
-	feedsOut     []watchfeed.FeedOutput
-	calls        map[uint64]*job
-	nextCall     uint64
-	synced       []uint64 // tokens of ended syncs that the core has not heard of
-	syncing      int
-	syncEnd      clock.Time // of the last one begun: they end in order
-	awake        bool       // the loop's next turn is planned
-	stalledUntil clock.Time
-	frozenUntil  clock.Time // nothing of the process goes on
+	inbox    []*job
+	frames   []*frame.Frame      // that came from others
+	jobs     []*node.SnapshotJob // that were run
+	wants    []watchfeed.Want
+	feedsOut []watchfeed.FeedOutput
+	calls    map[uint64]*job
+	nextCall uint64
+	synced   []uint64 // tokens of ended syncs that the core has not heard of
+	syncing  int
+	// written is the token of the last sync that had rows, heard that of the last one that
+	// the core has heard of. Those without rows, for promises, never end.
+	written, heard uint64
+	syncEnd        clock.Time // of the last one begun: they end in order
+	awake          bool       // the loop's next turn is planned
+	stalledUntil   clock.Time
+	frozenUntil    clock.Time // nothing of the process goes on
 	// Its clock showed clockBase at clockFrom.
 	clockFrom, clockBase clock.Time
 	clockRate            float64
@@ -116,6 +119,7 @@ func (n *simNode) open() error {
 	n.pub, n.counts, n.removal = node.NewPublished(), node.NewCounts(n.eng), nil
 	n.frames, n.wants, n.jobs, n.feedsOut = nil, nil, nil, nil
 	n.inbox, n.calls, n.synced, n.syncing, n.syncEnd = nil, make(map[uint64]*job), nil, 0, 0
+	n.written, n.heard = 0, 0
 	n.serving, n.stopping, n.doomed, n.awake, n.stalledUntil = false, false, false, false, 0
 	if err != nil {
 		return err
@@ -228,6 +232,7 @@ func (n *simNode) receive() {
 	}
 	for _, token := range n.synced {
 		n.syncing--
+		n.heard = max(n.heard, token)
 		if err := n.core.Synced(token); err != nil {
 			n.s.fail(err)
 		}
@@ -398,6 +403,9 @@ func (n *simNode) result(res router.Result) {
 
 // append gives the log's rows to the disk, which takes its time.
 func (n *simNode) append(rd *node.Ready) {
+	if !rd.Append.Empty() {
+		n.written = rd.Token
+	}
 	n.syncing++
 	token := rd.Token
 	err := n.eng.CommitAsync(rd.Append, func(err error) {
