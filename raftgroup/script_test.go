@@ -77,6 +77,8 @@ func (s *scene) run(t *testing.T, d *datadriven.TestData) (out string, err error
 		return "", r.g.Tick()
 	case "forget":
 		return "", r.g.ForgetLeader()
+	case "resign":
+		return "", r.g.Resign()
 	case "transfer":
 		to := 0
 		d.ScanArgs(t, "to", &to)
