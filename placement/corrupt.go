@@ -17,13 +17,16 @@ import (
 // In etcd the alarm CORRUPT ends all service, because nobody knows who is right. Here
 // the replicas that agree are known, and nothing is served from the others: the alarm
 // is contained, and what it names is only to be looked at. It ends service if no
-// majority of replicas agrees, for the range, and if an operator raises it.
+// majority of replicas agrees, for the range, and if an operator raises it. Of such
+// replicas there is only the alarm: an operator may say that one of them is right, and
+// what was noted here could come behind that.
 
 // Corrupt is a replica whose data was found to be corrupt.
 type Corrupt struct {
 	Range   metapb.RangeID
 	Replica metapb.ReplicaID
-	// Undecided: replicas differ, and nobody can say which of them are right.
+	// Undecided: replicas differ, and nobody can say which of them are right. Older
+	// versions noted such.
 	Undecided bool
 }
 
@@ -67,14 +70,13 @@ func (f *facts) condemn(o *CorruptOp) ([]*cmdpb.Row, any) {
 	c := Corrupt{Range: o.Range, Replica: o.Replica, Undecided: o.Undecided}
 	a := Alarm{Type: pb.AlarmType_CORRUPT, Member: o.Member, Contained: true}
 	reply := &AlarmReply{Alarms: []Alarm{a}}
-	if i, ok := slices.BinarySearchFunc(f.corrupt, c, compareCorrupt); ok && f.corrupt[i] == c {
-		return nil, reply
+	var rows []*cmdpb.Row
+	if !o.Undecided {
+		if i, ok := slices.BinarySearchFunc(f.corrupt, c, compareCorrupt); ok && f.corrupt[i] == c {
+			return nil, reply
+		}
+		rows = append(rows, setRow(corruptName(c), []byte{0}))
 	}
-	value := []byte{0}
-	if o.Undecided {
-		value[0] = 1
-	}
-	rows := []*cmdpb.Row{setRow(corruptName(c), value)}
 	if _, active := f.active(a); !active {
 		rows = append(rows, alarmRow(a))
 	}
