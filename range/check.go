@@ -1,9 +1,7 @@
 package ranges
 
 import (
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/flotilladb/flotilla/engine"
@@ -139,24 +137,28 @@ func (s *Store) Shown(id metapb.RangeID) bool {
 	return r != nil && !r.condemned
 }
 
-// Condemn takes a replica out of service, for good. It reports whether the replica is
-// here.
+// Condemn takes a replica out of service, for good unless it is undecided. It reports
+// whether the replica is here.
 func (s *Store) Condemn(id metapb.RangeID, replica metapb.ReplicaID, undecided bool) bool {
 	r := s.replicas[id]
 	switch {
 	case r == nil || r.id != replica:
 		return false
-	case r.Condemned():
+	case r.Condemned() && (undecided || !r.undecided):
+		return true
+	}
+	kind := byte(rowCorrupt)
+	if undecided {
+		kind = rowUndecided
+	}
+	s.setCondemned(r, kind, 0)
+	r.undecided = undecided
+	if r.Condemned() { // it is known by now
+		r.abdicate()
 		return true
 	}
 	r.halted = false // it gets worse
-	r.undecided = undecided
 	r.condemn()
-	if s.append == nil {
-		s.append = s.cfg.NewBatch()
-	}
-	row := condemnedRow(id, replica, undecided)
-	s.append.Set(row.Key, row.Value)
 	return true
 }
 
@@ -212,14 +214,6 @@ func (r *Replica) abdicate() {
 	r.wake()
 }
 
-func condemnedRow(id metapb.RangeID, replica metapb.ReplicaID, undecided bool) raftgroup.Row {
-	value := append(binary.BigEndian.AppendUint64(nil, uint64(replica)), 0)
-	if undecided {
-		value[8] = 1
-	}
-	return raftgroup.Row{Key: keys.Condemned(id), Value: value}
-}
-
 // loadCondemned reads whether the replica was found to be corrupt.
 func (r *Replica) loadCondemned() error {
 	row, closer, err := r.store.cfg.Reader.Get(keys.Condemned(r.desc.ID()))
@@ -230,10 +224,5 @@ func (r *Replica) loadCondemned() error {
 		return err
 	}
 	defer closer.Close()
-	if len(row) != 9 {
-		return fmt.Errorf("what is said of the data of range %d is damaged", r.desc.RangeId)
-	}
-	r.condemned = metapb.ReplicaID(binary.BigEndian.Uint64(row)) == r.id
-	r.undecided = r.condemned && row[8] == 1
-	return nil
+	return r.takeCondemned(row)
 }

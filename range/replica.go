@@ -104,6 +104,10 @@ type Replica struct {
 	rest      []raftgroup.Entry
 	condemned bool
 	undecided bool // so are all, and one of them may be right
+	// heir is the replica for which this one was given up, from heirToken on durably.
+	// trustedOver: an operator trusted this one over all others below it; 0: none did.
+	heir, trustedOver metapb.ReplicaID
+	heirToken         uint64
 	// stopped: an entry is of a newer version, and nothing from there on is applied. halted:
 	// that, and no damage, is why the replica is out of service, as one that is condemned.
 	stopped, halted bool

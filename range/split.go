@@ -100,7 +100,11 @@ func (r *Replica) applySplit(b engine.Batch, c *cmdpb.SplitCommand) error {
 		return err
 	}
 	if r.condemned {
-		row := condemnedRow(c.Right.ID(), metapb.ReplicaID(c.Right.ReplicaOn(r.store.cfg.StoreID).ReplicaId), r.undecided)
+		kind := byte(rowCorrupt)
+		if r.undecided {
+			kind = rowUndecided
+		}
+		row := condemnedRow(c.Right.ID(), metapb.ReplicaID(c.Right.ReplicaOn(r.store.cfg.StoreID).ReplicaId), kind, 0)
 		b.Set(row.Key, row.Value)
 	}
 	mark, err := ReadRemovalMark(r.store.cfg.Reader, r.desc.ID())

@@ -84,3 +84,15 @@ func (s *adminServer) CheckRange(ctx context.Context, r *adminpb.CheckRangeReque
 	}
 	return resp, nil
 }
+
+// TrustReplica has a replica of an undecided range in service again.
+func (s *adminServer) TrustReplica(ctx context.Context, r *adminpb.TrustReplicaRequest) (*adminpb.TrustReplicaResponse, error) {
+	if r.RangeId == 0 || r.StoreId == 0 {
+		return nil, status.Error(codes.InvalidArgument, "name a range and a store by their ids")
+	}
+	resp, err := s.admin.TrustReplica(ctx, r)
+	if err != nil {
+		return nil, toAdmin(err)
+	}
+	return resp, nil
+}

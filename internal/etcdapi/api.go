@@ -108,4 +108,6 @@ type Admin interface {
 	MoveReplica(context.Context, *adminpb.MoveReplicaRequest) (*adminpb.MoveReplicaResponse, error)
 	// CheckRange returns when the replicas were compared.
 	CheckRange(context.Context, *adminpb.CheckRangeRequest) (*adminpb.CheckRangeResponse, error)
+	// TrustReplica returns when the replica is in service again.
+	TrustReplica(context.Context, *adminpb.TrustReplicaRequest) (*adminpb.TrustReplicaResponse, error)
 }

@@ -126,7 +126,8 @@ func toAdmin(err error) error {
 		return status.Error(codes.AlreadyExists, err.Error())
 	case errors.Is(err, peerpb.ErrBadTransfer), errors.Is(err, peerpb.ErrLastReplica), errors.Is(err, peerpb.ErrNoMajority),
 		errors.Is(err, peerpb.ErrMoveUnderWay), errors.Is(err, peerpb.ErrMoveStalled),
-		errors.Is(err, peerpb.ErrWaitsForUpgrade):
+		errors.Is(err, peerpb.ErrWaitsForUpgrade), errors.Is(err, peerpb.ErrNotUndecided), errors.Is(err, peerpb.ErrUnreadable),
+		errors.Is(err, peerpb.ErrGivenUp), errors.Is(err, peerpb.ErrNoVoter), errors.Is(err, peerpb.ErrTrustUnderWay):
 		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.Is(err, router.ErrBadSplitKey):
 		return status.Error(codes.InvalidArgument, err.Error())

@@ -246,6 +246,10 @@ func (f *fakeNode) CheckRange(context.Context, *adminpb.CheckRangeRequest) (*adm
 	return &adminpb.CheckRangeResponse{}, f.err
 }
 
+func (f *fakeNode) TrustReplica(context.Context, *adminpb.TrustReplicaRequest) (*adminpb.TrustReplicaResponse, error) {
+	return &adminpb.TrustReplicaResponse{}, f.err
+}
+
 func (f *fakeNode) MoveReplica(context.Context, *adminpb.MoveReplicaRequest) (*adminpb.MoveReplicaResponse, error) {
 	return &adminpb.MoveReplicaResponse{}, f.err
 }

@@ -10,13 +10,11 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/flotilladb/flotilla/engine"
-	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/adminpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
-	"github.com/flotilladb/flotilla/range"
 	"github.com/flotilladb/flotilla/router"
 )
 
@@ -227,90 +225,6 @@ func (n *Node) room() int64 {
 		return math.MaxInt64
 	}
 	return n.cfg.QuotaBytes - sizeInUse(&st)
-}
-
-// ListRanges implements etcdapi.Admin.
-func (n *Node) ListRanges(ctx context.Context) ([]*adminpb.RangeInfo, error) {
-	var out []*adminpb.RangeInfo
-	err := n.inLoop(ctx, func() {
-		for _, pr := range n.pub.table.Load().pieces {
-			if r := n.core.Store().Replica(pr.desc.ID()); r != nil {
-				out = append(out, rangeInfo(r))
-			}
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, in := range out {
-		if err := n.measure(in); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-func rangeInfo(r *ranges.Replica) *adminpb.RangeInfo {
-	in := r.Info()
-	return &adminpb.RangeInfo{
-		Descriptor_:         r.Descriptor(),
-		LeaderReplicaId:     in.Leader,
-		Term:                in.Term,
-		AppliedIndex:        in.Applied,
-		FirstIndex:          in.First,
-		LastIndex:           in.Last,
-		LogBytes:            in.LogBytes,
-		LiveKeys:            -1,
-		WritesPerSecond:     in.WritesPerSecond,
-		WriteBytesPerSecond: in.WriteBytesPerSecond,
-	}
-}
-
-// measure fills in what a range's span holds.
-func (n *Node) measure(in *adminpb.RangeInfo) error {
-	span := in.Descriptor_.Span()
-	for _, table := range keys.Tables(span) {
-		bytes, err := n.eng.DiskUsage(engine.Span(table))
-		if err != nil {
-			return err
-		}
-		in.SizeBytes += bytes
-	}
-	in.LiveKeys = 0
-	start, end, ok := keys.UserBounds(span)
-	if !ok {
-		return nil
-	}
-	current, _ := n.Current()
-	var err error
-	in.LiveKeys, err = n.Count(start, end, current)
-	return err
-}
-
-// ShowRange implements etcdapi.Admin.
-func (n *Node) ShowRange(ctx context.Context, req *adminpb.ShowRangeRequest) (*adminpb.RangeInfo, error) {
-	id := metapb.RangeID(req.RangeId)
-	if id == 0 {
-		t, addr := n.pub.table.Load(), keys.User(req.Key)
-		i := t.find(addr)
-		if i < 0 || !t.pieces[i].desc.Contains(addr) {
-			return nil, peerpb.ErrRangeNotFound
-		}
-		id = t.pieces[i].desc.ID()
-	}
-	var out *adminpb.RangeInfo
-	err := n.inLoop(ctx, func() {
-		if r := n.core.Store().Replica(id); r != nil {
-			out = rangeInfo(r)
-		}
-	})
-	switch {
-	case err != nil:
-		return nil, err
-	case out == nil:
-		return nil, peerpb.ErrRangeNotFound
-	}
-	return out, n.measure(out)
 }
 
 // SplitRange implements etcdapi.Admin.

@@ -238,8 +238,7 @@ func (c *Core) Request(id uint64, req any) {
 	if c.many && c.requestRead(id, req) {
 		return
 	}
-	if q, ok := req.(*MoveRequest); ok {
-		c.requestMove(id, q)
+	if c.requestByHand(id, req) {
 		return
 	}
 	c.router.Request(id, req, c.now)

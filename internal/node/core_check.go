@@ -44,6 +44,7 @@ type checks struct {
 	doubts  []metapb.RangeID
 	doubtAt clock.Time
 	corrupts
+	trusts
 }
 
 // checkWant is a range that is to be checked; call is who asked for it, 0: this core.
@@ -142,6 +143,7 @@ func (c *Core) watchMoves(d *metapb.Descriptor) {
 // tickChecks goes on with the check under way, or begins one.
 func (c *Core) tickChecks() {
 	c.tickCorrupts()
+	c.tickTrusts()
 	c.tickDoubts()
 	if c.under != nil {
 		c.tickCheck(c.under)
@@ -245,6 +247,11 @@ func (c *Core) abandonCheck(k *check) {
 // judge ends a check.
 func (c *Core) judge(k *check) {
 	c.under = nil
+	for _, x := range c.corrupt {
+		if x.id == k.id && !x.undecided {
+			k.answers[x.replica] = peerpb.CheckMessage{State: peerpb.CheckSkipped} // it has no vote
+		}
+	}
 	v := ranges.Judge(k.desc, k.answers)
 	if len(v.Corrupt)+len(v.Undecided) > 0 {
 		if k.first == nil {
@@ -307,6 +314,8 @@ func (c *Core) stepCheck(from metapb.StoreID, m *peerpb.CheckMessage) {
 		}
 	case peerpb.CheckCondemns, peerpb.CheckCondemned:
 		c.stepCorrupt(from, m)
+	case peerpb.CheckTrusts, peerpb.CheckTrusted, peerpb.CheckGivesUp, peerpb.CheckGaveUp:
+		c.stepTrust(from, m)
 	}
 }
 
@@ -326,6 +335,8 @@ func (c *Core) answerCheck(q *peerpb.CheckMessage) peerpb.CheckMessage {
 	h := c.hashOf(ranges.CheckID{Range: q.Range, Store: q.Store, Number: q.Number})
 	r := c.store.Replica(q.Range)
 	switch {
+	case r != nil && r.Heir() != 0:
+		a.State = peerpb.CheckSkipped // it was given up
 	case h != nil && h.replica == q.Replica:
 		a.State, a.Sum = h.state, h.sum
 		if h.index != q.Index { // it is not the same entry: it was proposed once
@@ -364,6 +375,7 @@ func (c *Core) takeCheckpoints(all []ranges.Checkpoint) {
 func (c *Core) hashDone(j *SnapshotJob) {
 	c.store.CheckpointClosed()
 	c.views = slices.DeleteFunc(c.views, func(x *ranges.StateHash) bool { return x == j.hash })
+	c.trustRead(j)
 	if h := c.hashOf(j.check); h != nil && h.state == peerpb.CheckUnderWay {
 		switch {
 		case j.err == nil:

@@ -33,6 +33,7 @@ type corrupt struct {
 	store     metapb.StoreID
 	node      metapb.NodeID
 	undecided bool
+	next      metapb.ReplicaID // the range's next id when it was found; 0: it was not here
 	// told: its store has taken it out of service; noted: the system range knows.
 	told, noted, asked bool
 	at                 clock.Time
@@ -45,6 +46,8 @@ type Corrupt struct {
 	Store   metapb.StoreID
 	// Undecided: replicas of the range differ, and nobody can say which are right.
 	Undecided bool
+	// Trusted: an operator could, and it is in service again.
+	Trusted bool
 }
 
 const (
@@ -62,6 +65,7 @@ func (c *Core) condemn(d *metapb.Descriptor, id metapb.ReplicaID, undecided bool
 		if p.ReplicaId == uint64(id) {
 			c.noteCorrupt(corrupt{
 				id: d.ID(), replica: id, store: metapb.StoreID(p.StoreId), node: metapb.NodeID(p.NodeId), undecided: undecided,
+				next: metapb.ReplicaID(d.NextReplicaId),
 			})
 		}
 	}
@@ -73,20 +77,32 @@ func (c *Core) noteCorrupt(x corrupt) {
 	i, known := slices.BinarySearchFunc(c.corrupt, x, func(a *corrupt, b corrupt) int {
 		return compareReplicas(a.id, a.replica, b.id, b.replica)
 	})
-	if known {
+	switch {
+	case !known:
+		c.corrupt = slices.Insert(c.corrupt, i, &x)
+	case c.corrupt[i].undecided && !x.undecided:
+		c.forgetCorrupt(c.corrupt[i])
+		c.corrupt = slices.Insert(c.corrupt, i, &x)
+	default:
 		return
 	}
-	c.corrupt = slices.Insert(c.corrupt, i, &x)
 	c.corruptAt = 0
 	c.found = append(c.found, Corrupt{Range: x.id, Replica: x.replica, Store: x.store, Undecided: x.undecided})
+}
+
+// forgetCorrupt forgets what was known of a replica.
+func (c *Core) forgetCorrupt(x *corrupt) {
+	c.corrupt = slices.DeleteFunc(c.corrupt, func(o *corrupt) bool { return o == x })
 }
 
 // loadCorrupts finds the replicas that were condemned before this start.
 func (c *Core) loadCorrupts() {
 	for _, id := range c.store.IDs() {
-		if r := c.store.Replica(id); r.Condemned() {
+		r := c.store.Replica(id)
+		if r.Condemned() {
 			c.noteOwn(r)
 		}
+		c.condemnOthers(r)
 	}
 	c.found = nil // it was said
 }
@@ -125,6 +141,9 @@ func (c *Core) tickCorrupts() {
 // may have ended before the replica's store heard of it.
 func (c *Core) loadNoted() {
 	for _, n := range c.system.Corrupt() {
+		if n.Undecided {
+			continue // it may be trusted by now; older versions noted such
+		}
 		_, known := slices.BinarySearchFunc(c.corrupt, n, func(a *corrupt, b placement.Corrupt) int {
 			return compareReplicas(a.id, a.replica, b.Range, b.Replica)
 		})
@@ -133,7 +152,7 @@ func (c *Core) loadNoted() {
 		}
 		for _, d := range c.system.Directory().Lookup(nil, metapb.Span{}) {
 			if d.ID() == n.Range {
-				c.condemn(d, n.Replica, n.Undecided)
+				c.condemn(d, n.Replica, false)
 			}
 		}
 	}
@@ -153,13 +172,26 @@ func (c *Core) isCorrupt(id metapb.RangeID, store metapb.StoreID) bool {
 	return slices.ContainsFunc(c.corrupt, func(x *corrupt) bool { return x.id == id && x.store == store })
 }
 
+// Doubtful says what is known of the data of a range with a replica here: no replica
+// is in service, since nobody knows which are right; or which are known to be corrupt.
+func (c *Core) Doubtful(r *ranges.Replica) (undecided bool, corrupt []uint64) {
+	for _, x := range c.corrupt {
+		if x.id == r.Descriptor().ID() && !x.undecided {
+			corrupt = append(corrupt, uint64(x.replica))
+		}
+	}
+	return r.Condemned() && r.Undecided(), corrupt
+}
+
 func (c *Core) tellStore(x *corrupt) {
-	m := peerpb.CheckMessage{Kind: peerpb.CheckCondemns, Range: x.id, Replica: x.replica, Undecided: x.undecided}
+	m := peerpb.CheckMessage{Kind: peerpb.CheckCondemns, Range: x.id, Replica: x.replica, Undecided: x.undecided, Number: uint64(x.next)}
 	if x.store != c.cfg.StoreID {
 		c.sayCheck(x.store, m)
 		return
 	}
-	c.store.Condemn(x.id, x.replica, x.undecided)
+	if r := c.store.Replica(x.id); r != nil && !outdated(r, &m) {
+		c.store.Condemn(x.id, x.replica, x.undecided)
+	}
 	x.told = true
 }
 
@@ -201,7 +233,12 @@ func (c *Core) stepCorrupt(from metapb.StoreID, m *peerpb.CheckMessage) {
 		}
 		return
 	}
-	if r := c.store.Replica(m.Range); r != nil && c.store.Condemn(m.Range, m.Replica, m.Undecided) {
+	r := c.store.Replica(m.Range)
+	if r != nil && outdated(r, m) {
+		c.sayCheck(from, peerpb.CheckMessage{Kind: peerpb.CheckTrusted, Range: m.Range, Replica: m.Replica, State: peerpb.CheckDone})
+		return
+	}
+	if r != nil && c.store.Condemn(m.Range, m.Replica, m.Undecided) {
 		c.noteOwn(r)
 	}
 	a := *m

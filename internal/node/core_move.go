@@ -71,6 +71,19 @@ const (
 	undoMax = 30 * time.Second
 )
 
+// requestByHand begins what operators ask for. It reports whether req is such.
+func (c *Core) requestByHand(id uint64, req any) bool {
+	switch q := req.(type) {
+	case *MoveRequest:
+		c.requestMove(id, q)
+	case *TrustRequest:
+		c.requestTrust(id, q)
+	default:
+		return false
+	}
+	return true
+}
+
 // requestMove begins a move.
 func (c *Core) requestMove(id uint64, q *MoveRequest) {
 	o := &operation{op: placement.Operator{ID: placement.OperatorID{Range: q.Move.Range}, Move: q.Move}, call: id, until: c.now.Add(moveMax)}

@@ -220,6 +220,9 @@ func (c *Core) send(req *peerpb.Request) {
 	}
 	c.stamp(req.Body)
 	to, ok := c.askable(req.Range)
+	if r := c.store.Replica(req.Range); !ok && r != nil && r.Condemned() && r.Undecided() {
+		to, ok = c.cfg.StoreID, true // nobody will lead it, and this one can say why
+	}
 	switch {
 	case !ok:
 		// Not sent: it may be tried again.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/flotilladb/flotilla/proto/adminpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/router"
 )
 
 // damageNotice is where the engine says that bytes are not what was written. It may say so
@@ -57,6 +58,11 @@ func (n *Node) doubt(at [2][]byte) {
 // logCorrupt tells of replicas that were found to be corrupt.
 func (n *Node) logCorrupt(rd *Ready) {
 	for _, x := range rd.Corrupt {
+		if x.Trusted {
+			n.cfg.Logger.Warn("an operator trusts this replica: it is in service again, the others of the range will be replaced",
+				"range", x.Range, "replica", x.Replica, "store", x.Store)
+			continue
+		}
 		if x.Undecided {
 			n.cfg.Logger.Error("replicas of a range differ and no majority agrees: the range is out of service",
 				"range", x.Range, "replica", x.Replica, "store", x.Store)
@@ -95,4 +101,24 @@ func (n *Node) CheckRange(ctx context.Context, req *adminpb.CheckRangeRequest) (
 		})
 	}
 	return resp, nil
+}
+
+// TrustReplica implements etcdapi.Admin.
+func (n *Node) TrustReplica(ctx context.Context, req *adminpb.TrustReplicaRequest) (*adminpb.TrustReplicaResponse, error) {
+	call := &router.Call{
+		Req:  &TrustRequest{Range: metapb.RangeID(req.RangeId), Store: metapb.StoreID(req.StoreId)},
+		Done: make(chan struct{}, 1),
+	}
+	if err := n.Submit(call); err != nil {
+		return nil, err
+	}
+	select {
+	case <-call.Done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if call.Err != nil {
+		return nil, call.Err
+	}
+	return &adminpb.TrustReplicaResponse{}, nil
 }

@@ -90,6 +90,12 @@ func sentinels() []errorRow {
 		{104, placement.ErrRemoved},
 		{105, placement.ErrNoMember},
 
+		{120, peerpb.ErrNotUndecided},
+		{121, peerpb.ErrUnreadable},
+		{122, peerpb.ErrGivenUp},
+		{123, peerpb.ErrNoVoter},
+		{124, peerpb.ErrTrustUnderWay},
+
 		{110, engine.ErrDiskFull},
 		{111, engine.ErrClosed},
 	}...)

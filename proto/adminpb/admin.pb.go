@@ -524,8 +524,13 @@ type RangeInfo struct {
 	WritesPerSecond     float64 `protobuf:"fixed64,10,opt,name=writes_per_second,json=writesPerSecond,proto3" json:"writes_per_second,omitempty"`
 	ReadsPerSecond      float64 `protobuf:"fixed64,11,opt,name=reads_per_second,json=readsPerSecond,proto3" json:"reads_per_second,omitempty"`
 	WriteBytesPerSecond float64 `protobuf:"fixed64,12,opt,name=write_bytes_per_second,json=writeBytesPerSecond,proto3" json:"write_bytes_per_second,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// undecided: its replicas differ, no majority agrees, and none is in service.
+	Undecided bool `protobuf:"varint,13,opt,name=undecided,proto3" json:"undecided,omitempty"`
+	// corrupt_replica_ids are of replicas that are out of service and will be replaced, as
+	// far as the node knows.
+	CorruptReplicaIds []uint64 `protobuf:"varint,14,rep,packed,name=corrupt_replica_ids,json=corruptReplicaIds,proto3" json:"corrupt_replica_ids,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *RangeInfo) Reset() {
@@ -640,6 +645,20 @@ func (x *RangeInfo) GetWriteBytesPerSecond() float64 {
 		return x.WriteBytesPerSecond
 	}
 	return 0
+}
+
+func (x *RangeInfo) GetUndecided() bool {
+	if x != nil {
+		return x.Undecided
+	}
+	return false
+}
+
+func (x *RangeInfo) GetCorruptReplicaIds() []uint64 {
+	if x != nil {
+		return x.CorruptReplicaIds
+	}
+	return nil
 }
 
 type CheckRangeRequest struct {
@@ -809,6 +828,94 @@ func (x *CheckedReplica) GetMissing() bool {
 	return false
 }
 
+type TrustReplicaRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RangeId       uint64                 `protobuf:"varint,1,opt,name=range_id,json=rangeId,proto3" json:"range_id,omitempty"`
+	StoreId       uint64                 `protobuf:"varint,2,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustReplicaRequest) Reset() {
+	*x = TrustReplicaRequest{}
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustReplicaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustReplicaRequest) ProtoMessage() {}
+
+func (x *TrustReplicaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustReplicaRequest.ProtoReflect.Descriptor instead.
+func (*TrustReplicaRequest) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *TrustReplicaRequest) GetRangeId() uint64 {
+	if x != nil {
+		return x.RangeId
+	}
+	return 0
+}
+
+func (x *TrustReplicaRequest) GetStoreId() uint64 {
+	if x != nil {
+		return x.StoreId
+	}
+	return 0
+}
+
+type TrustReplicaResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustReplicaResponse) Reset() {
+	*x = TrustReplicaResponse{}
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustReplicaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustReplicaResponse) ProtoMessage() {}
+
+func (x *TrustReplicaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustReplicaResponse.ProtoReflect.Descriptor instead.
+func (*TrustReplicaResponse) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{15}
+}
+
 var File_flotilla_proto_adminpb_admin_proto protoreflect.FileDescriptor
 
 const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
@@ -840,7 +947,7 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x13MoveReplicaResponse\x12;\n" +
 	"\n" +
 	"descriptor\x18\x01 \x01(\v2\x1b.flotilla.metapb.DescriptorR\n" +
-	"descriptor\"\xd1\x03\n" +
+	"descriptor\"\x9f\x04\n" +
 	"\tRangeInfo\x12;\n" +
 	"\n" +
 	"descriptor\x18\x01 \x01(\v2\x1b.flotilla.metapb.DescriptorR\n" +
@@ -859,7 +966,9 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x11writes_per_second\x18\n" +
 	" \x01(\x01R\x0fwritesPerSecond\x12(\n" +
 	"\x10reads_per_second\x18\v \x01(\x01R\x0ereadsPerSecond\x123\n" +
-	"\x16write_bytes_per_second\x18\f \x01(\x01R\x13writeBytesPerSecond\".\n" +
+	"\x16write_bytes_per_second\x18\f \x01(\x01R\x13writeBytesPerSecond\x12\x1c\n" +
+	"\tundecided\x18\r \x01(\bR\tundecided\x12.\n" +
+	"\x13corrupt_replica_ids\x18\x0e \x03(\x04R\x11corruptReplicaIds\".\n" +
 	"\x11CheckRangeRequest\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\"h\n" +
 	"\x12CheckRangeResponse\x12\x14\n" +
@@ -870,7 +979,11 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12\x19\n" +
 	"\bstore_id\x18\x02 \x01(\x04R\astoreId\x12\x18\n" +
 	"\acorrupt\x18\x03 \x01(\bR\acorrupt\x12\x18\n" +
-	"\amissing\x18\x04 \x01(\bR\amissing2\xa9\x04\n" +
+	"\amissing\x18\x04 \x01(\bR\amissing\"K\n" +
+	"\x13TrustReplicaRequest\x12\x19\n" +
+	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12\x19\n" +
+	"\bstore_id\x18\x02 \x01(\x04R\astoreId\"\x16\n" +
+	"\x14TrustReplicaResponse2\x88\x05\n" +
 	"\x05Admin\x12W\n" +
 	"\n" +
 	"ListRanges\x12#.flotilla.adminpb.ListRangesRequest\x1a$.flotilla.adminpb.ListRangesResponse\x12T\n" +
@@ -880,7 +993,8 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x0eTransferLeader\x12'.flotilla.adminpb.TransferLeaderRequest\x1a(.flotilla.adminpb.TransferLeaderResponse\x12Z\n" +
 	"\vMoveReplica\x12$.flotilla.adminpb.MoveReplicaRequest\x1a%.flotilla.adminpb.MoveReplicaResponse\x12W\n" +
 	"\n" +
-	"CheckRange\x12#.flotilla.adminpb.CheckRangeRequest\x1a$.flotilla.adminpb.CheckRangeResponseB.Z,github.com/flotilladb/flotilla/proto/adminpbb\x06proto3"
+	"CheckRange\x12#.flotilla.adminpb.CheckRangeRequest\x1a$.flotilla.adminpb.CheckRangeResponse\x12]\n" +
+	"\fTrustReplica\x12%.flotilla.adminpb.TrustReplicaRequest\x1a&.flotilla.adminpb.TrustReplicaResponseB.Z,github.com/flotilladb/flotilla/proto/adminpbb\x06proto3"
 
 var (
 	file_flotilla_proto_adminpb_admin_proto_rawDescOnce sync.Once
@@ -894,7 +1008,7 @@ func file_flotilla_proto_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_flotilla_proto_adminpb_admin_proto_rawDescData
 }
 
-var file_flotilla_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_flotilla_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_flotilla_proto_adminpb_admin_proto_goTypes = []any{
 	(*ListRangesRequest)(nil),      // 0: flotilla.adminpb.ListRangesRequest
 	(*ListRangesResponse)(nil),     // 1: flotilla.adminpb.ListRangesResponse
@@ -910,15 +1024,17 @@ var file_flotilla_proto_adminpb_admin_proto_goTypes = []any{
 	(*CheckRangeRequest)(nil),      // 11: flotilla.adminpb.CheckRangeRequest
 	(*CheckRangeResponse)(nil),     // 12: flotilla.adminpb.CheckRangeResponse
 	(*CheckedReplica)(nil),         // 13: flotilla.adminpb.CheckedReplica
-	(*metapb.Descriptor)(nil),      // 14: flotilla.metapb.Descriptor
+	(*TrustReplicaRequest)(nil),    // 14: flotilla.adminpb.TrustReplicaRequest
+	(*TrustReplicaResponse)(nil),   // 15: flotilla.adminpb.TrustReplicaResponse
+	(*metapb.Descriptor)(nil),      // 16: flotilla.metapb.Descriptor
 }
 var file_flotilla_proto_adminpb_admin_proto_depIdxs = []int32{
 	10, // 0: flotilla.adminpb.ListRangesResponse.ranges:type_name -> flotilla.adminpb.RangeInfo
 	10, // 1: flotilla.adminpb.ShowRangeResponse.range:type_name -> flotilla.adminpb.RangeInfo
 	10, // 2: flotilla.adminpb.SplitRangeResponse.left:type_name -> flotilla.adminpb.RangeInfo
 	10, // 3: flotilla.adminpb.SplitRangeResponse.right:type_name -> flotilla.adminpb.RangeInfo
-	14, // 4: flotilla.adminpb.MoveReplicaResponse.descriptor:type_name -> flotilla.metapb.Descriptor
-	14, // 5: flotilla.adminpb.RangeInfo.descriptor:type_name -> flotilla.metapb.Descriptor
+	16, // 4: flotilla.adminpb.MoveReplicaResponse.descriptor:type_name -> flotilla.metapb.Descriptor
+	16, // 5: flotilla.adminpb.RangeInfo.descriptor:type_name -> flotilla.metapb.Descriptor
 	13, // 6: flotilla.adminpb.CheckRangeResponse.replicas:type_name -> flotilla.adminpb.CheckedReplica
 	0,  // 7: flotilla.adminpb.Admin.ListRanges:input_type -> flotilla.adminpb.ListRangesRequest
 	2,  // 8: flotilla.adminpb.Admin.ShowRange:input_type -> flotilla.adminpb.ShowRangeRequest
@@ -926,14 +1042,16 @@ var file_flotilla_proto_adminpb_admin_proto_depIdxs = []int32{
 	6,  // 10: flotilla.adminpb.Admin.TransferLeader:input_type -> flotilla.adminpb.TransferLeaderRequest
 	8,  // 11: flotilla.adminpb.Admin.MoveReplica:input_type -> flotilla.adminpb.MoveReplicaRequest
 	11, // 12: flotilla.adminpb.Admin.CheckRange:input_type -> flotilla.adminpb.CheckRangeRequest
-	1,  // 13: flotilla.adminpb.Admin.ListRanges:output_type -> flotilla.adminpb.ListRangesResponse
-	3,  // 14: flotilla.adminpb.Admin.ShowRange:output_type -> flotilla.adminpb.ShowRangeResponse
-	5,  // 15: flotilla.adminpb.Admin.SplitRange:output_type -> flotilla.adminpb.SplitRangeResponse
-	7,  // 16: flotilla.adminpb.Admin.TransferLeader:output_type -> flotilla.adminpb.TransferLeaderResponse
-	9,  // 17: flotilla.adminpb.Admin.MoveReplica:output_type -> flotilla.adminpb.MoveReplicaResponse
-	12, // 18: flotilla.adminpb.Admin.CheckRange:output_type -> flotilla.adminpb.CheckRangeResponse
-	13, // [13:19] is the sub-list for method output_type
-	7,  // [7:13] is the sub-list for method input_type
+	14, // 13: flotilla.adminpb.Admin.TrustReplica:input_type -> flotilla.adminpb.TrustReplicaRequest
+	1,  // 14: flotilla.adminpb.Admin.ListRanges:output_type -> flotilla.adminpb.ListRangesResponse
+	3,  // 15: flotilla.adminpb.Admin.ShowRange:output_type -> flotilla.adminpb.ShowRangeResponse
+	5,  // 16: flotilla.adminpb.Admin.SplitRange:output_type -> flotilla.adminpb.SplitRangeResponse
+	7,  // 17: flotilla.adminpb.Admin.TransferLeader:output_type -> flotilla.adminpb.TransferLeaderResponse
+	9,  // 18: flotilla.adminpb.Admin.MoveReplica:output_type -> flotilla.adminpb.MoveReplicaResponse
+	12, // 19: flotilla.adminpb.Admin.CheckRange:output_type -> flotilla.adminpb.CheckRangeResponse
+	15, // 20: flotilla.adminpb.Admin.TrustReplica:output_type -> flotilla.adminpb.TrustReplicaResponse
+	14, // [14:21] is the sub-list for method output_type
+	7,  // [7:14] is the sub-list for method input_type
 	7,  // [7:7] is the sub-list for extension type_name
 	7,  // [7:7] is the sub-list for extension extendee
 	0,  // [0:7] is the sub-list for field type_name
@@ -950,7 +1068,7 @@ func file_flotilla_proto_adminpb_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flotilla_proto_adminpb_admin_proto_rawDesc), len(file_flotilla_proto_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

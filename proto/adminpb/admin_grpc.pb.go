@@ -27,6 +27,7 @@ const (
 	Admin_TransferLeader_FullMethodName = "/flotilla.adminpb.Admin/TransferLeader"
 	Admin_MoveReplica_FullMethodName    = "/flotilla.adminpb.Admin/MoveReplica"
 	Admin_CheckRange_FullMethodName     = "/flotilla.adminpb.Admin/CheckRange"
+	Admin_TrustReplica_FullMethodName   = "/flotilla.adminpb.Admin/TrustReplica"
 )
 
 // AdminClient is the client API for Admin service.
@@ -49,6 +50,10 @@ type AdminClient interface {
 	// CheckRange has the replicas of a range compare what they have. A check of a large
 	// range goes on when the call has timed out.
 	CheckRange(ctx context.Context, in *CheckRangeRequest, opts ...grpc.CallOption) (*CheckRangeResponse, error)
+	// TrustReplica says of a range whose replicas differ, without a majority that agrees,
+	// that a store's replica is the right one: it is in service again, and the others are
+	// replaced. A call that ends early may be repeated.
+	TrustReplica(ctx context.Context, in *TrustReplicaRequest, opts ...grpc.CallOption) (*TrustReplicaResponse, error)
 }
 
 type adminClient struct {
@@ -119,6 +124,16 @@ func (c *adminClient) CheckRange(ctx context.Context, in *CheckRangeRequest, opt
 	return out, nil
 }
 
+func (c *adminClient) TrustReplica(ctx context.Context, in *TrustReplicaRequest, opts ...grpc.CallOption) (*TrustReplicaResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TrustReplicaResponse)
+	err := c.cc.Invoke(ctx, Admin_TrustReplica_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -139,6 +154,10 @@ type AdminServer interface {
 	// CheckRange has the replicas of a range compare what they have. A check of a large
 	// range goes on when the call has timed out.
 	CheckRange(context.Context, *CheckRangeRequest) (*CheckRangeResponse, error)
+	// TrustReplica says of a range whose replicas differ, without a majority that agrees,
+	// that a store's replica is the right one: it is in service again, and the others are
+	// replaced. A call that ends early may be repeated.
+	TrustReplica(context.Context, *TrustReplicaRequest) (*TrustReplicaResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -166,6 +185,9 @@ func (UnimplementedAdminServer) MoveReplica(context.Context, *MoveReplicaRequest
 }
 func (UnimplementedAdminServer) CheckRange(context.Context, *CheckRangeRequest) (*CheckRangeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CheckRange not implemented")
+}
+func (UnimplementedAdminServer) TrustReplica(context.Context, *TrustReplicaRequest) (*TrustReplicaResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TrustReplica not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -296,6 +318,24 @@ func _Admin_CheckRange_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_TrustReplica_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TrustReplicaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).TrustReplica(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_TrustReplica_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).TrustReplica(ctx, req.(*TrustReplicaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -326,6 +366,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CheckRange",
 			Handler:    _Admin_CheckRange_Handler,
+		},
+		{
+			MethodName: "TrustReplica",
+			Handler:    _Admin_TrustReplica_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -35,6 +35,25 @@ const (
 	// CheckWanted says that a store has reason to doubt its replica of a range: the
 	// range's leader is to check it.
 	CheckWanted
+	// CheckTrusts asks a store to have its replica of a range in service again, since an
+	// operator says that it is the right one.
+	CheckTrusts
+	// CheckTrusted says how far that is: State, and where that is CheckSkipped, why it
+	// will not be. It is said too to who condemns such a replica for what was before.
+	CheckTrusted
+	// CheckGivesUp asks a replica to give itself up for the one with the id Number.
+	CheckGivesUp
+	// CheckGaveUp says for which one it has: Number, 0: for none.
+	CheckGaveUp
+)
+
+// Why a replica is not trusted: the Number of CheckTrusted.
+const (
+	TrustNoReplica    = iota + 1 // the store has none
+	TrustNotUndecided            // the range is not undecided
+	TrustGivenUp                 // it was given up for another one
+	TrustOtherGivenUp            // too many others were
+	TrustNoVoter                 // it does not vote
 )
 
 // CheckState is how far a replica is with a check.
@@ -58,7 +77,8 @@ type CheckMessage struct {
 	Kind    CheckKind
 	Range   metapb.RangeID
 	Replica metapb.ReplicaID
-	// Store began the check of this Number.
+	// Store began the check of this Number. In CheckCondemns the Number is the next id
+	// of a replica when that was found.
 	Store  metapb.StoreID
 	Number uint64
 	// Index is that of the log at which replicas are compared, 0: it is not known.

@@ -69,6 +69,17 @@ var (
 	ErrWaitsForUpgrade = errors.New("range: not before all nodes of the cluster are upgraded")
 	// ErrMoveStalled: a move got no further, and what it had done was undone.
 	ErrMoveStalled = errors.New("range: the new replica did not catch up in time; the move was given up")
+	// ErrNotUndecided: only a range of which nobody knows what is right takes an
+	// operator's word.
+	ErrNotUndecided = errors.New("range: it is not undecided: replicas that agree are in service, or a replica that was found to be corrupt was named")
+	// ErrUnreadable: the replica cannot be trusted.
+	ErrUnreadable = errors.New("range: a part of what the store has of it cannot be read")
+	// ErrGivenUp: an operator has named another replica before.
+	ErrGivenUp = errors.New("range: replicas of it were given up for another one; name that one")
+	// ErrNoVoter: the replica could not lead the range.
+	ErrNoVoter = errors.New("range: the store's replica does not vote")
+	// ErrTrustUnderWay: the store goes on by itself for a while, and may be asked again.
+	ErrTrustUnderWay = errors.New("range: the store has not answered, reads what it has, or waits for the stores of the other replicas; ask again")
 	// ErrStopping (retry elsewhere): the store stops.
 	ErrStopping = errors.New("range: the store stops")
 )
