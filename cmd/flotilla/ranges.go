@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 
@@ -27,7 +28,7 @@ func newRange(a *app) *cobra.Command {
 	flags := &clientFlags{}
 	flags.add(cmd)
 	cmd.AddCommand(newRangeList(a, flags), newRangeShow(a, flags), newRangeSplit(a, flags), newRangeTransfer(a, flags),
-		newRangeAdd(a, flags), newRangeRemove(a, flags), newRangeMove(a, flags), newRangeCheck(a, flags))
+		newRangeAdd(a, flags), newRangeRemove(a, flags), newRangeMove(a, flags), newRangeCheck(a, flags), newRangeTrust(a, flags))
 	return cmd
 }
 
@@ -186,6 +187,8 @@ type rangeView struct {
 	Writes     float64       `json:"writes_per_second"`
 	Reads      float64       `json:"reads_per_second"`
 	WriteBytes float64       `json:"write_bytes_per_second"`
+	// Undecided: its replicas differ, and nobody knows which are right.
+	Undecided bool `json:"undecided"`
 }
 
 type replicaView struct {
@@ -193,6 +196,8 @@ type replicaView struct {
 	Store uint64 `json:"store"`
 	Node  uint64 `json:"node"`
 	Kind  string `json:"kind"`
+	// Corrupt: it is out of service, and will be replaced.
+	Corrupt bool `json:"corrupt,omitempty"`
 }
 
 func viewOf(info *adminpb.RangeInfo, hexKeys bool) rangeView {
@@ -203,14 +208,16 @@ func viewOf(info *adminpb.RangeInfo, hexKeys bool) rangeView {
 		Applied: info.GetAppliedIndex(), LogFirst: info.GetFirstIndex(), LogLast: info.GetLastIndex(),
 		LogBytes: info.GetLogBytes(), SizeBytes: info.GetSizeBytes(), LiveKeys: info.GetLiveKeys(),
 		Writes: info.GetWritesPerSecond(), Reads: info.GetReadsPerSecond(), WriteBytes: info.GetWriteBytesPerSecond(),
-		Replicas: []replicaView{},
+		Replicas: []replicaView{}, Undecided: info.GetUndecided(),
 	}
 	for _, r := range d.GetReplicas() {
 		kind := "voter"
 		if r.Kind == metapb.ReplicaKind_LEARNER {
 			kind = "learner"
 		}
-		v.Replicas = append(v.Replicas, replicaView{ID: r.ReplicaId, Store: r.StoreId, Node: r.NodeId, Kind: kind})
+		v.Replicas = append(v.Replicas, replicaView{
+			ID: r.ReplicaId, Store: r.StoreId, Node: r.NodeId, Kind: kind, Corrupt: slices.Contains(info.GetCorruptReplicaIds(), r.ReplicaId),
+		})
 	}
 	return v
 }
@@ -244,8 +251,8 @@ func (a *app) printRanges(output string, views []rangeView) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tSTART\tEND\tGEN\tREPLICAS\tLEADER\tSIZE\tKEYS\tWRITES/S\tREADS/S")
 	for _, v := range views {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%d\t%s\t%s\t%.1f\t%.1f\n", v.ID, v.Start, v.End, v.Generation,
-			formatReplicas(v.Replicas), v.Leader, formatSize(v.SizeBytes), formatCount(v.LiveKeys), v.Writes, v.Reads)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%.1f\t%.1f\n", v.ID, v.Start, v.End, v.Generation,
+			formatReplicas(v.Replicas), v.leader(), formatSize(v.SizeBytes), formatCount(v.LiveKeys), v.Writes, v.Reads)
 	}
 	return w.Flush()
 }
@@ -255,6 +262,9 @@ func (a *app) printRange(output string, v rangeView) error {
 		return a.printJSON(v)
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	if v.Undecided {
+		defer fmt.Fprintf(a.out, "\nThe replicas differ and no majority agrees: none is in service until 'flotilla range trust %d STORE'.\n", v.ID)
+	}
 	for _, row := range [][2]string{
 		{"range", fmt.Sprint(v.ID)},
 		{"span", fmt.Sprintf("[%s, %s)", v.Start, v.End)},
@@ -271,6 +281,14 @@ func (a *app) printRange(output string, v rangeView) error {
 	return w.Flush()
 }
 
+// leader says who leads, where there is somebody to be asked.
+func (v *rangeView) leader() string {
+	if v.Undecided {
+		return "undecided"
+	}
+	return fmt.Sprint(v.Leader)
+}
+
 func formatReplicas(rs []replicaView) string {
 	out := ""
 	for i, r := range rs {
@@ -280,6 +298,9 @@ func formatReplicas(rs []replicaView) string {
 		out += fmt.Sprintf("%d@s%d", r.ID, r.Store)
 		if r.Kind == "learner" {
 			out += "(learner)"
+		}
+		if r.Corrupt {
+			out += "(corrupt)"
 		}
 	}
 	return out
