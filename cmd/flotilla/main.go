@@ -3,6 +3,7 @@
 //	flotilla server                  run a node, with etcd's flags
 //	flotilla cluster                 run some nodes on this machine
 //	flotilla range list|show|split   look at ranges and cut them
+//	flotilla store list              look at stores, and what they wait for
 //	flotilla bench watch|lease       make load for a server, and check what it does
 //	flotilla debug log               read a range's Raft log from a stopped node
 //	flotilla version
@@ -104,7 +105,7 @@ func newRoot(a *app) *cobra.Command {
 		return needCommand(cmd, args)
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd, err} })
-	root.AddCommand(newServer(a), newCluster(a), newRange(a), newBench(a), newDebug(a), newVersion(a))
+	root.AddCommand(newServer(a), newCluster(a), newRange(a), newStore(a), newBench(a), newDebug(a), newVersion(a))
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

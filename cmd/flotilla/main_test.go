@@ -160,6 +160,7 @@ func TestSession(t *testing.T) {
 	if code, _, errs = flotilla(t, "range", "show", "99", "--endpoints="+addr); code != exitFailed || !strings.Contains(errs, "show range 99: ") {
 		t.Fatalf("show what is not there: %d\n%s", code, errs)
 	}
+	askOperators(t, addr)
 	if code, _, errs = flotilla(t, "debug", "log", "--range=2", "--data-dir="+dir); code != exitFailed || !strings.Contains(errs, "in use by another process") {
 		t.Fatalf("the log of a running node: %d\n%s", code, errs)
 	}
@@ -179,6 +180,23 @@ func TestSession(t *testing.T) {
 	}
 	if code, out, _ = flotilla(t, "debug", "log", "--range=2", "--data-dir="+dir, "--limit=1", "-o=json"); code != 0 || strings.Count(out, `"index"`) != 1 {
 		t.Fatalf("one entry of the log: %d\n%s", code, out)
+	}
+}
+
+// askOperators runs what is more for operators than for users.
+func askOperators(t *testing.T, addr string) {
+	t.Helper()
+	code, _, errs := flotilla(t, "range", "trust", "2", "1", "--endpoints="+addr)
+	if code != exitFailed || !strings.Contains(errs, "trust the replica of range 2 on store 1: range: it is not undecided") {
+		t.Fatalf("trust: %d\n%s", code, errs)
+	}
+	code, out, errs := flotilla(t, "store", "list", "-o=json", "--endpoints="+addr)
+	var stores storesView
+	if err := json.Unmarshal([]byte(out), &stores); err != nil || code != 0 || len(stores.Stores) != 1 || stores.Stores[0].Reads != stores.NewestFormat {
+		t.Fatalf("stores: %d %v\n%s%s", code, err, out, errs)
+	}
+	if code, out, _ = flotilla(t, "store", "list", "--endpoints="+addr); code != 0 || !strings.Contains(out, "default") {
+		t.Fatalf("stores: %d\n%s", code, out)
 	}
 }
 

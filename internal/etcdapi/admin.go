@@ -96,3 +96,12 @@ func (s *adminServer) TrustReplica(ctx context.Context, r *adminpb.TrustReplicaR
 	}
 	return resp, nil
 }
+
+// ListStores returns the stores of the cluster, and what they allow it to write.
+func (s *adminServer) ListStores(ctx context.Context, _ *adminpb.ListStoresRequest) (*adminpb.ListStoresResponse, error) {
+	resp, err := s.admin.ListStores(ctx)
+	if err != nil {
+		return nil, toAdmin(err)
+	}
+	return resp, nil
+}

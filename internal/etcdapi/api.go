@@ -110,4 +110,6 @@ type Admin interface {
 	CheckRange(context.Context, *adminpb.CheckRangeRequest) (*adminpb.CheckRangeResponse, error)
 	// TrustReplica returns when the replica is in service again.
 	TrustReplica(context.Context, *adminpb.TrustReplicaRequest) (*adminpb.TrustReplicaResponse, error)
+	// ListStores says who is in the cluster, and what each reads.
+	ListStores(context.Context) (*adminpb.ListStoresResponse, error)
 }

@@ -250,6 +250,10 @@ func (f *fakeNode) TrustReplica(context.Context, *adminpb.TrustReplicaRequest) (
 	return &adminpb.TrustReplicaResponse{}, f.err
 }
 
+func (f *fakeNode) ListStores(context.Context) (*adminpb.ListStoresResponse, error) {
+	return &adminpb.ListStoresResponse{}, f.err
+}
+
 func (f *fakeNode) MoveReplica(context.Context, *adminpb.MoveReplicaRequest) (*adminpb.MoveReplicaResponse, error) {
 	return &adminpb.MoveReplicaResponse{}, f.err
 }

@@ -73,6 +73,10 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer gets the metrics.
 	Registerer prometheus.Registerer
+
+	// reads is the highest format that is read, of a test that plays an older version; 0:
+	// this version's.
+	reads metapb.Format
 }
 
 // Validate reports what is wrong with the configuration.

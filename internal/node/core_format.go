@@ -33,6 +33,18 @@ const raiseEvery = 500 * time.Millisecond
 // Format is what all members read, as far as this node knows.
 func (c *Core) Format() metapb.Format { return c.format }
 
+// Reads returns the highest format that a store reads, 0: it has not said so since it, or
+// this node, started.
+func (c *Core) Reads(store metapb.StoreID) metapb.Format {
+	if store == c.cfg.StoreID {
+		return c.cfg.Reads
+	}
+	if l := c.links[store]; l != nil {
+		return l.peerFormats.Reads
+	}
+	return 0
+}
+
 // knowFormat takes in what is known of the cluster's format.
 func (c *Core) knowFormat() {
 	f := max(c.format, c.system.Format())
@@ -73,11 +85,11 @@ func (c *Core) lowestRead() (metapb.Format, bool) {
 		if m.Removed || m.Name == "" || m.Store == c.cfg.StoreID {
 			continue
 		}
-		l := c.links[m.Store]
-		if l == nil || l.peerFormats.Reads == 0 {
+		reads := c.Reads(m.Store)
+		if reads == 0 {
 			return 0, false
 		}
-		lowest = min(lowest, l.peerFormats.Reads)
+		lowest = min(lowest, reads)
 	}
 	return lowest, true
 }

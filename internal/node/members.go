@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/adminpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
@@ -119,6 +121,44 @@ func (n *Node) ChangeMember(ctx context.Context, id uint64, remove bool, peerURL
 		}
 	}
 	return changed, all, nil
+}
+
+// ListStores implements etcdapi.Admin.
+func (n *Node) ListStores(ctx context.Context) (*adminpb.ListStoresResponse, error) {
+	members, err := n.members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var format metapb.Format
+	newest := metapb.Format(0)
+	resp := &adminpb.ListStoresResponse{}
+	err = n.inLoop(ctx, func() {
+		format = n.core.Format()
+		for _, m := range members {
+			if m.Removed || m.Store == 0 || m.Name == "" {
+				continue // it has no store yet, or its store is of no account
+			}
+			reads := n.core.Reads(m.Store)
+			newest = max(newest, reads)
+			resp.Stores = append(resp.Stores, &adminpb.StoreInfo{
+				StoreId: uint64(m.Store), NodeId: uint64(m.Node), Name: m.Name, ReadsFormat: uint64(reads),
+			})
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(resp.Stores, func(a, b *adminpb.StoreInfo) int { return cmp.Compare(a.StoreId, b.StoreId) })
+	for _, s := range resp.Stores {
+		s.HoldsBack = format < newest && metapb.Format(s.ReadsFormat) < newest
+	}
+	resp.ClusterFormat, resp.NewestFormat = uint64(format), uint64(newest)
+	for _, f := range metapb.Features() {
+		if !format.Has(f) {
+			resp.Waiting = append(resp.Waiting, f.String())
+		}
+	}
+	return resp, nil
 }
 
 // failSoon ends the node: it cannot go on as what it is.

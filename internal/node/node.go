@@ -143,7 +143,7 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		Logger:      raftgroup.NewLogger(cfg.Logger.With("part", "raft")),
 		Random:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		Ranges:      ranges.Config{SyncsMax: cfg.SyncsMax},
-		Planner:     cfg.planner(), CheckInterval: cfg.CheckInterval,
+		Planner:     cfg.planner(), CheckInterval: cfg.CheckInterval, Reads: cfg.reads,
 	})
 	if err != nil {
 		return nil, err

@@ -916,6 +916,192 @@ func (*TrustReplicaResponse) Descriptor() ([]byte, []int) {
 	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{15}
 }
 
+type ListStoresRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListStoresRequest) Reset() {
+	*x = ListStoresRequest{}
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListStoresRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListStoresRequest) ProtoMessage() {}
+
+func (x *ListStoresRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListStoresRequest.ProtoReflect.Descriptor instead.
+func (*ListStoresRequest) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{16}
+}
+
+type ListStoresResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// cluster_format is what the cluster writes: what all its members read, as far as the
+	// node that was asked knows. newest_format is the highest that one of them reads.
+	ClusterFormat uint64 `protobuf:"varint,1,opt,name=cluster_format,json=clusterFormat,proto3" json:"cluster_format,omitempty"`
+	NewestFormat  uint64 `protobuf:"varint,2,opt,name=newest_format,json=newestFormat,proto3" json:"newest_format,omitempty"`
+	// waiting is what is not done before the cluster's format is raised, in words.
+	Waiting       []string     `protobuf:"bytes,3,rep,name=waiting,proto3" json:"waiting,omitempty"`
+	Stores        []*StoreInfo `protobuf:"bytes,4,rep,name=stores,proto3" json:"stores,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListStoresResponse) Reset() {
+	*x = ListStoresResponse{}
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListStoresResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListStoresResponse) ProtoMessage() {}
+
+func (x *ListStoresResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListStoresResponse.ProtoReflect.Descriptor instead.
+func (*ListStoresResponse) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ListStoresResponse) GetClusterFormat() uint64 {
+	if x != nil {
+		return x.ClusterFormat
+	}
+	return 0
+}
+
+func (x *ListStoresResponse) GetNewestFormat() uint64 {
+	if x != nil {
+		return x.NewestFormat
+	}
+	return 0
+}
+
+func (x *ListStoresResponse) GetWaiting() []string {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *ListStoresResponse) GetStores() []*StoreInfo {
+	if x != nil {
+		return x.Stores
+	}
+	return nil
+}
+
+type StoreInfo struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	StoreId uint64                 `protobuf:"varint,1,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	NodeId  uint64                 `protobuf:"varint,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Name    string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// reads_format is 0 if the node that was asked has not heard it since one of the two
+	// started.
+	ReadsFormat uint64 `protobuf:"varint,4,opt,name=reads_format,json=readsFormat,proto3" json:"reads_format,omitempty"`
+	// holds_back: the cluster's format cannot be raised because of it.
+	HoldsBack     bool `protobuf:"varint,5,opt,name=holds_back,json=holdsBack,proto3" json:"holds_back,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreInfo) Reset() {
+	*x = StoreInfo{}
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreInfo) ProtoMessage() {}
+
+func (x *StoreInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_flotilla_proto_adminpb_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreInfo.ProtoReflect.Descriptor instead.
+func (*StoreInfo) Descriptor() ([]byte, []int) {
+	return file_flotilla_proto_adminpb_admin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *StoreInfo) GetStoreId() uint64 {
+	if x != nil {
+		return x.StoreId
+	}
+	return 0
+}
+
+func (x *StoreInfo) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *StoreInfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StoreInfo) GetReadsFormat() uint64 {
+	if x != nil {
+		return x.ReadsFormat
+	}
+	return 0
+}
+
+func (x *StoreInfo) GetHoldsBack() bool {
+	if x != nil {
+		return x.HoldsBack
+	}
+	return false
+}
+
 var File_flotilla_proto_adminpb_admin_proto protoreflect.FileDescriptor
 
 const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
@@ -983,7 +1169,20 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x13TrustReplicaRequest\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12\x19\n" +
 	"\bstore_id\x18\x02 \x01(\x04R\astoreId\"\x16\n" +
-	"\x14TrustReplicaResponse2\x88\x05\n" +
+	"\x14TrustReplicaResponse\"\x13\n" +
+	"\x11ListStoresRequest\"\xaf\x01\n" +
+	"\x12ListStoresResponse\x12%\n" +
+	"\x0ecluster_format\x18\x01 \x01(\x04R\rclusterFormat\x12#\n" +
+	"\rnewest_format\x18\x02 \x01(\x04R\fnewestFormat\x12\x18\n" +
+	"\awaiting\x18\x03 \x03(\tR\awaiting\x123\n" +
+	"\x06stores\x18\x04 \x03(\v2\x1b.flotilla.adminpb.StoreInfoR\x06stores\"\x95\x01\n" +
+	"\tStoreInfo\x12\x19\n" +
+	"\bstore_id\x18\x01 \x01(\x04R\astoreId\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\x04R\x06nodeId\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12!\n" +
+	"\freads_format\x18\x04 \x01(\x04R\vreadsFormat\x12\x1d\n" +
+	"\n" +
+	"holds_back\x18\x05 \x01(\bR\tholdsBack2\xe1\x05\n" +
 	"\x05Admin\x12W\n" +
 	"\n" +
 	"ListRanges\x12#.flotilla.adminpb.ListRangesRequest\x1a$.flotilla.adminpb.ListRangesResponse\x12T\n" +
@@ -994,7 +1193,9 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"\vMoveReplica\x12$.flotilla.adminpb.MoveReplicaRequest\x1a%.flotilla.adminpb.MoveReplicaResponse\x12W\n" +
 	"\n" +
 	"CheckRange\x12#.flotilla.adminpb.CheckRangeRequest\x1a$.flotilla.adminpb.CheckRangeResponse\x12]\n" +
-	"\fTrustReplica\x12%.flotilla.adminpb.TrustReplicaRequest\x1a&.flotilla.adminpb.TrustReplicaResponseB.Z,github.com/flotilladb/flotilla/proto/adminpbb\x06proto3"
+	"\fTrustReplica\x12%.flotilla.adminpb.TrustReplicaRequest\x1a&.flotilla.adminpb.TrustReplicaResponse\x12W\n" +
+	"\n" +
+	"ListStores\x12#.flotilla.adminpb.ListStoresRequest\x1a$.flotilla.adminpb.ListStoresResponseB.Z,github.com/flotilladb/flotilla/proto/adminpbb\x06proto3"
 
 var (
 	file_flotilla_proto_adminpb_admin_proto_rawDescOnce sync.Once
@@ -1008,7 +1209,7 @@ func file_flotilla_proto_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_flotilla_proto_adminpb_admin_proto_rawDescData
 }
 
-var file_flotilla_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_flotilla_proto_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_flotilla_proto_adminpb_admin_proto_goTypes = []any{
 	(*ListRangesRequest)(nil),      // 0: flotilla.adminpb.ListRangesRequest
 	(*ListRangesResponse)(nil),     // 1: flotilla.adminpb.ListRangesResponse
@@ -1026,35 +1227,41 @@ var file_flotilla_proto_adminpb_admin_proto_goTypes = []any{
 	(*CheckedReplica)(nil),         // 13: flotilla.adminpb.CheckedReplica
 	(*TrustReplicaRequest)(nil),    // 14: flotilla.adminpb.TrustReplicaRequest
 	(*TrustReplicaResponse)(nil),   // 15: flotilla.adminpb.TrustReplicaResponse
-	(*metapb.Descriptor)(nil),      // 16: flotilla.metapb.Descriptor
+	(*ListStoresRequest)(nil),      // 16: flotilla.adminpb.ListStoresRequest
+	(*ListStoresResponse)(nil),     // 17: flotilla.adminpb.ListStoresResponse
+	(*StoreInfo)(nil),              // 18: flotilla.adminpb.StoreInfo
+	(*metapb.Descriptor)(nil),      // 19: flotilla.metapb.Descriptor
 }
 var file_flotilla_proto_adminpb_admin_proto_depIdxs = []int32{
 	10, // 0: flotilla.adminpb.ListRangesResponse.ranges:type_name -> flotilla.adminpb.RangeInfo
 	10, // 1: flotilla.adminpb.ShowRangeResponse.range:type_name -> flotilla.adminpb.RangeInfo
 	10, // 2: flotilla.adminpb.SplitRangeResponse.left:type_name -> flotilla.adminpb.RangeInfo
 	10, // 3: flotilla.adminpb.SplitRangeResponse.right:type_name -> flotilla.adminpb.RangeInfo
-	16, // 4: flotilla.adminpb.MoveReplicaResponse.descriptor:type_name -> flotilla.metapb.Descriptor
-	16, // 5: flotilla.adminpb.RangeInfo.descriptor:type_name -> flotilla.metapb.Descriptor
+	19, // 4: flotilla.adminpb.MoveReplicaResponse.descriptor:type_name -> flotilla.metapb.Descriptor
+	19, // 5: flotilla.adminpb.RangeInfo.descriptor:type_name -> flotilla.metapb.Descriptor
 	13, // 6: flotilla.adminpb.CheckRangeResponse.replicas:type_name -> flotilla.adminpb.CheckedReplica
-	0,  // 7: flotilla.adminpb.Admin.ListRanges:input_type -> flotilla.adminpb.ListRangesRequest
-	2,  // 8: flotilla.adminpb.Admin.ShowRange:input_type -> flotilla.adminpb.ShowRangeRequest
-	4,  // 9: flotilla.adminpb.Admin.SplitRange:input_type -> flotilla.adminpb.SplitRangeRequest
-	6,  // 10: flotilla.adminpb.Admin.TransferLeader:input_type -> flotilla.adminpb.TransferLeaderRequest
-	8,  // 11: flotilla.adminpb.Admin.MoveReplica:input_type -> flotilla.adminpb.MoveReplicaRequest
-	11, // 12: flotilla.adminpb.Admin.CheckRange:input_type -> flotilla.adminpb.CheckRangeRequest
-	14, // 13: flotilla.adminpb.Admin.TrustReplica:input_type -> flotilla.adminpb.TrustReplicaRequest
-	1,  // 14: flotilla.adminpb.Admin.ListRanges:output_type -> flotilla.adminpb.ListRangesResponse
-	3,  // 15: flotilla.adminpb.Admin.ShowRange:output_type -> flotilla.adminpb.ShowRangeResponse
-	5,  // 16: flotilla.adminpb.Admin.SplitRange:output_type -> flotilla.adminpb.SplitRangeResponse
-	7,  // 17: flotilla.adminpb.Admin.TransferLeader:output_type -> flotilla.adminpb.TransferLeaderResponse
-	9,  // 18: flotilla.adminpb.Admin.MoveReplica:output_type -> flotilla.adminpb.MoveReplicaResponse
-	12, // 19: flotilla.adminpb.Admin.CheckRange:output_type -> flotilla.adminpb.CheckRangeResponse
-	15, // 20: flotilla.adminpb.Admin.TrustReplica:output_type -> flotilla.adminpb.TrustReplicaResponse
-	14, // [14:21] is the sub-list for method output_type
-	7,  // [7:14] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	18, // 7: flotilla.adminpb.ListStoresResponse.stores:type_name -> flotilla.adminpb.StoreInfo
+	0,  // 8: flotilla.adminpb.Admin.ListRanges:input_type -> flotilla.adminpb.ListRangesRequest
+	2,  // 9: flotilla.adminpb.Admin.ShowRange:input_type -> flotilla.adminpb.ShowRangeRequest
+	4,  // 10: flotilla.adminpb.Admin.SplitRange:input_type -> flotilla.adminpb.SplitRangeRequest
+	6,  // 11: flotilla.adminpb.Admin.TransferLeader:input_type -> flotilla.adminpb.TransferLeaderRequest
+	8,  // 12: flotilla.adminpb.Admin.MoveReplica:input_type -> flotilla.adminpb.MoveReplicaRequest
+	11, // 13: flotilla.adminpb.Admin.CheckRange:input_type -> flotilla.adminpb.CheckRangeRequest
+	14, // 14: flotilla.adminpb.Admin.TrustReplica:input_type -> flotilla.adminpb.TrustReplicaRequest
+	16, // 15: flotilla.adminpb.Admin.ListStores:input_type -> flotilla.adminpb.ListStoresRequest
+	1,  // 16: flotilla.adminpb.Admin.ListRanges:output_type -> flotilla.adminpb.ListRangesResponse
+	3,  // 17: flotilla.adminpb.Admin.ShowRange:output_type -> flotilla.adminpb.ShowRangeResponse
+	5,  // 18: flotilla.adminpb.Admin.SplitRange:output_type -> flotilla.adminpb.SplitRangeResponse
+	7,  // 19: flotilla.adminpb.Admin.TransferLeader:output_type -> flotilla.adminpb.TransferLeaderResponse
+	9,  // 20: flotilla.adminpb.Admin.MoveReplica:output_type -> flotilla.adminpb.MoveReplicaResponse
+	12, // 21: flotilla.adminpb.Admin.CheckRange:output_type -> flotilla.adminpb.CheckRangeResponse
+	15, // 22: flotilla.adminpb.Admin.TrustReplica:output_type -> flotilla.adminpb.TrustReplicaResponse
+	17, // 23: flotilla.adminpb.Admin.ListStores:output_type -> flotilla.adminpb.ListStoresResponse
+	16, // [16:24] is the sub-list for method output_type
+	8,  // [8:16] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_flotilla_proto_adminpb_admin_proto_init() }
@@ -1068,7 +1275,7 @@ func file_flotilla_proto_adminpb_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flotilla_proto_adminpb_admin_proto_rawDesc), len(file_flotilla_proto_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

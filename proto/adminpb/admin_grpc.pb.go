@@ -28,6 +28,7 @@ const (
 	Admin_MoveReplica_FullMethodName    = "/flotilla.adminpb.Admin/MoveReplica"
 	Admin_CheckRange_FullMethodName     = "/flotilla.adminpb.Admin/CheckRange"
 	Admin_TrustReplica_FullMethodName   = "/flotilla.adminpb.Admin/TrustReplica"
+	Admin_ListStores_FullMethodName     = "/flotilla.adminpb.Admin/ListStores"
 )
 
 // AdminClient is the client API for Admin service.
@@ -54,6 +55,8 @@ type AdminClient interface {
 	// that a store's replica is the right one: it is in service again, and the others are
 	// replaced. A call that ends early may be repeated.
 	TrustReplica(ctx context.Context, in *TrustReplicaRequest, opts ...grpc.CallOption) (*TrustReplicaResponse, error)
+	// ListStores returns the stores of the cluster, and what they allow it to write.
+	ListStores(ctx context.Context, in *ListStoresRequest, opts ...grpc.CallOption) (*ListStoresResponse, error)
 }
 
 type adminClient struct {
@@ -134,6 +137,16 @@ func (c *adminClient) TrustReplica(ctx context.Context, in *TrustReplicaRequest,
 	return out, nil
 }
 
+func (c *adminClient) ListStores(ctx context.Context, in *ListStoresRequest, opts ...grpc.CallOption) (*ListStoresResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListStoresResponse)
+	err := c.cc.Invoke(ctx, Admin_ListStores_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -158,6 +171,8 @@ type AdminServer interface {
 	// that a store's replica is the right one: it is in service again, and the others are
 	// replaced. A call that ends early may be repeated.
 	TrustReplica(context.Context, *TrustReplicaRequest) (*TrustReplicaResponse, error)
+	// ListStores returns the stores of the cluster, and what they allow it to write.
+	ListStores(context.Context, *ListStoresRequest) (*ListStoresResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -188,6 +203,9 @@ func (UnimplementedAdminServer) CheckRange(context.Context, *CheckRangeRequest) 
 }
 func (UnimplementedAdminServer) TrustReplica(context.Context, *TrustReplicaRequest) (*TrustReplicaResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TrustReplica not implemented")
+}
+func (UnimplementedAdminServer) ListStores(context.Context, *ListStoresRequest) (*ListStoresResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListStores not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -336,6 +354,24 @@ func _Admin_TrustReplica_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_ListStores_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListStoresRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListStores(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListStores_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListStores(ctx, req.(*ListStoresRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -370,6 +406,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TrustReplica",
 			Handler:    _Admin_TrustReplica_Handler,
+		},
+		{
+			MethodName: "ListStores",
+			Handler:    _Admin_ListStores_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -29,6 +29,9 @@ const (
 	Detours
 )
 
+// Features are all of them, in order.
+func Features() []Feature { return []Feature{Checks, CorruptReplicas, RemoteFeeds, Detours} }
+
 // Since is the first format that has a feature.
 func (f Feature) Since() Format {
 	switch f {
