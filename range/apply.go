@@ -20,7 +20,7 @@ func (r *Replica) applyEntries(entries []raftgroup.Entry) error {
 		return nil
 	}
 	switch {
-	case r.removed(), r.stopped:
+	case r.stopped:
 		return nil
 	case r.checking != nil:
 		r.rest = append(r.rest, entries...)
@@ -30,8 +30,12 @@ func (r *Replica) applyEntries(entries []raftgroup.Entry) error {
 	b := s.applyBatch()
 	for i := range entries {
 		err := r.applyEntry(b, &entries[i])
-		if errors.Is(err, errUnknownCommand) {
-			r.halt(&entries[i])
+		if errors.Is(err, errUnknownCommand) || errors.Is(err, errParts) {
+			if errors.Is(err, errParts) {
+				r.part()
+			} else {
+				r.halt(&entries[i])
+			}
 			entries = entries[:i]
 			break
 		}
@@ -40,10 +44,6 @@ func (r *Replica) applyEntries(entries []raftgroup.Entry) error {
 		}
 		if r.checking != nil {
 			r.rest = append(r.rest, entries[i+1:]...)
-			entries = entries[:i+1]
-			break
-		}
-		if r.removed() {
 			entries = entries[:i+1]
 			break
 		}
@@ -60,11 +60,6 @@ func (r *Replica) applyEntries(entries []raftgroup.Entry) error {
 	r.advanceLater()
 	return r.cutLog(b)
 }
-
-// removed reports whether the replica has applied that it is not part of its range any
-// more. It applies nothing behind that: a later entry may bring another replica to its
-// store, which a start would take these rows for.
-func (r *Replica) removed() bool { return r.before != nil && !hasReplica(r.desc, r.id) }
 
 func (r *Replica) advanceLater() {
 	if !r.advancing {
@@ -102,6 +97,9 @@ func (r *Replica) applyEntry(b engine.Batch, e *raftgroup.Entry) error {
 	for _, c := range ent.Commands {
 		if !r.store.reads(c) { // before anything of the entry is written
 			return errUnknownCommand
+		}
+		if r.parts(c) {
+			return errParts
 		}
 	}
 	if len(ent.Updates) > 0 {

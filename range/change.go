@@ -102,6 +102,9 @@ func (r *Replica) nextReplicas(body *peerpb.ChangeReplicas) (*metapb.Descriptor,
 		return nil, peerpb.ErrBadChange
 	}
 	if body.Leave {
+		if r.leavesItself() {
+			return nil, peerpb.ErrLeaderLeaves
+		}
 		next.Replicas = slices.DeleteFunc(next.Replicas, func(p *metapb.Replica) bool {
 			return p.Kind == metapb.ReplicaKind_OUTGOING
 		})
@@ -229,19 +232,13 @@ func (r *Replica) applyReplicas(b engine.Batch, e *raftgroup.Entry, c *cmdpb.Rep
 func (r *Replica) finishChange() {
 	s, before := r.store, r.before
 	r.before = nil
-	if !hasReplica(r.desc, r.id) {
-		s.remove(r, r.id+1)
-		return
-	}
 	s.addPeers(r.desc)
 	if r.leading == 0 {
 		return
 	}
 	for _, p := range before.Replicas {
 		if !hasReplica(r.desc, metapb.ReplicaID(p.ReplicaId)) {
-			s.out.Gone = append(s.out.Gone, Gone{
-				To: metapb.StoreID(p.StoreId), Range: r.desc.ID(), Replica: metapb.ReplicaID(p.ReplicaId),
-			})
+			s.farewell(Gone{To: metapb.StoreID(p.StoreId), Range: r.desc.ID(), Replica: metapb.ReplicaID(p.ReplicaId)})
 		}
 	}
 	if r.single() && r.lead != nil {
@@ -268,12 +265,24 @@ func (r *Replica) leaseRenewals() {
 	}
 }
 
-// leaveJoint asks for the end of a joint configuration.
+// leavesItself reports whether the end of the joint configuration takes the replica out.
+func (r *Replica) leavesItself() bool {
+	own := r.desc.ReplicaOn(r.store.cfg.StoreID)
+	return own != nil && own.Kind == metapb.ReplicaKind_OUTGOING
+}
+
+// leaveJoint asks for the end of a joint configuration, or for a leader that stays.
 func (r *Replica) leaveJoint() {
 	if r.leading == 0 || !isJoint(r.desc) {
 		return
 	}
 	r.store.watchClock(r) // so that it is asked for again if it comes to nothing
+	if r.leavesItself() {
+		if heirs := r.store.Heirs(r.desc.ID()); len(heirs) > 0 {
+			_ = r.store.Transfer(r.desc.ID(), heirs[0]) // refused: at the next look
+		}
+		return
+	}
 	if !r.frozen && r.before == nil && !slices.ContainsFunc(r.queue.items, isLeave) && !slices.ContainsFunc(r.held, isLeave) {
 		r.queue.push(r.store.work(&peerpb.Request{
 			Range: r.desc.ID(), Generation: r.desc.Generation, Body: &peerpb.ChangeReplicas{Leave: true},

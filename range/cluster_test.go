@@ -397,7 +397,7 @@ func (c *storeCluster) checkLeases() error {
 		}
 		now := n.clock()
 		for id, r := range n.store.replicas { // any order: all are looked at
-			if r.leading == 0 || !r.lead.Holds(now) {
+			if r.leading == 0 || !r.single() && !r.lead.Holds(now) {
 				continue
 			}
 			if other := holders[id]; other != 0 {

@@ -6,6 +6,9 @@ import "errors"
 // and to go on without it would make replicas differ.
 var errUnknownCommand = errors.New("the log has a command of a newer version")
 
+// errParts stops a replica at the entry that takes it out of its range.
+var errParts = errors.New("the replica leaves its range")
+
 // errBadRecord says that a transaction's record is not one that we write.
 var errBadRecord = errors.New("ranges: the log has a damaged transaction record")
 

@@ -181,25 +181,66 @@ func TestTombstoneOnItsWay(t *testing.T) {
 	}
 }
 
-// A replica that was removed applies nothing behind that: what it has could be taken
-// for that of another one on its store.
+// A replica that its log takes out of its range applies neither that nor anything behind it.
+// It goes when it is told so.
 func TestRemovedReplicaAppliesNothingMore(t *testing.T) {
 	c := calmCluster(t, 1)
 	n := c.holder(2)
 	victim := c.nodes[n.id%3]
 	r := victim.store.Replica(2)
 	gone := proto.Clone(r.desc).(*metapb.Descriptor)
-	gone.Generation += 2
+	gone.Generation++
 	gone.Replicas = slices.DeleteFunc(gone.Replicas, func(p *metapb.Replica) bool { return p.ReplicaId == uint64(r.id) })
-	b := victim.eng.NewBatch()
-	r.before, r.desc = r.desc, gone // as applyReplicas leaves it
-	r.store.apply = b
-	index := r.state.index
-	if err := r.applyEntries([]raftgroup.Entry{{Index: index + 1, Term: r.state.term}}); err != nil {
+	index, term := r.state.index, r.state.term
+	data, err := (&cmdpb.Entry{Term: term, Generation: r.desc.Generation, Commands: []*cmdpb.Command{
+		{Kind: &cmdpb.Command_Replicas{Replicas: &cmdpb.ReplicasCommand{Descriptor_: gone}}},
+	}}).MarshalVT()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if r.state.index != index {
-		t.Fatal("it applied an entry of a range that it is not part of")
+	for i, data := range [][]byte{data, nil} {
+		if err := r.applyEntries([]raftgroup.Entry{{Index: index + 1 + uint64(i), Term: term, Data: data}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.state.index != index || !hasReplica(r.desc, r.id) || victim.store.Shown(2) {
+		t.Fatalf("it applied %d after %d, and has %v", r.state.index, index, r.desc)
+	}
+	victim.store.Gone(Gone{Range: 2, Replica: r.id})
+	if victim.store.Replica(2) != nil {
+		t.Fatal("it does not go")
+	}
+}
+
+// Who is about to be alone in its range crashes when it has applied that it is, and has
+// forgotten it. It needs the vote of the replica that it took out, which must be there still.
+func TestForgetsThatItIsAlone(t *testing.T) {
+	for seed := uint64(1); seed <= 20; seed++ {
+		c := calmCluster(t, seed)
+		leader := c.holder(2)
+		second, third := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3]
+		if err := c.askChange(t, leader, &peerpb.ChangeReplicas{Remove: []metapb.StoreID{third.id}}); err != nil {
+			t.Fatal(err)
+		}
+		c.until(t, 10*time.Second, "two replicas", func() bool {
+			return len(leader.store.Replica(2).desc.Replicas) == 2 && third.store.Replica(2) == nil
+		})
+		c.request(leader, leader.store.Replica(2).desc.Start, &clusterRequest{
+			at: c.issued, body: &peerpb.ChangeReplicas{Remove: []metapb.StoreID{second.id}},
+		})
+		c.until(t, 10*time.Second, "one replica", func() bool { return len(leader.store.Replica(2).desc.Replicas) == 1 })
+		leader.store, leader.eng = nil, leader.eng.Crash(func(int) int { return 0 })
+		for range 200 { // what it said arrives
+			if err := c.step(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := leader.open(); err != nil {
+			t.Fatal(err)
+		}
+		c.until(t, 10*time.Second, "alone, and no replica elsewhere", func() bool {
+			return c.holder(2) == leader && leader.store.Replica(2).single() && second.store.Replica(2) == nil
+		})
 	}
 }
 

@@ -9,15 +9,20 @@ import (
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/raftgroup"
 )
 
 // A replica that its range's configuration has no more is removed: its rows go, and
-// a tombstone says which replica ids may still come. It hears of that from its own
-// log, from a leader that took it out, from whoever it bothers afterwards, or from a
-// message to a later replica of the range on this store.
+// a tombstone says which replica ids may still come. It hears of that from a leader that
+// took it out, from whoever it bothers or asks afterwards, or from a message to a later
+// replica of the range on this store.
+//
+// Its own log is not enough: then it only parts. That the change is committed may be known
+// to nobody else when all who stay crash. They begin in the configuration before it, in which
+// they may need its vote. So they say that it is gone when that is durable with them.
 
 // Gone tells a store that a replica is not part of its range any more, and never
 // will be. It may be lost: a replica that does not hear of it asks.
@@ -25,6 +30,33 @@ type Gone struct {
 	To      metapb.StoreID
 	Range   metapb.RangeID
 	Replica metapb.ReplicaID
+}
+
+// farewellsMax bounds what waits for a sync; more is lost, and asked for again.
+const farewellsMax = 1 << 12
+
+// farewell tells another store that a replica is gone, as soon as what this one has applied
+// is durable.
+func (s *Store) farewell(g Gone) {
+	if len(s.farewells) < farewellsMax && !slices.Contains(s.farewells, g) {
+		s.farewells = append(s.farewells, g)
+	}
+}
+
+// parts reports whether a command takes the replica out of its range.
+func (r *Replica) parts(c *cmdpb.Command) bool {
+	k, ok := c.Kind.(*cmdpb.Command_Replicas)
+	return ok && k.Replicas.Descriptor_ != nil && !hasReplica(k.Replicas.Descriptor_, r.id)
+}
+
+// part is called at an entry that takes the replica out of its range. It goes on voting and
+// acknowledging, as one that has not heard of it, until it is told that it is gone.
+func (r *Replica) part() {
+	r.stopped = true
+	if !r.condemned {
+		r.halted = true
+		r.condemn()
+	}
 }
 
 // absent is a replica that this store does not have and gets messages for.
@@ -168,7 +200,7 @@ func (s *Store) askPresent() {
 // range.
 func (s *Store) Present(from metapb.StoreID, g Gone) {
 	if r := s.replicas[g.Range]; r != nil && uint64(g.Replica) < r.desc.NextReplicaId && !hasReplica(r.desc, g.Replica) {
-		s.out.Gone = append(s.out.Gone, Gone{To: from, Range: g.Range, Replica: g.Replica})
+		s.farewell(Gone{To: from, Range: g.Range, Replica: g.Replica})
 	}
 }
 
@@ -187,7 +219,7 @@ func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 	}
 	if sender := metapb.ReplicaID(m.GetFrom()); uint64(sender) < r.desc.NextReplicaId && !hasReplica(r.desc, sender) {
 		if from != 0 {
-			s.out.Gone = append(s.out.Gone, Gone{To: from, Range: id, Replica: sender})
+			s.farewell(Gone{To: from, Range: id, Replica: sender})
 		}
 		return nil
 	}

@@ -44,15 +44,17 @@ type Store struct {
 	spareOut   Output
 	works      []work // room for requests
 
-	apply    engine.Batch                 // rows of applied entries since the last Ready
-	ring     stepRing                     // how far the replicas applied
-	loading  map[metapb.RangeID]ringState // while NewStore loads them
-	append   engine.Batch                 // log rows that wait for a free sync
-	tokens   []groupToken                 // what append makes durable
-	syncing  []syncRound                  // handed out and not synced, oldest first
-	token    uint64
-	messages []Message
-	applied  []Applied
+	apply   engine.Batch                 // rows of applied entries since the last Ready
+	ring    stepRing                     // how far the replicas applied
+	loading map[metapb.RangeID]ringState // while NewStore loads them
+	append  engine.Batch                 // log rows that wait for a free sync
+	tokens  []groupToken                 // what append makes durable
+	syncing []syncRound                  // handed out and not synced, oldest first
+	// farewells are to be said when the next sync is durable.
+	farewells []Gone
+	token     uint64
+	messages  []Message
+	applied   []Applied
 	// advance are the replicas that wait for the apply rows to be committed.
 	advance []*Replica
 	// waiting are the replicas whose next batch waits for a free sync, timed
@@ -118,6 +120,8 @@ type syncRound struct {
 	token  uint64
 	groups []groupToken
 	began  clock.Time
+	// farewells are said when it is durable.
+	farewells []Gone
 }
 
 // NewStore loads the replicas that the engine holds.
@@ -413,8 +417,11 @@ func (s *Store) HasOutput() bool {
 
 // HasWork reports whether Evaluate or Collect has something to do now.
 func (s *Store) HasWork() bool {
-	return len(s.dirty) > 0 || len(s.messages) > 0 || s.syncFree() && (s.installs || len(s.tombstones) > 0 && s.append != nil) || ((len(s.tokens) > 0 || s.peers.live.WantsSync()) && s.syncFree()) || s.peers.live.HasReady()
+	return len(s.dirty) > 0 || len(s.messages) > 0 || s.syncFree() && (s.installs || len(s.tombstones) > 0 && s.append != nil) || ((len(s.tokens) > 0 || s.wantsSync()) && s.syncFree()) || s.peers.live.HasReady()
 }
+
+// wantsSync reports whether a sync is needed that may have no rows.
+func (s *Store) wantsSync() bool { return len(s.farewells) > 0 || s.peers.live.WantsSync() }
 
 func (s *Store) syncFree() bool { return len(s.syncing) < s.cfg.SyncsMax }
 
@@ -500,15 +507,15 @@ func (s *Store) Collect() (Ready, error) {
 	} else {
 		more = true
 	}
-	wanted := s.peers.live.WantsSync()
+	wanted := s.wantsSync()
 	if wanted && s.append == nil {
 		s.append = s.cfg.NewBatch()
 	}
 	if s.append != nil && (len(s.tokens) > 0 || !s.append.Empty() || wanted) && s.syncFree() && !more {
 		s.token++
 		rd.Append, rd.Token = s.append, s.token
-		s.syncing = append(s.syncing, syncRound{s.token, s.tokens, s.now})
-		s.append, s.tokens = nil, nil
+		s.syncing = append(s.syncing, syncRound{s.token, s.tokens, s.now, s.farewells})
+		s.append, s.tokens, s.farewells = nil, nil, nil
 		s.entombed, s.tombstones = s.tombstones, nil
 		s.peers.live.SyncBegins()
 	}
@@ -569,6 +576,7 @@ func (s *Store) Synced(token uint64) error {
 	round := s.syncing[0]
 	s.syncing = s.syncing[1:]
 	s.peers.live.Synced(round.began, s.now)
+	s.out.Gone = append(s.out.Gone, round.farewells...)
 	for _, g := range round.groups {
 		if err := g.repl.group.Synced(g.token); err != nil {
 			return fmt.Errorf("range %d: %w", g.repl.desc.RangeId, err)

@@ -32,7 +32,7 @@ func plantsOfChanges() []plant {
 			{"	next.Generation++\n", ""},
 		}},
 		{name: "removed-replica-is-not-told", file: "range/change.go", seed: 54, edits: []edit{
-			{"			s.out.Gone = append(s.out.Gone, Gone{\n", "			_ = append(s.out.Gone, Gone{\n"},
+			{"			s.farewell(Gone{To: metapb.StoreID(p.StoreId), Range: r.desc.ID(), Replica: metapb.ReplicaID(p.ReplicaId)})\n", ""},
 		}},
 		{name: "joint-is-never-left", file: "range/change.go", seed: 1, edits: []edit{
 			{"	r.leaveJoint()\n}\n", "}\n"},
@@ -73,8 +73,7 @@ func plantsOfSnapshots() []plant {
 			{"	x.header.Compacted = max(x.header.RemovalMark, s.compacted)\n", "	x.header.RemovalMark, x.header.Compacted = -1, -1\n"},
 		}},
 		{name: "applies-behind-its-removal", file: "range/apply.go", unproved: true, edits: []edit{
-			{"	case r.removed(), r.stopped:\n		return nil\n", ""},
-			{"		if r.removed() {\n", "		if r.gone {\n"},
+			{"	case r.stopped:\n		return nil\n", ""},
 		}},
 		{name: "snapshot-loses-a-row", file: "range/snapshot.go", seed: 2, edits: []edit{
 			{"		c.Rows = appendBytes(appendBytes(c.Rows, x.it.Key()), value)\n", "		if x.table < 3 || len(value)%7 != 3 {\n			c.Rows = appendBytes(appendBytes(c.Rows, x.it.Key()), value)\n		}\n"},
