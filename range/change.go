@@ -231,7 +231,7 @@ func (r *Replica) applyReplicas(b engine.Batch, e *raftgroup.Entry, c *cmdpb.Rep
 // finishChange is called when a new descriptor can be read.
 func (r *Replica) finishChange() {
 	s, before := r.store, r.before
-	r.before = nil
+	r.before, r.strangers = nil, nil
 	s.addPeers(r.desc)
 	if r.leading == 0 {
 		return

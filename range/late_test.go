@@ -244,6 +244,44 @@ func TestForgetsThatItIsAlone(t *testing.T) {
 	}
 }
 
+// A store is away while its range gets a replica that then leads. It has never heard of that
+// one, but has to answer it: it lacks part of the log.
+func TestLeaderThatCameMeanwhile(t *testing.T) {
+	c, err := newStoreClusterOf(1, soundCluster, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.calm = true
+	if err := c.run(3 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	n := c.holder(2)
+	late, came := c.nodes[n.id%3], c.nodes[3]
+	late.crash()
+	if err := c.askChange(t, n, &peerpb.ChangeReplicas{Learner: came.id, Node: 4}); err != nil {
+		t.Fatal(err)
+	}
+	r := n.store.Replica(2)
+	c.until(t, 5*time.Second, "the learner is there", func() bool { return r.caughtUp(4) })
+	if err := c.askChange(t, n, &peerpb.ChangeReplicas{Promote: []metapb.StoreID{came.id}}); err != nil {
+		t.Fatal(err)
+	}
+	c.until(t, 5*time.Second, "it is a voter", func() bool { return !isJoint(r.desc) && r.desc.ReplicaOn(came.id).Kind == metapb.ReplicaKind_VOTER })
+	c.until(t, 5*time.Second, "it leads", func() bool {
+		if n.store.Replica(2).leading != 0 && !r.Transferring() {
+			_ = n.store.Transfer(2, came.id)
+		}
+		return c.holder(2) == came
+	})
+	if err := late.open(); err != nil {
+		t.Fatal(err)
+	}
+	c.until(t, 5*time.Second, "the store that was away has all", func() bool {
+		r := late.store.Replica(2) // nil while a snapshot is put in its place
+		return r != nil && r.Applied() == came.store.Replica(2).Applied()
+	})
+}
+
 // A leader whose only live follower needs a snapshot cannot commit anything before that
 // has one. It must not wait until it has committed something to send it.
 func TestNewLeaderSendsSnapshot(t *testing.T) {

@@ -147,7 +147,34 @@ func (r *Replica) storeOf(id metapb.ReplicaID) metapb.StoreID {
 			return metapb.StoreID(repl.StoreId)
 		}
 	}
+	for _, x := range r.strangers {
+		if x.id == id {
+			return x.store
+		}
+	}
 	return 0
+}
+
+// stranger is a replica that the descriptor here does not have yet, and its store.
+type stranger struct {
+	id    metapb.ReplicaID
+	store metapb.StoreID
+}
+
+// strangersMax bounds what is kept of those; the newest are.
+const strangersMax = 8
+
+// meet notes where a replica is that came while this one did not hear of its range. It may
+// lead: without an answer it would never bring what is lacking here.
+func (r *Replica) meet(id metapb.ReplicaID, store metapb.StoreID) {
+	x := stranger{id, store}
+	if slices.Contains(r.strangers, x) {
+		return
+	}
+	if len(r.strangers) == strangersMax {
+		r.strangers = slices.Delete(r.strangers, 0, 1)
+	}
+	r.strangers = append(r.strangers, x)
 }
 
 // tickPeers tells the time to everything that has to do with other stores.
@@ -220,7 +247,7 @@ func (s *Store) restarted(store metapb.StoreID) {
 	for _, id := range s.IDs() {
 		r := s.replicas[id]
 		switch {
-		case r.desc.ReplicaOn(store) == nil:
+		case r.desc.ReplicaOn(store) == nil && r.Leader() != store:
 		case r.group.IsLeader():
 			r.rouse()
 		default:

@@ -217,7 +217,10 @@ func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 	if to < r.id {
 		return nil
 	}
-	if sender := metapb.ReplicaID(m.GetFrom()); uint64(sender) < r.desc.NextReplicaId && !hasReplica(r.desc, sender) {
+	switch sender := metapb.ReplicaID(m.GetFrom()); {
+	case uint64(sender) >= r.desc.NextReplicaId:
+		r.meet(sender, from)
+	case !hasReplica(r.desc, sender):
 		if from != 0 {
 			s.farewell(Gone{To: from, Range: id, Replica: sender})
 		}

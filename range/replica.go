@@ -44,6 +44,8 @@ type Replica struct {
 	// not advanced; nil: there are none. gone: the replica was stopped for good.
 	before *metapb.Descriptor
 	gone   bool
+	// strangers sent messages and are not in the descriptor, oldest first.
+	strangers []stranger
 
 	queue  workQueue
 	parked map[uint64]*work // wait for locks, by ticket

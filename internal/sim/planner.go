@@ -287,7 +287,7 @@ func (n *simNode) end(why string) {
 
 // trouble has something happen to a store, if every range has all replicas.
 func (s *Sim) trouble() {
-	if s.misplaced() != "" || slices.ContainsFunc(s.nodes, func(n *simNode) bool { return !n.up && !n.away() }) {
+	if s.misplaced() != "" || s.lacking() != "" || slices.ContainsFunc(s.nodes, func(n *simNode) bool { return !n.up && !n.away() }) {
 		return
 	}
 	n := s.someNode()

@@ -101,6 +101,23 @@ func (s *Sim) misplaced() string {
 	return ""
 }
 
+// lacking says which range has a replica that is not there: the store may have lost the
+// range that it was split off before it had split it.
+func (s *Sim) lacking() string {
+	for _, d := range s.newest() {
+		for _, p := range d.Replicas {
+			n := s.nodes[p.StoreId-1]
+			if !n.up {
+				continue
+			}
+			if r := n.core.Store().Replica(d.ID()); r == nil || uint64(r.ID()) != p.ReplicaId {
+				return fmt.Sprintf("range %d is not on store %d", d.RangeId, p.StoreId)
+			}
+		}
+	}
+	return ""
+}
+
 // unbalanced says which store has so much more than another that something of it
 // should be there.
 func (s *Sim) unbalanced() string {

@@ -212,7 +212,7 @@ func (s *Sim) busy() string {
 			continue
 		}
 		if why := n.busyWith(); why != "" {
-			return why
+			return fmt.Sprintf("node %d: %s", n.id, why)
 		}
 	}
 	if d := s.damaged; d != nil && !d.replaced() {
