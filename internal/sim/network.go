@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/config"
 	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/internal/node"
@@ -31,6 +32,8 @@ type network struct {
 	s   *Sim
 	rng *rand.Rand
 	cut map[way]int // by how many cuts
+	// last is when the last frame of requests arrives that was sent at the end of a run.
+	last map[way]clock.Time
 	// healed counts the times that all cuts were ended.
 	healed int
 }
@@ -39,7 +42,7 @@ type network struct {
 type way struct{ from, to metapb.StoreID }
 
 func newNetwork(s *Sim) *network {
-	return &network{s: s, rng: rand.New(rand.NewPCG(s.cfg.Seed, 8)), cut: make(map[way]int)}
+	return &network{s: s, rng: rand.New(rand.NewPCG(s.cfg.Seed, 8)), cut: make(map[way]int), last: make(map[way]clock.Time)}
 }
 
 // send takes a frame on its way.
@@ -66,12 +69,24 @@ func (w *network) send(f *frame.Frame) {
 		if late := w.s.cfg.Readers.LateMax; i > 0 && late > 0 {
 			delay += between(w.rng, 0, late)
 		}
-		w.s.after(delay, func() {
+		w.s.after(w.inTurn(f, delay), func() {
 			if w.cut[way{f.From, f.To}] == 0 {
 				w.arrive(f, bytes)
 			}
 		})
 	}
+}
+
+// inTurn has frames of requests arrive in their order when a run is to become quiet. One that
+// overtakes another is dropped by who gets it, and repeated much later: that never ends where
+// more is sent meanwhile. Real links keep the order.
+func (w *network) inTurn(f *frame.Frame, delay time.Duration) time.Duration {
+	if !w.s.ending || f.Lane != frame.Requests {
+		return delay
+	}
+	x := way{f.From, f.To}
+	w.last[x] = max(w.last[x], w.s.now.Add(delay))
+	return w.last[x].Sub(w.s.now)
 }
 
 // arrive hands a frame over.
