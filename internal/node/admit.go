@@ -8,7 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/flotilladb/flotilla/internal/rpc"
 	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
 // answerPeer answers the question of a process that has no lanes to this one.
@@ -28,6 +30,11 @@ func (n *Node) answerPeer(ctx context.Context, raw []byte) ([]byte, error) {
 
 // admit lets a node into the cluster.
 func (n *Node) admit(ctx context.Context, q *peerQuestion) *peerAnswer {
+	// A node that was removed hears of it also from one that waits for a majority: else
+	// it might be what makes one.
+	if q.Kind == askWho && q.Self != 0 && q.Cluster == n.ident.ClusterId && n.book.removed(q.Self) {
+		return n.refuseRemoved()
+	}
 	select {
 	case <-n.announced:
 	default:
@@ -39,8 +46,10 @@ func (n *Node) admit(ctx context.Context, q *peerQuestion) *peerAnswer {
 		r.Refused, r.Final = fmt.Sprintf("it is of cluster %x, this is cluster %x: correct --join, or start it with an empty data folder",
 			q.Cluster, r.Cluster), true
 		return r
-	case q.Kind == askWho:
+	case q.Kind == askWho && q.Self == 0:
 		return r
+	case q.Kind == askWho:
+		return n.knowsMember(ctx, q.Self, r)
 	case q.Kind != askJoin:
 		return &peerAnswer{Refused: fmt.Sprintf("a question of kind %q is not known to this version", q.Kind)}
 	}
@@ -94,32 +103,97 @@ func (n *Node) endOneStore(ctx context.Context) error {
 	}
 }
 
-// checkCluster asks the join addresses whether they are of the same cluster as this
-// node's folder: a node with data does not join, but who gives --join means that
-// cluster.
+// knowsMember answers whether a node that has an id is a member still.
+func (n *Node) knowsMember(ctx context.Context, node metapb.NodeID, r *peerAnswer) *peerAnswer {
+	is := func(m placement.Member) bool { return m.Node == node }
+	members := n.book.all()
+	if !slices.ContainsFunc(members, is) { // this node may not have heard of it yet
+		var err error
+		if members, err = n.members(ctx); err != nil {
+			return r
+		}
+	}
+	if r.Member = slices.ContainsFunc(members, is); !r.Member {
+		return n.refuseRemoved() // who has an id was a member
+	}
+	return r
+}
+
+func (n *Node) refuseRemoved() *peerAnswer {
+	return &peerAnswer{Cluster: n.ident.ClusterId, Refused: placement.ErrRemoved.Error(), Final: true, Removed: true}
+}
+
+// checkCluster asks others about this node. Those at the join addresses, whether they are
+// of its folder's cluster: a node with data does not join, but who gives --join means that
+// cluster. All, whether it is a member still: it may have been removed while it was away,
+// with the replicas that it has. A start votes only after the longest promise, and so not
+// before somebody who knows could say so.
 func (n *Node) checkCluster(ctx context.Context) {
 	p := n.peers.Load()
 	if p == nil {
 		return
 	}
-	unheard := slices.Clone(n.cfg.Join)
-	for pause := checkPause; len(unheard) > 0; pause = min(2*pause, checkPauseMax) {
-		unheard = slices.DeleteFunc(unheard, func(addr string) bool {
-			r, err := ask(ctx, p.t, addr, &peerQuestion{Kind: askWho, Cluster: n.ident.ClusterId, Name: n.cfg.Name})
-			if err == nil && r.Final {
-				n.failSoon(fmt.Errorf("%w: the node at %s says: %s", ErrOtherCluster, addr, r.Refused))
-			}
-			return err == nil
-		})
-		if len(unheard) > 0 && sleep(ctx, pause) != nil {
+	at := make(map[string]bool) // true: it is a join address
+	for _, id := range n.book.stores() {
+		if addr, ok := n.resolve(id); ok && uint64(id) != n.ident.StoreId {
+			at[addr] = false
+		}
+	}
+	for _, addr := range n.cfg.Join {
+		at[addr] = true
+	}
+	for addr, join := range at { // each has a goroutine, since one that hangs must not keep others waiting
+		if n.stop.Go("same cluster", func(ctx context.Context) { n.checkWith(ctx, p.t, addr, join) }) != nil {
 			return
 		}
 	}
 }
 
-// checkPause is when who did not answer checkCluster is asked again. It doubles up to
-// checkPauseMax.
+// checkWith asks one address until it has answered, or the cluster has taken this node
+// back.
+func (n *Node) checkWith(ctx context.Context, t *rpc.Transport, addr string, join bool) {
+	for tries, pause := 0, checkPause; ; tries++ {
+		r, err := ask(ctx, t, addr, &peerQuestion{
+			Kind: askWho, Cluster: n.ident.ClusterId, Name: n.cfg.Name, Self: metapb.NodeID(n.ident.NodeId),
+		})
+		switch {
+		case err == nil && r.Removed && r.Cluster == n.ident.ClusterId:
+			n.failSoon(removedError(nil))
+			return
+		case err == nil && r.Final && join:
+			n.failSoon(fmt.Errorf("%w: the node at %s says: %s", ErrOtherCluster, addr, r.Refused))
+			return
+		case err == nil && (r.Member || r.Final || r.Refused == ""):
+			return
+		}
+		select {
+		case <-n.announced:
+			if !join {
+				return
+			}
+		default:
+		}
+		if sleep(ctx, pause) != nil {
+			return
+		}
+		if tries >= checkTriesSoon {
+			pause = min(2*pause, checkPauseMax)
+		}
+	}
+}
+
+// removedError says that the cluster has no place for this node.
+func removedError(why error) error {
+	if why == nil {
+		why = placement.ErrRemoved
+	}
+	return fmt.Errorf("the cluster does not take this node back: %w; start it with an empty data folder to join anew", why)
+}
+
+// checkPause is when who did not answer checkCluster is asked again. After
+// checkTriesSoon it doubles up to checkPauseMax.
 const (
-	checkPause    = 100 * time.Millisecond
-	checkPauseMax = 10 * time.Second
+	checkPause     = 50 * time.Millisecond
+	checkTriesSoon = 100
+	checkPauseMax  = 10 * time.Second
 )

@@ -64,6 +64,18 @@ func (b *book) all() []placement.Member {
 	return slices.DeleteFunc(slices.Clone(b.mu.members), func(m placement.Member) bool { return m.Removed })
 }
 
+// removed reports whether a node was removed, as far as is known here.
+func (b *book) removed(node metapb.NodeID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return removedFrom(b.mu.members, node)
+}
+
+// removedFrom reports whether a node is among those that were removed.
+func removedFrom(members []placement.Member, node metapb.NodeID) bool {
+	return slices.ContainsFunc(members, func(m placement.Member) bool { return m.Node == node && m.Removed })
+}
+
 // stores returns the stores of all members.
 func (b *book) stores() []metapb.StoreID {
 	var ids []metapb.StoreID

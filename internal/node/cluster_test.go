@@ -116,6 +116,16 @@ func (c *netCluster) stop(i int) {
 	}
 }
 
+// stopAll stops all nodes at once: one that is left behind would look for others to lead
+// its ranges.
+func (c *netCluster) stopAll() {
+	var wg sync.WaitGroup
+	for i := range c.nodes {
+		wg.Go(func() { c.stop(i) })
+	}
+	wg.Wait()
+}
+
 func (c *netCluster) put(i int, key, value string) int64 {
 	c.t.Helper()
 	resp, err := c.nodes[i].KV().Put(c.t.Context(), &pb.PutRequest{Key: []byte(key), Value: []byte(value)})

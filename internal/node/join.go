@@ -28,8 +28,10 @@ import (
 type peerQuestion struct {
 	// Kind is askJoin or askWho.
 	Kind string
-	// Cluster is the asker's, 0 if it has none.
+	// Cluster is the asker's, 0 if it has none; Self is its id there, 0: it has none, or
+	// is of an older version.
 	Cluster              uint64
+	Self                 metapb.NodeID
 	Name                 string
 	Nonce                uint64
 	PeerURLs, ClientURLs []string
@@ -50,6 +52,8 @@ type peerAnswer struct {
 	// Refused says why not; with Final it is of no use to ask again.
 	Refused string
 	Final   bool
+	// Member: Self is a member, as far as this node knows. Removed: it was one.
+	Member, Removed bool
 }
 
 // ErrNotLetIn says that a cluster does not take this node.

@@ -34,7 +34,10 @@ func (n *Node) announce(ctx context.Context) {
 			return
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, placement.ErrNameTaken), errors.Is(err, placement.ErrRemoved):
+		case errors.Is(err, placement.ErrRemoved):
+			n.failSoon(removedError(err))
+			return
+		case errors.Is(err, placement.ErrNameTaken):
 			n.failSoon(fmt.Errorf("the cluster does not take this node back: %w", err))
 			return
 		case err.Error() != told:

@@ -131,26 +131,16 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("count the start: %w", err)
 	}
-	core, err := NewCore(CoreConfig{
-		NodeID:      metapb.NodeID(ident.NodeId),
-		StoreID:     metapb.StoreID(ident.StoreId),
-		StoreStart:  begun,
-		Reader:      eng,
-		NewBatch:    eng.NewBatch,
-		NewView:     eng.NewView,
-		Tables:      eng,
-		SnapshotDir: snapshotDir(cfg.Dir),
-		Logger:      raftgroup.NewLogger(cfg.Logger.With("part", "raft")),
-		Random:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
-		Ranges:      ranges.Config{SyncsMax: cfg.SyncsMax},
-		Planner:     cfg.planner(), CheckInterval: cfg.CheckInterval, Reads: cfg.reads,
-	})
+	core, err := coreOf(&cfg, ident, eng, begun)
 	if err != nil {
 		return nil, err
 	}
 	book, err := newBook(eng)
 	if err != nil {
 		return nil, fmt.Errorf("addresses of other nodes: %w", err)
+	}
+	if self := metapb.NodeID(ident.NodeId); book.removed(self) || removedFrom(core.System().Members(), self) {
+		return nil, removedError(nil)
 	}
 	n := newNode(cfg, ident, eng, core)
 	n.book, n.begun = book, begun
@@ -188,6 +178,24 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		return nil, errors.Join(err, n.stop.Wait(context.Background()), n.stopPeers(context.Background()))
 	}
 	return n, nil
+}
+
+// coreOf makes the core of a start.
+func coreOf(cfg *Config, ident *metapb.StoreIdent, eng engine.Engine, begun uint64) (*Core, error) {
+	return NewCore(CoreConfig{
+		NodeID:      metapb.NodeID(ident.NodeId),
+		StoreID:     metapb.StoreID(ident.StoreId),
+		StoreStart:  begun,
+		Reader:      eng,
+		NewBatch:    eng.NewBatch,
+		NewView:     eng.NewView,
+		Tables:      eng,
+		SnapshotDir: snapshotDir(cfg.Dir),
+		Logger:      raftgroup.NewLogger(cfg.Logger.With("part", "raft")),
+		Random:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		Ranges:      ranges.Config{SyncsMax: cfg.SyncsMax},
+		Planner:     cfg.planner(), CheckInterval: cfg.CheckInterval, Reads: cfg.reads,
+	})
 }
 
 // newNode returns a node around its core, of which nothing runs yet.
@@ -237,6 +245,14 @@ func (n *Node) begin(ctx context.Context) error {
 		if err := n.stop.Go(name, f); err != nil {
 			return err
 		}
+	}
+	// Nobody is served by a node that is no member any more.
+	select {
+	case <-n.announced:
+	case <-n.failed:
+		return n.err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	return nil
 }

@@ -19,8 +19,8 @@ import (
 // keys, and waits until nobody serves it.
 func (c *netCluster) undecide() {
 	c.t.Helper()
+	c.stopAll()
 	for i := range c.nodes {
-		c.stop(i)
 		if i > 0 {
 			changeRows(c.t, c.dirs[i], fmt.Sprintf("k0%d", i), fmt.Sprintf("k0%d", i+1))
 		}
@@ -147,8 +147,9 @@ func TestOperatorDecidesWhileStoresAreAway(t *testing.T) {
 	}
 	c.undecide()
 	// Too few are there.
+	c.stopAll()
+	c.start(0, 1)
 	c.stop(1)
-	c.stop(2)
 	if _, err := c.nodes[0].TrustReplica(t.Context(), &adminpb.TrustReplicaRequest{RangeId: 2, StoreId: 1}); !errors.Is(err, peerpb.ErrTrustUnderWay) {
 		t.Fatalf("nobody else is there: %v", err)
 	}
@@ -158,8 +159,7 @@ func TestOperatorDecidesWhileStoresAreAway(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(300*time.Millisecond, cancel)
 	_, _ = c.nodes[1].TrustReplica(ctx, &adminpb.TrustReplicaRequest{RangeId: 2, StoreId: 2})
-	c.stop(0)
-	c.stop(1)
+	c.stopAll()
 	c.start(0, 1)
 	if err := c.trust(0, 2, 2); err != nil && !errors.Is(err, peerpb.ErrNotUndecided) {
 		t.Fatal(err)

@@ -1,0 +1,74 @@
+package node
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// remove removes a member that does not run, and waits until a node knows.
+func (c *netCluster) remove(by, member int) {
+	c.t.Helper()
+	if _, _, err := c.nodes[by].ChangeMember(c.t.Context(), uint64(member+1), true, nil); err != nil {
+		c.t.Fatal(err)
+	}
+	c.every(func(i int) {
+		until(c.t, "the removal is not known", func() bool {
+			for _, m := range c.nodes[i].book.all() {
+				if m.Node == metapb.NodeID(member+1) {
+					return false
+				}
+			}
+			return true
+		})
+	})
+}
+
+// expectRemoved starts a node that has to end because it was removed.
+func (c *netCluster) expectRemoved(i int) {
+	c.t.Helper()
+	err := c.open(i)
+	if !errors.Is(err, placement.ErrRemoved) || !strings.Contains(err.Error(), "empty data folder") {
+		c.t.Fatalf("the start of a node that was removed: %v", err)
+	}
+}
+
+// A node that was removed while it was away still has its replicas when it comes back.
+// It ends before it serves anybody, at every start.
+func TestRemovedWhileAway(t *testing.T) {
+	c := newNetCluster(t, 3)
+	c.start(0, 1, 2)
+	c.put(0, "a", "1")
+	c.stop(2)
+	c.remove(0, 2)
+	c.expectRemoved(2)
+	c.put(1, "a", "2")
+	c.expectRemoved(2)
+}
+
+// Nor does it help those that are left to a majority: one that knows of the removal
+// says so before there may be votes.
+func TestRemovedNodeDoesNotVote(t *testing.T) {
+	c := newNetCluster(t, 3)
+	c.start(0, 1, 2)
+	c.put(0, "a", "1")
+	c.stop(2)
+	c.remove(0, 2)
+	c.stopAll()
+	opened := make(chan error, 1)
+	go func() { opened <- c.open(0) }()
+	c.expectRemoved(2)
+	select {
+	case err := <-opened:
+		t.Fatalf("one of two members has a majority: %v", err)
+	default:
+	}
+	c.start(1)
+	if err := <-opened; err != nil {
+		t.Fatal(err)
+	}
+	c.put(0, "a", "2")
+}
