@@ -254,7 +254,7 @@ func (c *checker) tryEnd(before *model.State, rev int64, effects []*txnpb.Mutati
 	}
 	m := c.h.applied[rev]
 	end := proof{
-		kind: leaseMayEnd, begun: m.n, ended: m.n, from: m.at, to: m.at,
+		kind: leaseMayEnd, begun: min(m.n, c.notBefore(rev)), ended: m.n, from: m.at, to: m.at,
 		what: fmt.Sprintf("its end at revision %d", rev),
 	}
 	if q := early(c.proofs[id], &end); q != nil && !c.revoked(id, rev) {
@@ -263,6 +263,17 @@ func (c *checker) tryEnd(before *model.State, rev int64, effects []*txnpb.Mutati
 	}
 	c.proofs[id] = append(c.proofs[id], end)
 	return next, nil
+}
+
+// notBefore returns a moment at which a revision was not given out yet. Its effects may be
+// applied much later than it took effect: by then there may be another lease of the same id.
+func (c *checker) notBefore(rev int64) (n int) {
+	for _, o := range c.h.ops {
+		if o.ended > 0 && o.high < rev {
+			n = max(n, o.ended+1)
+		}
+	}
+	return n
 }
 
 // revoked reports whether a client may have revoked a lease at a revision.
