@@ -41,24 +41,43 @@ func (w *leaderWatch) lost() context.Context {
 func (w *leaderWatch) run(ctx context.Context) {
 	t := time.NewTicker(w.interval)
 	defer t.Stop()
-	for leaderless := 0; ; {
+	for l := (leaderless{interval: w.interval}); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		if w.id.Leader() != 0 {
-			leaderless = 0
-			continue
-		}
-		if leaderless++; leaderless >= leaderlessMax {
-			leaderless = 0
+		if l.look(time.Now(), w.id.Leader() != 0) {
 			w.mu.Lock()
 			w.end()
 			w.ctx, w.end = context.WithCancel(context.Background())
 			w.mu.Unlock()
 		}
 	}
+}
+
+// leaderless counts for how long there was no leader.
+type leaderless struct {
+	interval time.Duration
+	n        int
+	at       time.Time // of the last look
+}
+
+// look reports whether there was no leader for too long. A look that comes much too late
+// says nothing: the process was stopped or starved, and has yet to hear of its leader,
+// which etcd, whose elections count ticks, takes for there in the meantime.
+func (l *leaderless) look(now time.Time, leader bool) bool {
+	late := !l.at.IsZero() && now.Sub(l.at) >= 2*l.interval
+	l.at = now
+	if leader || late {
+		l.n = 0
+		return false
+	}
+	if l.n++; l.n < leaderlessMax {
+		return false
+	}
+	l.n = 0
+	return true
 }
 
 // wantsLeader reports whether a client wants an answer only while there is a
