@@ -30,6 +30,7 @@ type Stream struct {
 		asked  Revision
 		err    error
 		closed bool
+		laters
 	}
 }
 
@@ -40,8 +41,7 @@ func (h *Hub) Open(cfg StreamConfig) (*Stream, error) {
 	return s, h.send(command{kind: doOpen, stream: s})
 }
 
-// Create begins a watch. It does not block, but for HubConfig.Ask; Recv has the
-// answer.
+// Create begins a watch. It does not block; Recv has the answer.
 // ErrTooManyWatches: the stream has as many as it may have, or as many answers
 // wait to be read.
 func (s *Stream) Create(req CreateRequest) error {
@@ -60,25 +60,35 @@ func (s *Stream) Create(req CreateRequest) error {
 	}
 	// Now, and not when the hub comes to it: what is current then may be above
 	// events that the client must get.
-	now, err := s.hub.current(req.Start == 0)
-	if err != nil {
+	now, ok := s.hub.known()
+	if !ok && req.Start != 0 {
+		now, _ = s.hub.cfg.Current() // it may be behind
+	}
+	c := command{kind: doCreate, stream: s, create: req, now: now}
+	if later, err := s.later(c, ok || req.Start != 0); later || err != nil {
 		return err
 	}
-	return s.hub.send(command{kind: doCreate, stream: s, create: req, now: now})
+	return s.hub.send(c)
 }
 
 // Cancel ends a watch. An id that is not there gets no answer.
 func (s *Stream) Cancel(id int64) {
-	_ = s.hub.send(command{kind: doCancel, stream: s, id: id}) // a hub that stops ends all watches
+	c := command{kind: doCancel, stream: s, id: id}
+	if later, err := s.later(c, true); !later && err == nil {
+		_ = s.hub.send(c) // a hub that stops ends all watches
+	}
 }
 
 // RequestProgress asks for a StreamProgress. It comes when everything up to now
 // was delivered, and perhaps never.
 func (s *Stream) RequestProgress() {
-	now, err := s.hub.current(true)
-	if err != nil {
-		return // the client asks again
+	now, ok := s.hub.known()
+	if later, err := s.later(command{kind: doProgress, stream: s}, ok); !later && err == nil {
+		s.askProgress(now)
 	}
+}
+
+func (s *Stream) askProgress(now Revision) {
 	s.mu.Lock()
 	joins := s.mu.asking
 	s.mu.asking, s.mu.asked = true, max(s.mu.asked, now)

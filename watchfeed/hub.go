@@ -20,8 +20,10 @@ type HubConfig struct {
 	Current func() (current, compacted Revision)
 	// Removal is the revision below which old versions may be gone.
 	Removal func() Revision
-	// Ask asks for what is current, where Current may be behind; nil where it is not.
-	Ask func() (Revision, error)
+	// Behind reports whether Current may be behind what a client has seen, so that it has
+	// to be asked for: that is Ask, which may take long. Both are nil where it never is.
+	Behind func() bool
+	Ask    func(context.Context) (Revision, error)
 	// Want has ranges closed, where they are not by themselves; it does not block.
 	Want func([]Want)
 	// Feeds does what is to be done for feeds of other stores; it does not block.
@@ -67,6 +69,7 @@ type command struct {
 	create CreateRequest
 	id     int64
 	now    Revision
+	known  bool // now is, or is not needed
 }
 
 type commandKind uint8
@@ -103,13 +106,13 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 	return h, h.stop.Go("watch-hub", h.run)
 }
 
-// current returns what is current; exactly, or something not above it.
-func (h *Hub) current(exactly bool) (Revision, error) {
-	if exactly && h.cfg.Ask != nil {
-		return h.cfg.Ask()
+// known returns what is current if that need not be asked for.
+func (h *Hub) known() (now Revision, ok bool) {
+	if h.cfg.Behind != nil && h.cfg.Behind() {
+		return 0, false
 	}
-	now, _ := h.cfg.Current()
-	return now, nil
+	now, _ = h.cfg.Current()
+	return now, h.cfg.Behind == nil || !h.cfg.Behind() // it was not all along
 }
 
 // Stop ends the hub and all streams.

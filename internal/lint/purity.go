@@ -32,6 +32,7 @@ func shellFiles() map[string]string {
 		"router/serializable.go":    "asks on the caller's goroutine, as read.go does",
 		"router/stream.go":          "sends to the caller's stream, under its context",
 		"watchfeed/clientstream.go": "blocks the goroutine of a client's stream until there is something to send",
+		"watchfeed/later.go":        "what waits beside a client's stream, with a goroutine",
 		"watchfeed/hub.go":          "the goroutine that drives the core, and its inbox",
 	}
 }

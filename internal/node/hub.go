@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/watchfeed"
 )
@@ -21,14 +20,8 @@ func (n *Node) newHub() (*watchfeed.Hub, error) {
 		Feeds:   n.feeds,
 		History: n.history,
 	}
-	cfg.Ask = func() (metapb.Revision, error) {
-		if n.Direct() {
-			if current, _ := n.Current(); n.Direct() { // it was one store all along
-				return current, nil
-			}
-		}
-		return n.client.Revision(n.stop.Context())
-	}
+	cfg.Behind = func() bool { return !n.Direct() }
+	cfg.Ask = n.client.Revision
 	hub, err := watchfeed.NewHub(cfg)
 	if err != nil {
 		return nil, err
