@@ -42,8 +42,13 @@ type link struct {
 
 	// Of what is received:
 	heardSession, heard uint64 // the peer's session, and its last frame taken
-	ackDue              bool
-	helloAt             clock.Time
+	// early are frames of that session that came before one that they follow: a large
+	// frame goes in pieces, and what is sent after it overtakes it. Were they passed
+	// over, all that is said would wait until they are sent again. Invariant: above
+	// heard+1, and at most linkFramesMax.
+	early   map[uint64]*frame.Frame
+	ackDue  bool
+	helloAt clock.Time
 	// peerLeaves: the peer is about to stop. peerEnded: it did.
 	peerLeaves, peerEnded bool
 	heardAt               clock.Time // when the peer was heard last
@@ -132,7 +137,8 @@ func (l *link) step(f *frame.Frame, now clock.Time) (h heardFrame) {
 	}
 	if f.FromStart > l.peerStart {
 		h.lost = l.peerStart != 0
-		l.peerStart, l.heardSession, l.heard = f.FromStart, 0, 0
+		l.peerStart = f.FromStart
+		l.hear(0)
 		l.peerEnded, l.peerFormats = false, frame.Formats{}
 		l.reset()
 		l.helloAt = 0 // it is told at once
@@ -154,19 +160,42 @@ func (l *link) step(f *frame.Frame, now clock.Time) (h heardFrame) {
 		return h
 	case f.Session > l.heardSession:
 		h.lost = h.lost || f.Session > 1
-		l.heardSession, l.heard = f.Session, 0
+		l.hear(f.Session)
 	}
 	if f.Number == 0 {
 		return h
 	}
 	l.ackDue = true
-	if f.Number == l.heard+1 {
-		l.heard++
+	switch {
+	case f.Number == l.heard+1:
 		h.taken = true
-		h.ended = f.Parting == frame.Ends
-		l.peerEnded = h.ended
+		h.ended = l.took(f)
+	case f.Number > l.heard+1 && f.Number <= l.heard+linkFramesMax:
+		if l.early == nil {
+			l.early = make(map[uint64]*frame.Frame)
+		}
+		l.early[f.Number] = f
 	}
 	return h
+}
+
+// hear begins to take what the peer says in a session.
+func (l *link) hear(session uint64) { l.heardSession, l.heard, l.early = session, 0, nil }
+
+// took notes that the next frame is taken, and reports whether it was the peer's last.
+func (l *link) took(f *frame.Frame) (ended bool) {
+	l.heard++
+	l.peerEnded = f.Parting == frame.Ends
+	return l.peerEnded
+}
+
+// takeEarly takes the next frame if it came before its turn; else it returns nil.
+func (l *link) takeEarly() (f *frame.Frame, ended bool) {
+	if f = l.early[l.heard+1]; f == nil {
+		return nil, false
+	}
+	delete(l.early, f.Number)
+	return f, l.took(f)
 }
 
 // end says the last word. REQUIRES: nothing is taken afterwards.
@@ -174,7 +203,7 @@ func (l *link) end() {
 	if l.ready() {
 		l.next.Parting = frame.Ends
 	}
-	l.ends = true
+	l.ends, l.early = true, nil
 }
 
 // over reports whether the peer knows all that was said to it, or is not there.

@@ -1,12 +1,18 @@
 package node
 
 import (
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/range"
+	"github.com/flotilladb/flotilla/router"
 )
 
 // linked returns both ends of a link that know of each other.
@@ -76,5 +82,63 @@ func TestWhoWaitsForASequencerThatEnds(t *testing.T) {
 	answers := c.links[2].next.Answers
 	if c.seq != nil || len(answers) != 1 || answers[0].Err == nil || answers[0].Seq != 1 || answers[0].Name != ask.Name {
 		t.Errorf("the store that waits is told %+v", answers)
+	}
+}
+
+// A large frame goes in pieces, and what is sent after it comes before it. All are
+// taken as soon as it is there, in order, each once, and nothing is sent again.
+func TestOvertakenFrames(t *testing.T) {
+	now := clock.Time(time.Second)
+	r, err := router.New(router.Config{Store: 2, StoreStart: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Core{cfg: CoreConfig{StoreID: 2, StoreStart: 1}, many: true, now: now, store: &ranges.Store{}, router: r, peers: newPeers()}
+	a, b := linked(t, now)
+	c.links[1], c.waits[1] = b, make(map[uint64]metapb.RangeID)
+	var frames []*frame.Frame
+	say := func(id uint64) {
+		c.waits[1][id] = 7
+		a.next.Replies = []peerpb.Reply{{ID: id, Body: &peerpb.Done{}}}
+		frames = append(frames, a.take(now))
+	}
+	for id := range uint64(5) {
+		say(id)
+	}
+	arrive := func(f *frame.Frame, want ...uint64) {
+		t.Helper()
+		if err := c.Step(f); err != nil {
+			t.Fatal(err)
+		}
+		if left := slices.Sorted(maps.Keys(c.waits[1])); !slices.Equal(left, want) {
+			t.Fatalf("after frame %d these wait: %v, want %v", f.Number, left, want)
+		}
+	}
+	arrive(frames[1], 0, 1, 2, 3, 4)
+	arrive(frames[3], 0, 1, 2, 3, 4)
+	arrive(frames[1], 0, 1, 2, 3, 4)
+	arrive(frames[0], 2, 3, 4)
+	arrive(frames[4], 2, 3, 4)
+	arrive(frames[1], 2, 3, 4)
+	arrive(frames[2])
+	a.step(b.hello(now), now)
+	if again, _ := a.tick(now.Add(linkResend)); len(a.unacked) > 0 {
+		t.Errorf("%d frames are not acknowledged, %d sent again", len(a.unacked), len(again))
+	}
+
+	// Those of a session that was given up count no more.
+	say(5)
+	say(6)
+	late := frames[6]
+	arrive(late, 5, 6)
+	a.reset()
+	frames = nil
+	for id := range late.Number - 1 {
+		say(10 + id)
+	}
+	arrive(frames[0]) // nobody waits any more
+	c.waits[1][6] = 7
+	for _, f := range frames[1:] {
+		arrive(f, 6)
 	}
 }

@@ -101,6 +101,18 @@ func (c *Core) Step(f *frame.Frame) error {
 	if !h.taken {
 		return nil
 	}
+	c.stepRequests(l, f)
+	for !h.ended {
+		if f, h.ended = l.takeEarly(); f == nil {
+			break
+		}
+		c.stepRequests(l, f)
+	}
+	return nil
+}
+
+// stepRequests takes what a frame of a link says.
+func (c *Core) stepRequests(l *link, f *frame.Frame) {
 	for _, req := range f.Requests {
 		c.serve(l, req)
 	}
@@ -130,7 +142,6 @@ func (c *Core) Step(f *frame.Frame) error {
 	for _, n := range f.FeedNews {
 		c.takeNews(f.From, n)
 	}
-	return nil
 }
 
 func (c *Core) stepRaft(f *frame.Frame) error {
