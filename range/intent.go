@@ -273,6 +273,7 @@ func (r *Replica) beginTxns() {
 	if !r.locks.idle() {
 		r.store.watchClock(r)
 	}
+	r.sweeps = nil // what was asked in another term may have been answered while nobody led here
 	r.watchRecords()
 }
 
