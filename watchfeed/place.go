@@ -127,7 +127,6 @@ func (p *place) contains(key []byte) bool {
 	return p.key <= string(key) && (p.tree.end == "" || string(key) < p.tree.end)
 }
 
-// isQueued reports whether the place waits for a scan.
 // compare puts places in order of what they watch, a key before the spans that begin there.
 func (p *place) compare(o *place) int {
 	switch n := cmp.Compare(p.key, o.key); {
@@ -142,6 +141,7 @@ func (p *place) compare(o *place) int {
 	}
 }
 
+// isQueued reports whether the place waits for a scan.
 func (p *place) isQueued() bool { return p.more != nil && p.more.queued }
 
 func (p *place) empty() bool { return p.one == nil && (p.more == nil || len(p.more.many) == 0) }
