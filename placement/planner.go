@@ -196,9 +196,36 @@ func (p *plan) settle(r *RangeState, learner metapb.StoreID, good int, worst met
 		p.add(r, Operator{Move: Move{From: learner}, Why: "its data is corrupt"})
 	case s != nil && s.takes() && (good < p.want(good) || worst != 0):
 		p.add(r, Operator{Move: Move{From: worst, To: learner}, Why: "it has a learner already"})
+	case s != nil && s.takes() && p.betterThan(r, s) != nil:
+		p.add(r, Operator{Move: Move{From: p.betterThan(r, s).ID, To: learner}, Why: "balance of replicas"})
 	case s == nil || s.Health == Lost || s.Health == Live:
 		p.add(r, Operator{Move: Move{From: learner}, Why: "it needs no learner"})
 	}
+}
+
+// betterThan returns the store whose replica a learner's is better than for the balance, nil
+// if there is none. Of two with as many it is the one that does not lead: a planner whose own
+// range is moved hands over, and the next one has to go on with what it finds. Were it to
+// begin anew, the two could hand over to each other for ever.
+func (p *plan) betterThan(r *RangeState, to *storeCount) (best *storeCount) {
+	if len(p.usable) < p.limits.Factor {
+		return nil
+	}
+	total := 0
+	for _, s := range p.usable {
+		total += s.replicas
+	}
+	for _, repl := range r.Descriptor.Replicas {
+		s := p.stores[metapb.StoreID(repl.StoreId)]
+		if repl.Kind != metapb.ReplicaKind_VOTER || s == nil || s == to || s.replicas-to.replicas+1 < p.slack(total, replicasSlack) ||
+			p.shared(r, to, s.ID) > p.shared(r, s, s.ID) {
+			continue
+		}
+		if best == nil || s.replicas > best.replicas || s.replicas == best.replicas && best.ID == r.Leader {
+			best = s
+		}
+	}
+	return best
 }
 
 // trim takes a replica away, a bad one first.
