@@ -108,7 +108,10 @@ func plantsOfLinks() []plant {
 			{" || b.changes > 0 && g.First <= r.called {", " {"},
 		}},
 		{name: "frame-is-taken-twice", file: "internal/node/core_link.go", edits: []edit{
-			{"	if f.Number == l.heard+1 {\n		l.heard++\n", "	if f.Number == l.heard+1 || f.Number == l.heard {\n		l.heard = f.Number\n"},
+			{"	case f.Number == l.heard+1:\n", "	case f.Number == l.heard+1 || f.Number == l.heard:\n		l.heard = f.Number - 1\n"},
+		}},
+		{name: "early-frame-of-another-session", file: "internal/node/core_link.go", seed: 27, edits: []edit{
+			{"l.heardSession, l.heard, l.early = session, 0, nil }", "l.heardSession, l.heard = session, 0 }"},
 		}},
 		{name: "frame-for-a-start-that-is-over", file: "internal/node/core_link.go", readers: true, seed: 8, edits: []edit{
 			{" || (f.ToStart != 0 && f.ToStart != l.selfStart) {", " {"},
