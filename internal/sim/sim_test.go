@@ -82,7 +82,15 @@ func TestSeedsThatFound(t *testing.T) {
 			t.Error("four nodes whose replicas move:", failure(seed, err))
 		}
 	}
+	for _, seed := range readerSeedsThatFound() {
+		if _, err := Run(DrawReaders(seed, 3), nil); err != nil {
+			t.Error("three nodes with readers:", failure(seed, err))
+		}
+	}
 }
+
+// readerSeedsThatFound are of three nodes whose leaders are deposed while some only read.
+func readerSeedsThatFound() []uint64 { return []uint64{180, 246, 420, 690, 936} }
 
 // TestSeeds runs one simulation per seed. Each is a few seconds of virtual time.
 func TestSeeds(t *testing.T) {
