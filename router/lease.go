@@ -74,6 +74,9 @@ func (o *grantOp) reply(r *Router, _ int, _ any, err error) {
 	case o.chosen && errors.Is(err, lease.ErrExists):
 		o.id = 0
 		o.start(r)
+	case o.unsure && errors.Is(err, lease.ErrExists):
+		// It is not of this grant; but that may have been there, and have ended.
+		r.finish(o, nil, peerpb.ErrUnknown)
 	case !r.retry(o, err):
 		r.finish(o, nil, err)
 	}

@@ -306,11 +306,13 @@ func TestLeasePages(t *testing.T) {
 }
 
 // A grant of which an earlier attempt may be on its way to the log is not said to
-// be refused because the disk is full by now.
-func TestGrantTwiceOnFullDisk(t *testing.T) {
+// be refused because the disk is full by now, or another lease has the id.
+func TestGrantTwice(t *testing.T) {
 	for _, x := range []struct{ first, second, want error }{
 		{peerpb.ErrUnknown, peerpb.ErrDiskFull, peerpb.ErrUnknown},
 		{peerpb.ErrRefused, peerpb.ErrDiskFull, peerpb.ErrDiskFull},
+		{peerpb.ErrUnknown, lease.ErrExists, peerpb.ErrUnknown},
+		{peerpb.ErrRefused, lease.ErrExists, lease.ErrExists},
 		{peerpb.ErrUnknown, nil, nil},
 	} {
 		r, err := New(Config{Store: 1})
