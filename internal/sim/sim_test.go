@@ -172,7 +172,7 @@ func failure(seed uint64, err error) string {
 	}
 	var moves []string
 	flag.Visit(func(f *flag.Flag) {
-		if slices.Contains([]string{"moves", "planner", "checks", "readers", "calm"}, f.Name) {
+		if slices.Contains([]string{"moves", "planner", "checks", "readers", "calm"}, f.Name) && f.Value.String() == "true" {
 			moves = append(moves, "-"+f.Name)
 		}
 	})
