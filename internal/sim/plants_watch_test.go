@@ -60,7 +60,7 @@ func plantsOfLeases() []plant {
 		{name: "revoke-forgets-a-range", file: "router/txn_lease.go", edits: []edit{
 			{"	for _, pc := range pieces {\n", "	for i, pc := range pieces {\n		if i > 0 && i == len(pieces)-1 {\n			continue\n		}\n"},
 		}},
-		{name: "mark-installed-after-the-revoke", file: "range/mark.go", nodes: 3, readers: true, seed: 3, edits: []edit{
+		{name: "mark-installed-after-the-revoke", file: "range/mark.go", nodes: 3, readers: true, unproved: true, edits: []edit{
 			{" && !reg.spoiled && !r.locks.ending(reg.id, false) {", " {"},
 		}},
 		{name: "mark-outlives-the-revoke", file: "range/mark.go", edits: []edit{
@@ -75,7 +75,7 @@ func plantsOfLeases() []plant {
 		{name: "renewal-keeps-the-old-deadline", file: "lease/expirer.go", seed: 5, edits: []edit{
 			{"	st.extend(deadline(e.now, st.ttl))\n", ""},
 		}},
-		{name: "checkpoint-outlives-a-renewal", file: "lease/expirer.go", edits: []edit{
+		{name: "checkpoint-outlives-a-renewal", file: "lease/expirer.go", seed: 139, edits: []edit{
 			{"	case st.flags&mayBeCheckpointed != 0:\n", "	case st.flags&mayBeCheckpointed != 0 && e.now < 0:\n"},
 		}},
 		{name: "checkpoint-shortens", file: "range/lease_home.go", edits: []edit{
