@@ -16,12 +16,12 @@ import "context"
 
 // laters is what waits. Its size is bounded by that of the watches that may be.
 type laters struct {
-	// queue are commands, in order. They are taken out when the hub has them.
+	// waiting are commands, in order. They are taken out when the hub has them.
 	waiting []command
 	// ids are of the watches in it that nobody canceled, creates how many there are.
 	ids     map[int64]bool
 	creates int
-	// asked is how many of them the question under way is for.
+	// askedFor is how many of the commands the question under way is for.
 	askedFor int
 	asks     bool // the goroutine runs
 }
