@@ -332,8 +332,12 @@ func (c *storeCluster) playGuarded(steps int) (err error) {
 }
 
 // calmCluster is a cluster without faults that has had time to find its leaders.
-func calmCluster(t *testing.T, seed uint64) *storeCluster {
-	c, err := newStoreCluster(seed, soundCluster)
+func calmCluster(t *testing.T, seed uint64) *storeCluster { return calmClusterOf(t, seed, 3) }
+
+// calmClusterOf is one of as many stores as is said.
+func calmClusterOf(t *testing.T, seed uint64, stores metapb.StoreID) *storeCluster {
+	t.Helper()
+	c, err := newStoreClusterOf(seed, soundCluster, stores)
 	if err == nil {
 		c.calm = true
 		err = c.run(3 * time.Second)

@@ -124,14 +124,7 @@ func (c *storeCluster) askChange(t *testing.T, n *clusterStore, body *peerpb.Cha
 // A learner whose store has died is not made a voter: with another store away that
 // could be the end of the range's majority.
 func TestDeadLearnerIsNotPromoted(t *testing.T) {
-	c, err := newStoreClusterOf(1, soundCluster, 4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.calm = true
-	if err := c.run(3 * time.Second); err != nil {
-		t.Fatal(err)
-	}
+	c := calmClusterOf(t, 1, 4)
 	n := c.holder(2)
 	if err := c.askChange(t, n, &peerpb.ChangeReplicas{Learner: 4, Node: 4}); err != nil {
 		t.Fatal(err)
@@ -247,14 +240,7 @@ func TestForgetsThatItIsAlone(t *testing.T) {
 // A store is away while its range gets a replica that then leads. It has never heard of that
 // one, but has to answer it: it lacks part of the log.
 func TestLeaderThatCameMeanwhile(t *testing.T) {
-	c, err := newStoreClusterOf(1, soundCluster, 4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.calm = true
-	if err := c.run(3 * time.Second); err != nil {
-		t.Fatal(err)
-	}
+	c := calmClusterOf(t, 1, 4)
 	n := c.holder(2)
 	late, came := c.nodes[n.id%3], c.nodes[3]
 	late.crash()
