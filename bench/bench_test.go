@@ -29,6 +29,11 @@ func TestParseReport(t *testing.T) {
 	if f.PerSecond != 12345.6789 || f.P50Millis != 4.25 || f.P99Millis != 31 {
 		t.Fatalf("read %+v", f)
 	}
+	// Of two reports the last counts, also where it has no percentile that is 0.
+	f, err = parseReport(report + strings.Replace(report, "  50% in 0.00425 secs.\n", "", 1))
+	if err != nil || f.P50Millis != 0 || f.P99Millis != 31 {
+		t.Fatalf("read %+v, %v", f, err)
+	}
 	if _, err := parseReport(report + "\nError distribution:\n  [3]\tetcdserver: no leader\n"); err == nil {
 		t.Fatal("a report with errors was taken")
 	}
