@@ -18,12 +18,19 @@ import "context"
 type laters struct {
 	// waiting are commands, in order. They are taken out when the hub has them.
 	waiting []command
-	// ids are of the watches in it that nobody canceled, creates how many there are.
-	ids     map[int64]bool
+	// ids are of the watches that it has to do with, creates how many it creates.
+	ids     map[int64]laterID
 	creates int
 	// askedFor is how many of the commands the question under way is for.
 	askedFor int
 	asks     bool // the goroutine runs
+}
+
+// laterID is what waits about watches of one id. An id may be given anew once its watch is
+// canceled.
+type laterID struct {
+	commands int
+	canceled bool // the last of them cancels it
 }
 
 // later has a command wait if it needs what is not known, or something that waits goes
@@ -32,14 +39,14 @@ func (s *Stream) later(c command, known bool) (waits bool, err error) {
 	s.mu.Lock()
 	l := &s.mu.laters
 	switch n := len(l.waiting); {
-	case c.kind == doCreate && (!known || l.creates > 0):
-		if l.ids == nil {
-			l.ids = make(map[int64]bool)
-		}
-		l.ids[c.create.ID] = true
+	case c.kind == doCreate && (!known || l.creates > 0 || l.ids[c.create.ID].commands > 0):
 		l.creates++
-	case c.kind == doCancel && l.ids[c.id]:
-		delete(l.ids, c.id)
+		l.note(c.create.ID, 1, false)
+	case c.kind == doCancel && l.ids[c.id].canceled:
+		s.mu.Unlock()
+		return true, nil
+	case c.kind == doCancel && l.ids[c.id].commands > 0:
+		l.note(c.id, 1, true)
 	case c.kind == doProgress && !known && n > l.askedFor && l.waiting[n-1].kind == doProgress:
 		s.mu.Unlock()
 		return true, nil // it is asked for
@@ -57,6 +64,20 @@ func (s *Stream) later(c command, known bool) (waits bool, err error) {
 		return true, ErrStopping
 	}
 	return true, nil
+}
+
+// note counts a command about an id that waits, or, with -1, waits no more.
+func (l *laters) note(id int64, n int, canceled bool) {
+	x := l.ids[id]
+	x.commands, x.canceled = x.commands+n, canceled
+	switch {
+	case x.commands == 0:
+		delete(l.ids, id)
+		return
+	case l.ids == nil:
+		l.ids = make(map[int64]laterID)
+	}
+	l.ids[id] = x
 }
 
 // askLater gives the hub what waits, until nothing does.
@@ -78,9 +99,12 @@ func (s *Stream) askLater(ctx context.Context) {
 		}
 		s.mu.Lock()
 		for i := range batch {
-			if batch[i].kind == doCreate {
+			switch c := &batch[i]; c.kind {
+			case doCreate:
 				l.creates--
-				delete(l.ids, batch[i].create.ID)
+				l.note(c.create.ID, -1, l.ids[c.create.ID].canceled)
+			case doCancel:
+				l.note(c.id, -1, l.ids[c.id].canceled)
 			}
 		}
 		l.waiting, l.askedFor = l.waiting[len(batch):], 0

@@ -124,6 +124,49 @@ func TestAskHoldsUpNobodyElse(t *testing.T) {
 	})
 }
 
+// An id that is given anew while its watch and the cancel of that wait is of the new watch
+// from then on: a cancel after it is behind it, also when what came before was sent.
+func TestIDGivenAnewWhileItIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, a := newSlowHub(t)
+		defer h.Stop()
+		s, err := h.Open(StreamConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		create := func(start int64) {
+			if err := s.Create(CreateRequest{ID: 3, Key: []byte{0}, End: []byte{}, Start: start}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		expect := func(want string) {
+			t.Helper()
+			if got := responses(t, s); got != want {
+				t.Fatalf("got %q, want %q", got, want)
+			}
+		}
+		create(0)
+		<-a.begun
+		s.Cancel(3)
+		create(0)
+		a.answers <- 9 // for the first alone
+		expect(fmt.Sprintf("%v 3", Created))
+		<-a.begun
+		s.Cancel(3)
+		s.Cancel(3)
+		create(8) // from the past: it waits for the cancels of its id
+		expect("")
+		a.answers <- 10
+		expect(fmt.Sprintf("%v 3, %v 3", Canceled, Created))
+		<-a.begun
+		a.answers <- 11
+		expect(fmt.Sprintf("%v 3, %v 3", Canceled, Created))
+		if len(s.mu.laters.ids) > 0 {
+			t.Fatal("an id is kept")
+		}
+	})
+}
+
 // A stream that ends while it is asked leaves nothing behind.
 func TestCloseWhileItIsAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
