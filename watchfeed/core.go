@@ -326,6 +326,9 @@ type Scan struct {
 	// Parts cut [Start, End) into what is here and what must be asked for; nil: all of
 	// it is here.
 	Parts []Part
+	// Middle is where the scan may be cut in two, to be read side by side; nil: it is
+	// not worth it.
+	Middle []byte
 }
 
 // Part is a part of what a Scan reads, as user keys; nil End: to the end of the

@@ -100,7 +100,7 @@ func (e *elsewhere) readySource() {
 			e.toHub = append(e.toHub, FeedInput{Store: sourceStore, News: rd.Feeds[i].News})
 		}
 		for i := range rd.Scans {
-			res := rd.Scans[i].Do(e.world.eng, func() Revision { return e.removal })
+			res := rd.Scans[i].Do(e.world.eng, func() Revision { return e.removal }, nil)
 			e.source.Scanned(&res)
 		}
 	}
@@ -190,19 +190,19 @@ func (e *elsewhere) copyRows(r *worldRange, do func(b engine.Batch, key, value [
 func (e *elsewhere) scan(s *Scan) Scanned {
 	removal := func() Revision { return e.removal }
 	if s.Parts == nil {
-		return s.Do(e.eng, removal)
+		return s.Do(e.eng, removal, nil)
 	}
 	var parts []Scanned
 	for i := range s.Parts {
 		part := s.Of(&s.Parts[i])
 		if s.Parts[i].Here {
-			parts = append(parts, part.Do(e.eng, removal))
+			parts = append(parts, part.Do(e.eng, removal, nil))
 			continue
 		}
 		if e.rng.Intn(10) == 0 || !e.closedAt(&part) {
 			return Scanned{ID: s.ID, Removed: -1, Err: fmt.Errorf("nobody answers")}
 		}
-		got := part.Do(e.world.eng, removal)
+		got := part.Do(e.world.eng, removal, nil)
 		var events []peerpb.FeedEvent
 		for _, ev := range got.Events {
 			events = append(events, feedEvents([]*Event{ev})...)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/stop"
+	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
@@ -41,6 +42,8 @@ type Hub struct {
 	cfg    HubConfig
 	stop   *stop.Stopper
 	wakeup chan struct{}
+	// scratches are of *mvcc.HistoryScratch, for one read each.
+	scratches sync.Pool
 
 	// turn is held by whoever drives the core: the hub's goroutine, or who feeds
 	// it a step while it rests. It guards the two below. The lock order is turn, mu,
@@ -415,19 +418,51 @@ func (h *Hub) flush() (delivered bool) {
 
 // scan does a scan, here and elsewhere.
 func (h *Hub) scan(ctx context.Context, sc *Scan) Scanned {
-	if sc.Parts == nil {
-		return sc.Do(h.cfg.Core.Reader, h.cfg.Removal)
+	switch {
+	case sc.Parts != nil:
+	case sc.Middle != nil:
+		return h.scanHalves(sc)
+	default:
+		return h.scanHere(sc)
 	}
 	parts := make([]Scanned, len(sc.Parts))
 	for i := range sc.Parts {
 		part := sc.Of(&sc.Parts[i])
 		if sc.Parts[i].Here {
-			parts[i] = part.Do(h.cfg.Core.Reader, h.cfg.Removal)
+			parts[i] = h.scanHere(&part)
 		} else {
 			parts[i] = h.cfg.History(ctx, &part)
 		}
 	}
 	return sc.Join(parts)
+}
+
+// scanHere does a scan of what is here. Its events are copies of what is in the scratch.
+func (h *Hub) scanHere(sc *Scan) Scanned {
+	scratch, ok := h.scratches.Get().(*mvcc.HistoryScratch)
+	if !ok {
+		scratch = new(mvcc.HistoryScratch)
+	}
+	defer h.scratches.Put(scratch)
+	return sc.Do(h.cfg.Core.Reader, h.cfg.Removal, scratch)
+}
+
+// scanHalves does a scan on two processors: reading is most of what catching up costs,
+// and what comes after it waits.
+func (h *Hub) scanHalves(sc *Scan) Scanned {
+	left, right := sc.Halves()
+	var parts [2]Scanned
+	done := make(chan struct{})
+	err := h.stop.Go("watch-scan", func(context.Context) {
+		defer close(done)
+		parts[1] = h.scanHere(&right)
+	})
+	if err != nil {
+		return Scanned{ID: sc.ID, Removed: -1, Err: err} // stopping
+	}
+	parts[0] = h.scanHere(&left)
+	<-done
+	return sc.Join(parts[:])
 }
 
 // end is the end of the hub.

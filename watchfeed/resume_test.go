@@ -5,12 +5,91 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand"
+	"slices"
 	"testing"
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/txnpb"
 )
+
+// Two halves that are joined are what one scan is, window after window, wherever the cut
+// is and however few versions one of them has. Each window goes on by a revision at least.
+func TestHalves(t *testing.T) {
+	rng := rand.New(rand.NewSource(1))
+	removal := func() Revision { return -1 }
+	scratch := new(mvcc.HistoryScratch)
+	for range 200 {
+		eng := engine.NewMem()
+		batch := eng.NewBatch()
+		var want []string
+		last := Revision(2 + rng.Intn(60))
+		for rev := Revision(2); rev <= last; rev++ {
+			for sub := range uint32(1 + rng.Intn(3)) {
+				key := fmt.Appendf(nil, "k%02d%d", rng.Intn(30), sub)
+				m := &txnpb.Mutation{Key: key, Sub: sub, Value: make([]byte, rng.Intn(200)), CreateRevision: int64(rev), Version: 1}
+				mvcc.AppendMutation(batch, rev, m)
+				want = append(want, fmt.Sprintf("%d.%d %s", rev, sub, key))
+			}
+		}
+		if err := eng.Commit(batch, false); err != nil {
+			t.Fatal(err)
+		}
+		whole := Scan{
+			ID: 7, Start: []byte("k"), End: []byte("l"), To: last, BytesMax: 1 + rng.Intn(4000), Prev: rng.Intn(2) == 0,
+			Middle: fmt.Appendf(nil, "k%02d", rng.Intn(30)),
+		}
+		var got []string
+		for whole.From < last {
+			left, right := whole.Halves()
+			r := whole.Join([]Scanned{
+				left.Do(eng, removal, scratch), right.Do(eng, removal, scratch),
+			})
+			if r.Err != nil || r.ID != 7 || r.Through <= whole.From || r.Through > last {
+				t.Fatalf("from %d through %d, id %d: %v", whole.From, r.Through, r.ID, r.Err)
+			}
+			for _, ev := range r.Events {
+				got = append(got, fmt.Sprintf("%d.%d %s", ev.Revision, ev.Sub, ev.Key))
+			}
+			whole.From = r.Through
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("cut at %s, %d bytes:\n%v, want\n%v", whole.Middle, whole.BytesMax, got, want)
+		}
+	}
+}
+
+// A hub reads the halves side by side, and a watch gets all that is in them, in order.
+func TestResumeOverHalves(t *testing.T) {
+	const versions = 3000 * (halvesFrom / 1000)
+	eng := engine.NewMem()
+	fill(t, eng, versions, 1_000_000)
+	h := newBenchHubOn(t, 8, eng, versions+1)
+	s, err := h.Open(StreamConfig{})
+	if err == nil {
+		err = s.Create(CreateRequest{Key: []byte("k"), End: []byte("l"), Start: 2})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for next := int64(2); next < versions+2; {
+		rs, err := s.Recv(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range rs {
+			for _, ev := range rs[i].Events {
+				if ev.Revision != next {
+					t.Fatalf("revision %d, want %d", ev.Revision, next)
+				}
+				next++
+			}
+		}
+	}
+	if h.Stats().Scans == 0 {
+		t.Fatal("nothing was read from the engine")
+	}
+}
 
 // A watch resumed far back: random keys, 256 bytes, everything from the engine.
 // An op is a million events.
@@ -57,7 +136,7 @@ func resume(b *testing.B, h *Hub, want int, prev bool) {
 	}
 }
 
-func fill(b *testing.B, eng engine.Engine, versions, keyspace int) {
+func fill(b testing.TB, eng engine.Engine, versions, keyspace int) {
 	rng := rand.New(rand.NewSource(1))
 	seen := make([]struct{ create, version int64 }, keyspace)
 	batch := eng.NewBatch()

@@ -1,6 +1,7 @@
 package watchfeed
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 
@@ -26,11 +27,11 @@ type Scanned struct {
 
 // Do reads what the scan asks for. removal is the revision below which versions
 // may be gone. It is asked after the read, because it is raised before the
-// first version goes.
-func (s *Scan) Do(r engine.Reader, removal func() Revision) Scanned {
+// first version goes. scratch may be used again afterwards, and may be nil.
+func (s *Scan) Do(r engine.Reader, removal func() Revision, scratch *mvcc.HistoryScratch) Scanned {
 	out := Scanned{ID: s.ID}
 	win, err := mvcc.History(r, mvcc.HistoryOptions{
-		Start: s.Start, End: s.End, From: s.From, To: s.To, BytesMax: s.BytesMax, Prev: s.Prev,
+		Start: s.Start, End: s.End, From: s.From, To: s.To, BytesMax: s.BytesMax, Prev: s.Prev, Scratch: scratch,
 	})
 	out.Removed, out.Through = removal(), win.Through
 	if out.Err = err; err == nil && out.Removed <= s.From+1 {
@@ -87,21 +88,14 @@ func (c *Core) wantScan(p *place) {
 	}
 }
 
-// maybeReadOn queues a place for its next window while the client works through
-// half of this one, so that neither waits for the other.
+// maybeReadOn queues a place for its next window as soon as clients work through this
+// one, so that neither waits for the other: of two that take turns each would be idle for
+// half of the time.
 func (c *Core) maybeReadOn(p *place) {
 	if x := p.more; len(x.windows) == 1 && len(x.catching) > 0 {
-		win := x.windows[0]
-		if win.through >= p.group.released || len(win.events) == 0 {
-			return
+		if win := x.windows[0]; win.through < p.group.released && len(win.events) > 0 {
+			c.wantScan(p)
 		}
-		half := Revision(win.events[len(win.events)/2].Revision)
-		for _, w := range x.catching {
-			if w.next < half {
-				return
-			}
-		}
-		c.wantScan(p)
 	}
 }
 
@@ -156,9 +150,38 @@ func (c *Core) startScan(p *place) {
 	s := &scan{place: p, kind: forPlace}
 	s.Start, s.End = p.bounds()
 	s.From, s.To, s.Prev = low-1, min(to, low-1+x.stride), prev
-	s.Parts = c.partsOf(p.group, s.Start, s.End)
+	if s.Parts = c.partsOf(p.group, s.Start, s.End); s.Parts == nil && s.To-s.From >= halvesFrom {
+		s.Middle = c.middleOf(p.group, s.Start, s.End)
+	}
 	x.scan = s
 	c.begin(s, c.cfg.WindowBytesMax)
+}
+
+// halvesFrom is over how many revisions a scan goes that is worth being cut in two.
+const halvesFrom = 8192
+
+// middleOf returns the start of the range in the middle of those that share keys with
+// [start, end), nil if it is one. What is in the ranges is not known here; they do not
+// differ much in size, for long.
+func (c *Core) middleOf(g *group, start, end []byte) []byte {
+	var starts [][]byte
+	for _, f := range c.feeds[g.lo.pos : g.hi.pos+1] {
+		if bytes.Compare(f.start, start) > 0 && (len(end) == 0 || bytes.Compare(f.start, end) < 0) {
+			starts = append(starts, f.start)
+		}
+	}
+	if len(starts) == 0 {
+		return nil
+	}
+	return starts[len(starts)/2]
+}
+
+// Halves returns the scans of the two sides of Middle. Their answers are to be joined.
+func (s *Scan) Halves() (left, right Scan) {
+	left, right = *s, *s
+	left.End, left.Middle, left.BytesMax = s.Middle, nil, s.BytesMax/2
+	right.Start, right.Middle, right.BytesMax = s.Middle, nil, s.BytesMax/2
+	return left, right
 }
 
 // rescan reads what a group did not get, up to what it is closed at.

@@ -107,7 +107,7 @@ func (s *script) do(d *datadriven.TestData) error {
 		}
 		sc := s.scans[0]
 		s.scans = s.scans[1:]
-		res := sc.Do(s.eng, func() Revision { return s.compacted })
+		res := sc.Do(s.eng, func() Revision { return s.compacted }, nil)
 		s.core.Scanned(&res)
 	case "state":
 	case "feeds":

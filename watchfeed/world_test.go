@@ -325,7 +325,7 @@ func (w *world) scan() {
 		w.receive()
 		res = w.away.scan(&s)
 	} else {
-		res = s.Do(w.eng, func() Revision { return w.removal })
+		res = s.Do(w.eng, func() Revision { return w.removal }, nil)
 	}
 	if w.rng.Intn(20) == 0 {
 		res = Scanned{ID: s.ID, Err: fmt.Errorf("the disk is away"), Removed: -1}

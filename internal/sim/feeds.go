@@ -24,7 +24,7 @@ func (h *simHub) scanParts(sc watchfeed.Scan, done []watchfeed.Scanned, end func
 		return
 	}
 	h.n.s.after(h.n.s.lateness(h.n.s.cfg.ScanMax), h.n.planned(func() {
-		next(one.Do(h.n.eng, func() metapb.Revision { return h.n.pub.Removal() }))
+		next(one.Do(h.n.eng, func() metapb.Revision { return h.n.pub.Removal() }, nil))
 	}))
 }
 

@@ -122,7 +122,7 @@ func (h *simHub) scan(sc watchfeed.Scan) {
 		return
 	}
 	s.after(s.lateness(s.cfg.ScanMax), h.n.planned(func() {
-		res := sc.Do(h.n.eng, func() metapb.Revision { return h.n.pub.Removal() })
+		res := sc.Do(h.n.eng, func() metapb.Revision { return h.n.pub.Removal() }, nil)
 		s.after(s.lateness(s.cfg.ScanMax), h.n.planned(func() {
 			h.scanning--
 			h.scanned = append(h.scanned, res)
