@@ -35,6 +35,8 @@ var (
 	ErrRemoved = errors.New("placement: the node was removed from the cluster")
 	// ErrNoMember says that there is no such node.
 	ErrNoMember = errors.New("placement: no such node")
+	// ErrNeeded says that a range would lose its majority with a node, or all it has.
+	ErrNeeded = errors.New("placement: a range needs its replica on the node")
 	// ErrBadRow says that a system row is not what this version writes.
 	ErrBadRow = errors.New("placement: bad system row")
 )

@@ -226,6 +226,9 @@ func (f *facts) changeMember(o *MemberOp) ([]*cmdpb.Row, any, error) {
 	m := *old
 	reply := &MembersReply{Members: f.live(o.Node), Changed: o.Node, Alarms: slices.Clone(f.alarms)}
 	if o.Remove {
+		if err := f.spares(old); err != nil {
+			return nil, nil, err
+		}
 		m.Removed = true
 	} else {
 		m.PeerURLs = o.PeerURLs
@@ -233,6 +236,34 @@ func (f *facts) changeMember(o *MemberOp) ([]*cmdpb.Row, any, error) {
 		slices.SortFunc(reply.Members, func(a, b Member) int { return compareMembers(&a, &b) })
 	}
 	return []*cmdpb.Row{memberRow(&m)}, reply, nil
+}
+
+// spares says that the cluster can do without a member: each range could elect a leader
+// among its replicas on the others. One that could not would have lost what it holds as
+// soon as the member's process ends. The directory may be behind by what was moved a
+// moment ago.
+func (f *facts) spares(m *Member) (err error) {
+	removed := func(store metapb.StoreID) bool {
+		return store == m.Store || slices.ContainsFunc(f.members, func(o *Member) bool { return o.Removed && o.Store == store })
+	}
+	f.dir.Visit(metapb.Span{}, func(d *metapb.Descriptor) bool {
+		voters, stay, here := 0, 0, false
+		for _, r := range d.Replicas {
+			if r.Kind == metapb.ReplicaKind_LEARNER {
+				continue
+			}
+			voters++
+			if here = here || metapb.StoreID(r.StoreId) == m.Store; !removed(metapb.StoreID(r.StoreId)) {
+				stay++
+			}
+		}
+		if here && 2*stay <= voters {
+			err = fmt.Errorf("%w: of the %d replicas of range %d the others have %d; wait until it has more of them, or move this one with flotilla range move",
+				ErrNeeded, voters, d.RangeId, stay)
+		}
+		return err == nil
+	})
+	return err
 }
 
 // live returns the members but one, in order of id.

@@ -105,6 +105,10 @@ func toGRPC(err error) error {
 			return row.to
 		}
 	}
+	// Clients know etcd's words, and those who read them what to do.
+	if errors.Is(err, placement.ErrNeeded) {
+		return status.Errorf(codes.FailedPrecondition, "%s: %s", rpctypes.ErrorDesc(rpctypes.ErrGRPCMemberNotEnoughStarted), err)
+	}
 	// etcd has no words for it: the client is told which file is damaged.
 	if corrupt := (*engine.CorruptionError)(nil); errors.As(err, &corrupt) {
 		return status.Error(codes.DataLoss, err.Error())

@@ -89,6 +89,7 @@ func sentinels() []errorRow {
 		{103, placement.ErrURLTaken},
 		{104, placement.ErrRemoved},
 		{105, placement.ErrNoMember},
+		{106, placement.ErrNeeded},
 
 		{120, peerpb.ErrNotUndecided},
 		{121, peerpb.ErrUnreadable},
