@@ -166,6 +166,12 @@ func (c *Core) operated(reqID uint64, body any, err error) bool {
 	o.asked = false
 	if t, ok := body.(*peerpb.Transferred); ok {
 		c.ledBy(id, t.Leader)
+		// Another move of the range may be waiting for this very moment to hand over again:
+		// were both to pause now, they could go on like that for ever.
+		if o.op.TransferTo == 0 && !o.undo && o.op.Move.Next(o.desc, t.Leader).Change != nil {
+			c.stepOperation(o)
+			return true
+		}
 	}
 	done, ok := body.(*peerpb.ReplicasChanged)
 	if o.hopeless(err) {
