@@ -41,6 +41,9 @@ type client struct {
 	reads  *model.Generator
 	giveUp context.CancelFunc
 	hungUp bool
+	// clingsTo is the lease that it asks about, clings how often it did.
+	clingsTo int64
+	clings   int
 }
 
 // wait is why a client stands still.

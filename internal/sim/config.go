@@ -139,45 +139,6 @@ func Draw(seed uint64) Config {
 	return c
 }
 
-// DrawOne makes the configuration of a seed with one node. Some are bent towards what
-// needs several rare things at once: draws that know nothing of each other hardly ever
-// bring these together.
-func DrawOne(seed uint64) Config {
-	c := Draw(seed)
-	rng := rand.New(rand.NewPCG(seed, 14))
-	switch rng.IntN(8) {
-	case 0:
-		bendToCrowd(&c, rng)
-	case 1:
-		bendToLeases(&c, rng)
-	}
-	return c
-}
-
-// bendToCrowd has many clients meet at a few keys of as many ranges, whose entries
-// take their time: what ends a transaction and what begins one come to a range
-// together, while others wait for its locks.
-func bendToCrowd(c *Config, rng *rand.Rand) {
-	c.Clients, c.ThinkMax, c.OpsMax = 12, time.Millisecond, 1000
-	c.SplitsFirst, c.SplitEvery = 15, 0
-	c.SyncMin, c.SyncMax, c.SyncStall = time.Millisecond, 3*time.Millisecond, 0
-	c.Traffic.Keys, c.Traffic.LeasePercent, c.Traffic.CompactPerMille = pick(rng, 4, 8), 0, 0
-	c.Ranges.SyncsMax, c.Ranges.ProposalsMax, c.Ranges.BatchBytesMax = 1, 1, 1<<20
-	c.Ranges.EntryKeysMax, c.Ranges.EntryBytesMax = 0, 0
-	c.Ranges.LockAgeMax = 2 * time.Second
-}
-
-// bendToLeases has a few clients keep a few leases alive for longer than these
-// last, on a node that crashes.
-func bendToLeases(c *Config, rng *rand.Rand) {
-	drawLeases(c, rng)
-	c.Duration, c.Clients, c.ThinkMax = between(rng, 6*time.Second, 12*time.Second), 4, 200*time.Millisecond
-	c.CrashEvery = between(rng, 300*time.Millisecond, 2*time.Second)
-	c.SplitEvery, c.StopEvery, c.FullEvery = 0, 0, 0
-	c.Traffic.LeasePercent, c.Traffic.LeaseTTLLow, c.Traffic.LeaseTTLHigh = 50, 3, 6
-	c.Ranges.Expirer.CheckpointInterval = pick(rng, 500*time.Millisecond, time.Second)
-}
-
 // drawWatches draws what has to do with watches from numbers of its own, so that
 // a seed's other traffic stays what it was before there were any.
 func drawWatches(c *Config, rng *rand.Rand) {

@@ -28,7 +28,7 @@ type CheckConfig struct {
 // DrawChecks makes the configuration of a seed in which replicas come and go, and are
 // compared all the time.
 func DrawChecks(seed uint64, nodes int) Config {
-	c := DrawMoves(seed, nodes)
+	c := drawMoves(seed, nodes)
 	rng := rand.New(rand.NewPCG(seed, 12))
 	c.Check = CheckConfig{Every: pick(rng, 300*time.Millisecond, time.Second), Corrupt: true}
 	return c

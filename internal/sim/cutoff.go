@@ -27,7 +27,7 @@ type cutOff struct {
 // DrawCutOff makes the configuration of a seed in which nothing fails but the way
 // from a node to the sequencer.
 func DrawCutOff(seed uint64, nodes int) Config {
-	c := DrawCluster(seed, nodes)
+	c := drawCluster(seed, nodes)
 	swarm := SwarmConfig{Drift: c.Swarm.Drift, Bytes: c.Swarm.Bytes}
 	c.CrashEvery, c.StopEvery, c.StallEvery, c.FullEvery, c.SplitEvery = 0, 0, 0, 0, 0
 	c.Network.CutEvery, c.Network.LossPerMille = 0, min(c.Network.LossPerMille, 5)

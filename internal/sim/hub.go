@@ -33,9 +33,13 @@ func (n *simNode) openHub() error {
 	return err
 }
 
-// feed takes a step of the loop.
+// feed takes a step of the loop. That waits until the hub has it where rows go.
 func (h *simHub) feed(s watchfeed.Step) {
 	h.steps = watchfeed.AppendStep(h.steps, s, len(h.steps) < h.n.s.cfg.HubStepsMax)
+	if s.RowsGo {
+		h.turn()
+		return
+	}
 	h.wake()
 }
 

@@ -69,9 +69,9 @@ func (n *simNode) takeJobs() {
 	n.jobs = n.jobs[:0]
 }
 
-// DrawMoves makes the configuration of a seed in which replicas come and go.
-func DrawMoves(seed uint64, nodes int) Config {
-	c := DrawCluster(seed, nodes)
+// drawMoves makes the configuration of a seed in which replicas come and go.
+func drawMoves(seed uint64, nodes int) Config {
+	c := drawCluster(seed, nodes)
 	rng := rand.New(rand.NewPCG(seed, 11))
 	c.Moves = MovesConfig{
 		Every:      pick(rng, 50*time.Millisecond, 300*time.Millisecond, time.Second),

@@ -64,7 +64,7 @@ const (
 // DrawPlanner makes the configuration of a seed in which stores come and go, and the
 // planner moves replicas.
 func DrawPlanner(seed uint64, nodes int) Config {
-	c := DrawMoves(seed, nodes)
+	c := drawMoves(seed, nodes)
 	rng := rand.New(rand.NewPCG(seed, 14))
 	c.Moves.Every = 0
 	c.Planner = PlannerConfig{

@@ -43,7 +43,7 @@ func plantsOfPromises() []plant {
 		{name: "renewed-without-lease", file: "range/lease.go", seed: 9, edits: []edit{
 			{"	if !r.holdsLease() { // after all was read\n", "	if r.leading == 0 {\n"},
 		}},
-		{name: "late-vote-unbinds", file: "raftgroup/vote.go", readers: true, unproved: true, edits: []edit{
+		{name: "late-vote-unbinds", file: "raftgroup/vote.go", readers: true, seed: 547, edits: []edit{
 			{"			if led < term {\n", "			if led <= term {\n"},
 		}},
 		{name: "vote-keeps-the-epoch", file: "raftgroup/vote.go", seed: 3, edits: []edit{
@@ -52,7 +52,7 @@ func plantsOfPromises() []plant {
 		{name: "lease-of-one-promise", file: "raftgroup/leaderlease.go", seed: 3, edits: []edit{
 			{"ends[len(ends)-(len(ends)/2+1)]", "ends[len(ends)-1]"},
 		}},
-		{name: "renewals-outlive-the-lease", file: "range/peers.go", seed: 56, edits: []edit{
+		{name: "renewals-outlive-the-lease", file: "range/peers.go", seed: 318, edits: []edit{
 			{"	r.expirer.Renewals().SetLease(r.lead.Until())\n", "	r.expirer.Renewals().SetLease(r.lead.Until().Add(4 * r.store.peers.live.ElectionTimeout()))\n"},
 		}},
 	}
@@ -113,10 +113,10 @@ func plantsOfLinks() []plant {
 		{name: "early-frame-of-another-session", file: "internal/node/core_link.go", seed: 27, edits: []edit{
 			{"l.heardSession, l.heard, l.early = session, 0, nil }", "l.heardSession, l.heard = session, 0 }"},
 		}},
-		{name: "frame-for-a-start-that-is-over", file: "internal/node/core_link.go", readers: true, seed: 8, edits: []edit{
+		{name: "frame-for-a-start-that-is-over", file: "internal/node/core_link.go", readers: true, unproved: true, edits: []edit{
 			{" || (f.ToStart != 0 && f.ToStart != l.selfStart) {", " {"},
 		}},
-		{name: "given-up-session-is-not-told", file: "internal/node/core_link.go", edits: []edit{
+		{name: "given-up-session-is-not-told", file: "internal/node/core_link.go", unproved: true, edits: []edit{
 			{"	f := &frame.Frame{Session: l.session, Formats: l.formats}\n", "	f := &frame.Frame{Formats: l.formats}\n"},
 		}},
 		{name: "lost-request-is-sent-again", file: "internal/node/core_peers.go", seed: 27, edits: []edit{

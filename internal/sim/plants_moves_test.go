@@ -48,7 +48,7 @@ func plantsOfSnapshots() []plant {
 		{name: "repair-is-kept-back", file: "raftgroup/held.go", edits: []edit{
 			{" && !g.repairs && ", " && "},
 		}},
-		{name: "last-change-is-kept-back", file: "raftgroup/held.go", edits: []edit{
+		{name: "last-change-is-kept-back", file: "raftgroup/held.go", seed: 121, edits: []edit{
 			{" && g.confIndex <= g.applied && ", " && "},
 		}},
 		{name: "removal-is-not-noted", file: "internal/node/core_gc.go", unproved: true, edits: []edit{
@@ -57,7 +57,7 @@ func plantsOfSnapshots() []plant {
 		{name: "compacted-is-the-system-range-s-alone", file: "internal/node/core.go", unproved: true, edits: []edit{
 			{"metapb.Revision { return c.store.Compacted() }", "metapb.Revision { return c.system.Compacted() }"},
 		}},
-		{name: "snapshot-is-no-gap-to-watches", file: "internal/node/core_snap.go", seed: 6, edits: []edit{
+		{name: "snapshot-is-no-gap-to-watches", file: "internal/node/core_snap.go", seed: 274, edits: []edit{
 			{"	c.lost = append(c.lost, id)\n", ""},
 		}},
 		{name: "snapshot-over-what-is-newer", file: "range/snapshot_receive.go", seed: 66, edits: []edit{

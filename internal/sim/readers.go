@@ -24,13 +24,16 @@ type ReadersConfig struct {
 	ThinkMax, Patience time.Duration
 	// DeposeEvery is the mean time between two faults.
 	DeposeEvery time.Duration
+	// Clings has readers ask about one lease for a while, also when it is gone: who only
+	// asks for what there is never sees that it is said to be there too long.
+	Clings bool
 	// LateMax is by how much a frame may be late that is doubled.
 	LateMax time.Duration
 }
 
-// DrawReaders makes the configuration of a seed with readers.
-func DrawReaders(seed uint64, nodes int) Config {
-	c := DrawCluster(seed, nodes)
+// drawReaders makes the configuration of a seed with readers.
+func drawReaders(seed uint64, nodes int) Config {
+	c := drawCluster(seed, nodes)
 	rng := rand.New(rand.NewPCG(seed, 14))
 	timeout := pick(rng, 300*time.Millisecond, 300*time.Millisecond, time.Second)
 	c.Ranges.Liveness.ElectionTimeout = timeout
@@ -89,10 +92,27 @@ func (c *client) read() any {
 			if len(r.Key) > 0 {
 				return &pb.RangeRequest{Key: r.Key, RangeEnd: r.RangeEnd}
 			}
-		case *pb.LeaseKeepAliveRequest, *pb.LeaseTimeToLiveRequest:
+		case *pb.LeaseKeepAliveRequest:
+			return c.cling(r)
+		case *pb.LeaseTimeToLiveRequest:
 			return r
 		}
 	}
+}
+
+// clingFor is how many questions in turn are about one lease.
+const clingFor = 20
+
+// cling has a request be about the lease of those before it.
+func (c *client) cling(r *pb.LeaseKeepAliveRequest) *pb.LeaseKeepAliveRequest {
+	if !c.s.cfg.Readers.Clings {
+		return r
+	}
+	if c.clings%clingFor == 0 {
+		c.clingsTo = r.ID
+	}
+	c.clings++
+	return &pb.LeaseKeepAliveRequest{ID: c.clingsTo}
 }
 
 // depose has a leader replaced that does not know it.

@@ -31,8 +31,8 @@ type SwarmConfig struct {
 // driftMax keeps two clocks within the default MaxClockDrift of each other.
 const driftMax = 0.024
 
-// DrawCluster makes the configuration of a seed with several nodes.
-func DrawCluster(seed uint64, nodes int) Config {
+// drawCluster makes the configuration of a seed with several nodes.
+func drawCluster(seed uint64, nodes int) Config {
 	c := Draw(seed)
 	rng := rand.New(rand.NewPCG(seed, 9))
 	c.Nodes = nodes
