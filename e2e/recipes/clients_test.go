@@ -186,6 +186,7 @@ func TestNamespace(t *testing.T) {
 		}
 	})
 	must(t, writeSomewhere(ctx, inner, rand.New(rand.NewPCG(5, 0)), "x", 200))
+	wg.Wait() // its deletes from i/ to j/ take keys inside with them
 	grant, err := inner.Grant(ctx, 60)
 	must(t, err)
 	_, err = inner.Put(ctx, "leased", "x", clientv3.WithLease(grant.ID))
@@ -195,7 +196,6 @@ func TestNamespace(t *testing.T) {
 	if len(ttl.Keys) != 1 || string(ttl.Keys[0]) != "leased" {
 		t.Errorf("the lease has %q", ttl.Keys)
 	}
-	wg.Wait()
 	end, err := inner.Put(ctx, "zz", "the end")
 	must(t, err)
 	copied := make(map[string]string)

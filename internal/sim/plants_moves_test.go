@@ -34,6 +34,9 @@ func plantsOfChanges() []plant {
 		{name: "removed-replica-is-not-told", file: "range/change.go", seed: 54, edits: []edit{
 			{"			s.farewell(Gone{To: metapb.StoreID(p.StoreId), Range: r.desc.ID(), Replica: metapb.ReplicaID(p.ReplicaId)})\n", ""},
 		}},
+		{name: "moves-hand-over-to-each-other", file: "internal/node/core_operate.go", seed: 636, edits: []edit{
+			{"&& o.op.Move.Next(o.desc, t.Leader).Change != nil {", "&& t.Leader == 0 {"},
+		}},
 		{name: "joint-is-never-left", file: "range/change.go", seed: 1, edits: []edit{
 			{"	r.leaveJoint()\n}\n", "}\n"},
 		}},
