@@ -46,7 +46,7 @@ func plantsOfPromises() []plant {
 		{name: "late-vote-unbinds", file: "raftgroup/vote.go", readers: true, seed: 547, edits: []edit{
 			{"			if led < term {\n", "			if led <= term {\n"},
 		}},
-		{name: "vote-keeps-the-epoch", file: "raftgroup/vote.go", seed: 3, edits: []edit{
+		{name: "vote-keeps-the-epoch", file: "raftgroup/vote.go", seed: 1, edits: []edit{
 			{"		p.epoch++ // its promise has run out; Tick will say so, or has\n", ""},
 		}},
 		{name: "lease-of-one-promise", file: "raftgroup/leaderlease.go", seed: 3, edits: []edit{
