@@ -12,6 +12,7 @@ import (
 // leaderChanged is called when the group has another leader, or term.
 func (r *Replica) leaderChanged(leader metapb.ReplicaID) {
 	s := r.store
+	s.countLeader(r, leader == r.id)
 	if leader == r.id {
 		s.peers.elections.Disarm(r.desc.ID())
 		s.peers.elected++
@@ -29,6 +30,23 @@ func (r *Replica) leaderChanged(leader metapb.ReplicaID) {
 	r.stepDown()
 	if !r.single() && !s.peers.live.Promised(r.storeOf(leader)) {
 		s.arm(r)
+	}
+}
+
+// Count returns how many replicas the store has, and how many of them lead, but for what
+// changed in this step.
+func (s *Store) Count() (replicas, leaders int) { return len(s.replicas), s.peers.leaders }
+
+// countLeader notes whether a replica leads. To look at thousands of them again costs more
+// than anything else that an idle store does.
+func (s *Store) countLeader(r *Replica, leads bool) {
+	if leads == r.counted {
+		return
+	}
+	if r.counted = leads; leads {
+		s.peers.leaders++
+	} else {
+		s.peers.leaders--
 	}
 }
 

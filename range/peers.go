@@ -33,6 +33,7 @@ type peers struct {
 	// leaving: the store is about to stop.
 	leaving bool
 	elected uint64 // how often a replica here came to lead
+	leaders int    // how many replicas have counted set
 	// early are vote requests for replicas that do not exist yet.
 	early map[metapb.RangeID]earlyVote
 }

@@ -145,6 +145,7 @@ func (r *Replica) stop() {
 	r.gone = true
 	s.out.Removed = append(s.out.Removed, r.desc.ID())
 	s.peers.elections.Disarm(r.desc.ID())
+	s.countLeader(r, false)
 	delete(s.replicas, r.desc.ID())
 	s.installs = s.installs || len(s.incoming) > 0
 	if at, ok := s.byStart.Get(r); ok && at == r {

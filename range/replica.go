@@ -27,8 +27,9 @@ type Replica struct {
 	// does not lead, and where there are no others.
 	lead *raftgroup.Leadership
 	// awake: this leader of others is ticked. ledAt is when it began to lead.
-	awake bool
-	ledAt clock.Time
+	awake   bool
+	ledAt   clock.Time
+	counted bool // in peers.leaders
 	// tickedLast is the end of the log at the last tick, unticked how many ticks the
 	// group was not told of since.
 	tickedLast uint64

@@ -24,6 +24,7 @@ func (c *Core) leave(id metapb.RangeID, through Revision) {
 	c.endFollowed(f)
 	c.setBound(f, f.closed(c.current)+1) // it was known for what was current, not for what will be
 	f.absent, f.overhang, f.wanted, f.remote = true, false, 0, remote{}
+	c.absents = true
 	// What is held would need the engine for what was before it.
 	c.lost(id, through)
 	for _, s := range c.scans { // any order

@@ -142,10 +142,12 @@ type Core struct {
 	follows       map[uint64]*feed
 	lastFollow    uint64
 	followCheckAt clock.Time
-	asksTo        map[metapb.StoreID]*peerpb.FeedAsk
-	followers     map[metapb.StoreID]*stream
-	taken         map[metapb.StoreID]taken
-	feedsOut      []FeedOutput
+	// absents: there may be feeds that are absent.
+	absents   bool
+	asksTo    map[metapb.StoreID]*peerpb.FeedAsk
+	followers map[metapb.StoreID]*stream
+	taken     map[metapb.StoreID]taken
+	feedsOut  []FeedOutput
 
 	scratch []*Event
 	touches []touch

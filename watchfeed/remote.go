@@ -124,6 +124,7 @@ func (c *Core) beginFollow(f *feed, store metapb.StoreID, end []byte) {
 func (c *Core) cutAbsent(f *feed, at []byte) {
 	c.gaps++
 	right := &feed{id: gapBit | c.gaps, start: bytes.Clone(at), bound: NoBound, absent: true}
+	c.absents = true
 	right.remote.at = f.remote.at
 	c.byRange[right.id] = right
 	c.addFeed(right)
@@ -301,8 +302,13 @@ func (c *Core) followTick() {
 	if check {
 		c.followCheckAt = c.now.Add(followCheck)
 	}
+	if !c.absents {
+		return // thousands of feeds are looked at in vain else
+	}
+	c.absents = false
 	for _, f := range c.feeds {
 		r := &f.remote
+		c.absents = c.absents || f.absent
 		switch {
 		case !f.absent:
 		case r.id == 0:

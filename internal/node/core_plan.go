@@ -22,11 +22,20 @@ type planning struct {
 	heard map[metapb.StoreID]clock.Time
 	// leaderTurn is whose turn it is to be asked who leads it.
 	leaderTurn int
+	// pictured is the memory of the last picture, storesThen what it had of stores. Before
+	// pictureAt there is no other unless they change.
+	pictured   []placement.RangeState
+	storesThen []placement.StoreState
+	pictureAt  clock.Time
 }
 
 const (
 	// planInterval is how often the planner looks.
 	planInterval = 500 * time.Millisecond
+	// planQuietRanges is for how many ranges each the next look at all of them is later by
+	// an interval, when there was nothing to do and the stores are as they were: it costs
+	// more than anything else that an idle node does.
+	planQuietRanges = 250
 	// awayAfter is how long a store may be silent until it gets nothing new.
 	awayAfter = 2 * time.Second
 	// leadersMax bounds the ranges that a look asks who leads them.
@@ -41,16 +50,26 @@ func (c *Core) tickPlan() {
 	c.planAt = c.now.Add(planInterval)
 	if c.heard == nil || c.planEpoch != c.epoch {
 		c.heard, c.planEpoch = make(map[metapb.StoreID]clock.Time), c.epoch
+		c.pictureAt = 0
 	}
 	limits := *c.cfg.Planner
 	if limits.Validate() != nil {
 		return
 	}
-	pic := c.picture(limits.LostAfter)
+	stores := c.storeStates(limits.LostAfter)
+	if c.now.Before(c.pictureAt) && slices.Equal(stores, c.storesThen) {
+		return
+	}
+	c.storesThen, c.pictureAt = stores, 0
+	pic := c.picture(stores)
 	c.askLeaders(pic)
 	c.endHopeless(pic)
-	for _, op := range placement.Plan(pic, limits) {
+	plan := placement.Plan(pic, limits)
+	for _, op := range plan {
 		c.operate(op)
+	}
+	if len(plan)+len(c.operations.at) == 0 {
+		c.pictureAt = c.now.Add(planInterval * time.Duration(len(pic.Ranges)/planQuietRanges))
 	}
 }
 
@@ -86,19 +105,24 @@ func (c *Core) endHopeless(pic *placement.Picture) {
 	}
 }
 
-// picture is the cluster as this node sees it.
-func (c *Core) picture(lostAfter time.Duration) *placement.Picture {
-	pic := &placement.Picture{}
+// storeStates are the stores as this node sees them, in order of id.
+func (c *Core) storeStates(lostAfter time.Duration) (stores []placement.StoreState) {
 	for _, m := range c.system.Members() {
 		if m.Name == "" {
 			continue // it has not come yet
 		}
-		pic.Stores = append(pic.Stores, placement.StoreState{
+		stores = append(stores, placement.StoreState{
 			ID: m.Store, Node: m.Node, Leaving: m.Removed, Health: c.health(m.Store, lostAfter),
 		})
 	}
-	slices.SortFunc(pic.Stores, func(a, b placement.StoreState) int { return int(a.ID) - int(b.ID) })
-	for _, d := range c.system.Directory().Lookup(nil, metapb.Span{}) {
+	slices.SortFunc(stores, func(a, b placement.StoreState) int { return int(a.ID) - int(b.ID) })
+	return stores
+}
+
+// picture is the cluster as this node sees it. It is good until the next.
+func (c *Core) picture(stores []placement.StoreState) *placement.Picture {
+	pic := &placement.Picture{Stores: stores, Ranges: c.pictured[:0]}
+	c.system.Directory().Visit(metapb.Span{}, func(d *metapb.Descriptor) bool {
 		if r := c.store.Replica(d.ID()); r != nil && r.Descriptor().Generation > d.Generation {
 			d = r.Descriptor()
 		}
@@ -106,7 +130,9 @@ func (c *Core) picture(lostAfter time.Duration) *placement.Picture {
 		pic.Ranges = append(pic.Ranges, placement.RangeState{
 			Descriptor: d, Leader: hint.store, Busy: c.operations.at[d.ID()] != nil, Corrupt: c.corruptOf(d),
 		})
-	}
+		return true
+	})
+	c.pictured = pic.Ranges
 	return pic
 }
 

@@ -130,8 +130,8 @@ func (n *Node) load(ctx context.Context) (gossip.Load, error) {
 	st := n.eng.Stats()
 	load := gossip.Load{BytesUsed: st.DiskBytes}
 	err := n.inLoop(ctx, func() {
-		load.Ranges = uint64(len(n.core.Store().IDs()))
-		load.Leaders = uint64(n.core.Leaders())
+		replicas, leaders := n.core.Store().Count()
+		load.Ranges, load.Leaders = uint64(replicas), uint64(leaders)
 	})
 	const roundBytes = 16 << 20 // a few bytes more are no news
 	load.BytesUsed -= load.BytesUsed % roundBytes
