@@ -243,8 +243,11 @@ func (f *facts) changeMember(o *MemberOp) ([]*cmdpb.Row, any, error) {
 // soon as the member's process ends. The directory may be behind by what was moved a
 // moment ago.
 func (f *facts) spares(m *Member) (err error) {
-	removed := func(store metapb.StoreID) bool {
-		return store == m.Store || slices.ContainsFunc(f.members, func(o *Member) bool { return o.Removed && o.Store == store })
+	removed := map[metapb.StoreID]bool{m.Store: true}
+	for _, o := range f.members {
+		if o.Removed {
+			removed[o.Store] = true
+		}
 	}
 	f.dir.Visit(metapb.Span{}, func(d *metapb.Descriptor) bool {
 		voters, stay, here := 0, 0, false
@@ -253,7 +256,8 @@ func (f *facts) spares(m *Member) (err error) {
 				continue
 			}
 			voters++
-			if here = here || metapb.StoreID(r.StoreId) == m.Store; !removed(metapb.StoreID(r.StoreId)) {
+			store := metapb.StoreID(r.StoreId)
+			if here = here || store == m.Store; !removed[store] {
 				stay++
 			}
 		}

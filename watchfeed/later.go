@@ -41,12 +41,12 @@ func (s *Stream) later(c command, known bool) (waits bool, err error) {
 	switch n := len(l.waiting); {
 	case c.kind == doCreate && (!known || l.creates > 0 || l.ids[c.create.ID].commands > 0):
 		l.creates++
-		l.note(c.create.ID, 1, false)
+		l.note(c.create.ID, false)
 	case c.kind == doCancel && l.ids[c.id].canceled:
 		s.mu.Unlock()
 		return true, nil
 	case c.kind == doCancel && l.ids[c.id].commands > 0:
-		l.note(c.id, 1, true)
+		l.note(c.id, true)
 	case c.kind == doProgress && !known && n > l.askedFor && l.waiting[n-1].kind == doProgress:
 		s.mu.Unlock()
 		return true, nil // it is asked for
@@ -66,16 +66,20 @@ func (s *Stream) later(c command, known bool) (waits bool, err error) {
 	return true, nil
 }
 
-// note counts a command about an id that waits, or, with -1, waits no more.
-func (l *laters) note(id int64, n int, canceled bool) {
+// note counts a command about an id that waits.
+func (l *laters) note(id int64, canceled bool) {
+	if l.ids == nil {
+		l.ids = make(map[int64]laterID)
+	}
+	l.ids[id] = laterID{l.ids[id].commands + 1, canceled}
+}
+
+// done counts one that waits no more.
+func (l *laters) done(id int64) {
 	x := l.ids[id]
-	x.commands, x.canceled = x.commands+n, canceled
-	switch {
-	case x.commands == 0:
+	if x.commands--; x.commands == 0 {
 		delete(l.ids, id)
 		return
-	case l.ids == nil:
-		l.ids = make(map[int64]laterID)
 	}
 	l.ids[id] = x
 }
@@ -102,9 +106,9 @@ func (s *Stream) askLater(ctx context.Context) {
 			switch c := &batch[i]; c.kind {
 			case doCreate:
 				l.creates--
-				l.note(c.create.ID, -1, l.ids[c.create.ID].canceled)
+				l.done(c.create.ID)
 			case doCancel:
-				l.note(c.id, -1, l.ids[c.id].canceled)
+				l.done(c.id)
 			}
 		}
 		l.waiting, l.askedFor = l.waiting[len(batch):], 0

@@ -9,50 +9,28 @@ import (
 // at once. So some seeds of each kind are bent towards it.
 
 // DrawOne makes the configuration of a seed with one node.
-func DrawOne(seed uint64) Config {
-	c := Draw(seed)
-	rng := rand.New(rand.NewPCG(seed, 14))
-	switch rng.IntN(8) {
-	case 0:
-		bendToCrowd(&c, rng)
-	case 1:
-		bendToLeases(&c, rng)
-	}
-	return c
-}
+func DrawOne(seed uint64) Config { return bend(Draw(seed), 14, bendToCrowd, bendToLeases) }
 
 // DrawCluster makes the configuration of a seed with several nodes.
 func DrawCluster(seed uint64, nodes int) Config {
-	c := drawCluster(seed, nodes)
-	rng := rand.New(rand.NewPCG(seed, 15))
-	switch rng.IntN(8) {
-	case 0:
-		bendToMarks(&c, rng)
-	case 1:
-		bendToSilence(&c, rng)
-	}
-	return c
+	return bend(drawCluster(seed, nodes), 15, bendToMarks, bendToSilence)
 }
 
 // DrawReaders makes the configuration of a seed with readers.
 func DrawReaders(seed uint64, nodes int) Config {
-	c := drawReaders(seed, nodes)
-	rng := rand.New(rand.NewPCG(seed, 15))
-	switch rng.IntN(8) {
-	case 0:
-		bendToLate(&c, rng)
-	case 1:
-		bendToRenewals(&c, rng)
-	}
-	return c
+	return bend(drawReaders(seed, nodes), 15, bendToLate, bendToRenewals)
 }
 
 // DrawMoves makes the configuration of a seed in which replicas come and go.
 func DrawMoves(seed uint64, nodes int) Config {
-	c := drawMoves(seed, nodes)
-	rng := rand.New(rand.NewPCG(seed, 15))
-	if rng.IntN(8) == 0 {
-		bendToBehind(&c, rng)
+	return bend(drawMoves(seed, nodes), 15, bendToBehind)
+}
+
+// bend bends one seed in eight in each of some ways. stream is where it draws from.
+func bend(c Config, stream uint64, ways ...func(*Config, *rand.Rand)) Config {
+	rng := rand.New(rand.NewPCG(c.Seed, stream))
+	if n := rng.IntN(8); n < len(ways) {
+		ways[n](&c, rng)
 	}
 	return c
 }
