@@ -17,6 +17,7 @@ import (
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 )
 
@@ -38,6 +39,8 @@ func TestErrorTable(t *testing.T) {
 		{peerpb.ErrStopping, codes.Unavailable, "etcdserver: server stopped"},
 		{fmt.Errorf("read: %w", &engine.CorruptionError{Path: "000007.sst", Err: errors.New("bad block")}), codes.DataLoss,
 			"read: engine: corrupt data in 000007.sst: bad block"},
+		{fmt.Errorf("%w: range 7", placement.ErrNeeded), codes.FailedPrecondition,
+			"etcdserver: re-configuration failed due to not enough started members: placement: a range needs its replica on the node: range 7"},
 		{errors.New("what is this"), codes.Unknown, "what is this"},
 		{status.Error(codes.Aborted, "as it is"), codes.Aborted, "as it is"},
 	} {

@@ -37,6 +37,9 @@ func (n *simNode) busyWith() string {
 	case n.hub.busy():
 		return "the hub has work"
 	}
+	if _, counted := n.core.Store().Count(); counted != n.core.Leaders() {
+		return fmt.Sprintf("%d leaders are counted, there are %d", counted, n.core.Leaders())
+	}
 	for _, id := range n.core.Store().IDs() {
 		r := n.core.Store().Replica(id)
 		leader := n.s.leaderOf(id)

@@ -37,6 +37,9 @@ func plantsOfChanges() []plant {
 		{name: "moves-hand-over-to-each-other", file: "internal/node/core_operate.go", seed: 636, edits: []edit{
 			{"&& o.op.Move.Next(o.desc, t.Leader).Change != nil {", "&& t.Leader == 0 {"},
 		}},
+		{name: "leader-that-is-removed-counts", file: "range/remove.go", seed: 165, edits: []edit{
+			{"	s.countLeader(r, false)\n", ""},
+		}},
 		{name: "joint-is-never-left", file: "range/change.go", seed: 1, edits: []edit{
 			{"	r.leaveJoint()\n}\n", "}\n"},
 		}},
