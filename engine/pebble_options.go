@@ -36,8 +36,9 @@ type Config struct {
 	CacheBytes int64
 	// MemtableBytes is the size of one memtable. At most three exist at once, and
 	// after a kill their writes are replayed from the log, of which up to five
-	// times as much is on the disk. If 0, it is 32 MiB, or a sixty-fourth of a file
-	// system that is smaller than 2 GiB, but not less than 4 MiB.
+	// times as much is on the disk. If 0, it is 16 MiB, or a sixty-fourth of a file
+	// system that is smaller than 1 GiB, but not less than 4 MiB. Larger ones were
+	// slower: most of their memory is touched for the first time.
 	MemtableBytes uint64
 	// BallastBytes is the size of a file that is given back to the file system
 	// when that is full. 64 MiB if 0, none if negative; at most one hundredth of
@@ -125,7 +126,11 @@ func (c Config) options(fs vfs.FS, log *pebbleLogger, events *pebble.EventListen
 		MemTableStopWritesThreshold: 3,
 		MaxOpenFiles:                4096,
 
-		L0CompactionThreshold:     2,
+		// Four sublevels: each time that they are merged into the level below, much of
+		// that is written anew. With half of the writes of a busy store being the log,
+		// of which hardly a row is left when a memtable is flushed, tables of level 0 are
+		// small; merging each at once took as much processor time as all requests.
+		L0CompactionThreshold:     8,
 		L0CompactionFileThreshold: 500,
 		L0StopWritesThreshold:     l0StopWrites,
 		LBaseMaxBytes:             64 << 20,
