@@ -64,7 +64,7 @@ func homes(importPath string) (allowed []string, restricted bool) {
 		"github.com/cockroachdb/pebble/":    {"engine"},
 		"github.com/hashicorp/memberlist":   {"internal/gossip"},
 		"github.com/spf13/cobra":            {"cmd/flotilla"},
-		"google.golang.org/grpc":            {"cmd/flotilla", "internal/node", "internal/etcdapi", "internal/rpc", "internal/sim", "internal/model", "proto/", "bench", "bench/"},
+		"google.golang.org/grpc":            {"cmd/flotilla", "internal/node", "internal/etcdapi", "internal/sim", "internal/model", "proto/", "bench", "bench/"},
 		"github.com/grpc-ecosystem/":        {"internal/etcdapi", "internal/node"},
 		"github.com/anishathalye/":          {"internal/sim"},
 		"go.etcd.io/etcd/server/":           {"internal/etcdapi"}, // wire types of Lock and Election

@@ -2,7 +2,7 @@ package rpc
 
 import "fmt"
 
-// assembler puts the frames of one stream together again. Its owner guards it.
+// assembler puts the frames of one lane of a connection together again. Its owner guards it.
 type assembler struct {
 	frameMax uint64
 	parts    []part

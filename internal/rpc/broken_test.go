@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,6 +11,8 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -127,7 +128,7 @@ func (s *store) alone(t *testing.T, from metapb.StoreID) {
 	for {
 		s.remotes.mu.Lock()
 		r := s.remotes.mu.byStore[from]
-		n, changed := len(r.streams), r.changed
+		n, changed := len(r.conns), r.changed
 		s.remotes.mu.Unlock()
 		if n == 0 {
 			return
@@ -239,40 +240,50 @@ func (a *authority) config(t *testing.T) *tls.Config {
 	}
 }
 
-// What does not keep to the protocol ends its stream and nothing else.
+// What does not keep to the protocol ends its connection and nothing else.
 func TestBadMessages(t *testing.T) {
-	n, a, b := pair(t, nil)
-	_ = n
+	_, a, b := pair(t, nil)
 	connect(t, a, b, 2, Raft)
+	frames := func(lane Lane, body ...byte) []byte {
+		return message(nil, msgFrames, append([]byte{byte(lane)}, body...))
+	}
 	for name, msg := range map[string][]byte{
-		"unknown kind":    {99},
-		"empty":           {},
-		"a second hello":  {msgHello},
-		"frame too long":  {msgFrames, 200, 1, 'x'},
-		"chunk of nobody": {msgChunk, 1, 0},
-		"large beyond":    append(chunkHead{ID: 1, Total: 1 << 40}.append(nil), 'x'),
+		"unknown kind":      message(nil, 99, nil),
+		"empty":             {0, 0, 0, 0},
+		"too long":          {0xff, 0xff, 0xff, 0x7f, msgFrames},
+		"a second hello":    greeting(nil),
+		"a late question":   message(nil, msgCall, nil),
+		"frame too long":    frames(Raft, 200, 1, 'x'),
+		"no lane":           message(nil, msgFrames, nil),
+		"lane of others":    frames(Snapshots, 1, 'x'),
+		"lane of nobody":    frames(99, 1, 'x'),
+		"chunk of nobody":   appendChunk(nil, Raft, chunkHead{ID: 1}, nil),
+		"chunk without end": message(nil, msgChunk, []byte{byte(Raft), 0xff}),
+		"large beyond":      appendChunk(nil, Raft, chunkHead{ID: 1, Total: 1 << 40}, []byte("x")),
+		"chatty ping":       message(nil, msgPing, []byte("x")),
 	} {
-		conn, err := a.dialer.dial(b.addr, classMain)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l := &link{t: n.nobody(t, 9), to: 2}
-		s, err := l.open(t.Context(), conn, &outLane{lane: Raft}, b.addr)
-		if err != nil {
+		conn, d := letIn(t, b)
+		if _, err := conn.Write(msg); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if err := sendOut(s.stream, msg); err != nil {
-			t.Fatalf("%s: %v", name, err)
+		var err error
+		for err == nil {
+			var kind byte
+			var n int
+			if kind, n, err = d.next(helloBytesMax); err != nil {
+				break
+			}
+			body, _ := d.view(n)
+			if kind != msgRefused {
+				continue
+			}
+			if h, err := parseHello(body); err != nil || !strings.Contains(h.Text, "bad message") {
+				t.Errorf("%s: the last word is %+v, %v", name, h, err)
+			}
 		}
-		var m message
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		stop := context.AfterFunc(ctx, func() { conn.Close() })
-		if err := s.stream.RecvMsg(&m); err == nil || errors.Is(err, io.EOF) || ctx.Err() != nil {
-			t.Errorf("%s: the stream goes on: %v", name, err)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the connection goes on: %v", name, err)
 		}
-		stop()
-		cancel()
-		conn.Close()
 	}
 	a.sendUntil(t, 2, Raft, []byte("still here"))
 	if g := wait(t, "frame", b.got); string(g.frame) != "still here" {
@@ -280,10 +291,72 @@ func TestBadMessages(t *testing.T) {
 	}
 }
 
-// nobody is the transport of a store that only greets.
-func (n *network) nobody(t *testing.T, id uint64) *Transport {
+// greeting is the hello of a store 9 to store 2, behind b.
+func greeting(b []byte) []byte {
+	h := self{Identity: Identity{ClusterID: 0xc1, Store: 9, Start: 1}, instance: 9}.hello()
+	h.Lanes, h.To = setOf(Raft, Requests), 2
+	return h.append(b, msgHello)
+}
+
+// letIn is a connection of store 9 to b, and what reads the answers.
+func letIn(t *testing.T, b *store) (net.Conn, *reader) {
 	t.Helper()
-	tr := &Transport{}
-	tr.self.Store(&self{Identity: Identity{ClusterID: 0xc1, Store: 9, Start: 1}, instance: id})
-	return tr
+	conn := call(t, b.addr)
+	if _, err := conn.Write(greeting([]byte(magic))); err != nil {
+		t.Fatal(err)
+	}
+	d := newReader(conn, helloBytesMax)
+	if _, err := readHello(d, msgWelcome); err != nil {
+		t.Fatal(err)
+	}
+	return conn, d
+}
+
+// call is a bare connection that does not wait for ever.
+func call(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(patience))
+	return conn
+}
+
+// Whoever is no node hears nothing, and is let go of at once; so is who says
+// nothing, after a while.
+func TestStrangers(t *testing.T) {
+	_, a, b := pair(t, func(c *Config) { c.DialTimeout = 300 * time.Millisecond })
+	for _, says := range []string{
+		"", "flotill", "GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", magic, magic + "\x05\x00",
+		magic + "\x01\x00\x00\x00\x04", magic + "\xff\xff\xff\xff\x01", magic + "\xff\xff\x3f\x00\x08",
+		string(message([]byte(magic), msgHello, []byte("no fields"))),
+		string(message([]byte(magic), msgHello, make([]byte, helloBytesMax))),
+	} {
+		conn := call(t, b.addr)
+		if _, err := conn.Write([]byte(says)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(conn)
+		if len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%q: heard %q, %v", says, got, err)
+		}
+	}
+	connect(t, a, b, 2, Raft)
+}
+
+// A connection that a newer one of the same process replaces ends, also where its
+// owner reads nothing that comes back.
+func TestReplaced(t *testing.T) {
+	n := newNetwork()
+	b := n.start(t, 2, 1, nil)
+	old, _ := letIn(t, b)
+	_, d := letIn(t, b)
+	if got, err := io.ReadAll(old); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("the older one goes on: %q", got)
+	}
+	if kind, _, err := d.next(answerBytesMax); err != nil || kind != msgAnswer {
+		t.Fatalf("the newer one heard %d, %v in place of credit", kind, err)
+	}
 }

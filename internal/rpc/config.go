@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
 
 	"github.com/flotilladb/flotilla/internal/stop"
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -34,16 +33,14 @@ type Config struct {
 	// Self is who this process is. A node that joins does not know it yet: it
 	// leaves it zero, has no lanes until Identify, and may Call.
 	Self Identity
-	// Listen, if set, is served with a gRPC server of the transport's own. Else
-	// somebody calls Register with the server for peers.
+	// Listen, if set, is where other stores come. Without it none can, but this
+	// process may Call others.
 	Listen net.Listener
-	// Services, if set, adds to the transport's own server what else peers may call.
-	Services func(grpc.ServiceRegistrar)
 	// Resolve says where a store can be reached; ok is false while nobody knows. It
 	// is asked before each attempt, so an address may change.
 	Resolve func(metapb.StoreID) (addr string, ok bool)
 	// TLS, if set, is for both directions: Certificates and RootCAs, and ClientCAs
-	// and ClientAuth for the server. Nil: plain text.
+	// and ClientAuth for who is called. Nil: plain text.
 	TLS *tls.Config
 	// Deliver is handed each frame, on a goroutine of its store and lane. It must
 	// not wait. The frame belongs to it; small frames that came together share one
@@ -55,9 +52,9 @@ type Config struct {
 	// any more, which is the case for most frames: the sender may use the memory
 	// again. It must not wait.
 	Recycle func(frame []byte)
-	// Unreachable is told, once for each stream, that it was lost or could not be
-	// had: what Send took on the lane since then may be lost. Until the next stream
-	// Send says no. It must not wait.
+	// Unreachable is told, once for each lane of a connection, that it was lost or
+	// could not be had: what Send took on the lane since then may be lost. Until the
+	// next connection Send says no. It must not wait.
 	Unreachable func(to metapb.StoreID, lane Lane)
 	// Reachable, if set, is told that Send takes frames again, before any is delivered,
 	// and with which start the store runs. It must not wait.
@@ -90,14 +87,15 @@ type Config struct {
 	// Default 64 MiB.
 	SnapshotsPerSecondBytesMax int64
 
-	// DialTimeout bounds an attempt to get a stream, handshake included. Default 2 s.
+	// DialTimeout bounds an attempt to get a connection, handshake included, at both
+	// ends. Default 2 s.
 	DialTimeout time.Duration
 	// RetryMin and RetryMax pace attempts: the first waits about RetryMin, each
 	// further twice as long, up to RetryMax. Default 20 ms and 500 ms.
 	RetryMin, RetryMax time.Duration
-	// PingInterval is how often each stream is asked for a sign of life. Default 1 s.
+	// PingInterval is how often each connection is asked for a sign of life. Default 1 s.
 	PingInterval time.Duration
-	// SilenceMax is how long a stream may give none before it is given up. Default
+	// SilenceMax is how long a connection may give none before it is given up. Default
 	// 3 s.
 	SilenceMax time.Duration
 }
@@ -161,9 +159,8 @@ func setDefault[T comparable](v *T, d T) {
 	}
 }
 
-// messageBytesMax is what a message of gRPC may have: a server for peers that is
-// not ours takes 4 MiB unless it is told otherwise.
-const messageBytesMax = 4 << 20
+// batchBytesMax is the most that BatchBytesMax may be, at any sender.
+const batchBytesMax = 1 << 20
 
 // Validate reports what is wrong with the configuration, its defaults filled in.
 func (c *Config) Validate() error {
@@ -172,8 +169,8 @@ func (c *Config) Validate() error {
 		return errors.New("rpc config: Resolve, Deliver and Stopper must be set")
 	case c.Self != Identity{} && !c.Self.known():
 		return errors.New("rpc config: an identity needs a cluster id and a store id, or neither")
-	case c.ChunkBytesMax < 1<<10 || c.BatchBytesMax < c.ChunkBytesMax || c.BatchBytesMax > messageBytesMax/4:
-		return fmt.Errorf("rpc config: 1 KiB <= ChunkBytesMax <= BatchBytesMax <= %d KiB does not hold", messageBytesMax/4>>10)
+	case c.ChunkBytesMax < 1<<10 || c.BatchBytesMax < c.ChunkBytesMax || c.BatchBytesMax > batchBytesMax:
+		return fmt.Errorf("rpc config: 1 KiB <= ChunkBytesMax <= BatchBytesMax <= %d KiB does not hold", batchBytesMax>>10)
 	case c.FrameBytesMax < c.ChunkBytesMax:
 		return errors.New("rpc config: FrameBytesMax is below ChunkBytesMax")
 	case c.SnapshotsPerSecondBytesMax < 16*int64(c.ChunkBytesMax):

@@ -16,12 +16,14 @@ var (
 	ErrWrongStore = errors.New("rpc: another store")
 	// ErrNotReady: the peer does not know yet who it is. Try again.
 	ErrNotReady = errors.New("rpc: peer has no identity yet")
-	// ErrSilent: a stream gave no sign of life for SilenceMax.
+	// ErrSilent: a connection gave no sign of life for SilenceMax.
 	ErrSilent = errors.New("rpc: no sign of life")
-	// ErrReplaced: a newer stream of the same sender took the place of this one.
-	ErrReplaced = errors.New("rpc: replaced by a newer stream")
+	// ErrReplaced: a newer connection of the same sender took the place of this one.
+	ErrReplaced = errors.New("rpc: replaced by a newer connection")
 	// ErrProtocol: a message that the protocol does not have.
 	ErrProtocol = errors.New("rpc: bad message")
+	// errClosed: the other end closed the connection, as a process that ends does.
+	errClosed = errors.New("rpc: the other end closed the connection")
 )
 
 // refusal is why, on the wire.

@@ -8,12 +8,12 @@ type self struct {
 	instance uint64
 }
 
-// hello is the greeting of s; the caller adds what is about the stream.
+// hello is the greeting of s; the caller adds what is about the connection.
 func (s self) hello() hello {
 	return hello{Version: protocolVersion, VersionMin: protocolVersionMin, Identity: s.Identity, Instance: s.instance}
 }
 
-// admit says whether a sender that greets with h may have a stream to s; addr is
+// admit says whether a sender that greets with h may have a connection to s; addr is
 // where it came from. Whether its store id is free is for remotes to say.
 func (s self) admit(h *hello, addr string) *RefusedError {
 	switch {
@@ -28,8 +28,8 @@ func (s self) admit(h *hello, addr string) *RefusedError {
 	case h.ClusterID != s.ClusterID:
 		return refuse(refusedCluster, "store %d (%s) is of cluster %x, store %d of cluster %x: correct the peer addresses of that node, or start it with an empty data folder",
 			h.Store, addr, h.ClusterID, s.Store, s.ClusterID)
-	case h.Store == 0 || h.Lane >= laneCount:
-		return refuse(refusedOther, "a greeting from %s names store %d and lane %d: is it a node of this cluster?", addr, h.Store, h.Lane)
+	case h.Store == 0 || !h.Lanes.known():
+		return refuse(refusedOther, "a greeting from %s names store %d and lanes %b: is it a node of this cluster?", addr, h.Store, h.Lanes)
 	case h.Store == s.Store:
 		return refuse(refusedOwn, "the node at %s says that it is store %d, which is this one: if its data folder is a copy, stop it and start it with an empty one",
 			addr, h.Store)

@@ -12,7 +12,7 @@ import (
 func TestAdmit(t *testing.T) {
 	me := self{Identity: Identity{ClusterID: 7, Node: 2, Store: 2, Start: 4}, instance: 9}
 	good := hello{
-		Version: 1, VersionMin: 1, Lane: Raft, To: 2,
+		Version: 1, VersionMin: 1, Lanes: setOf(Raft, Requests), To: 2,
 		Identity: Identity{ClusterID: 7, Node: 1, Store: 1, Start: 3},
 	}
 	for _, c := range []struct {
@@ -30,7 +30,8 @@ func TestAdmit(t *testing.T) {
 		{"this store's id", func(_ *self, h *hello) { h.Store = 2 }, ErrOwnStore, "if its data folder is a copy"},
 		{"meant another", func(_ *self, h *hello) { h.To = 3 }, ErrWrongStore, "looked for store 3 and found store 2"},
 		{"nobody", func(_ *self, h *hello) { h.Store = 0 }, errors.ErrUnsupported, "is it a node of this cluster"},
-		{"unknown lane", func(_ *self, h *hello) { h.Lane = laneCount }, errors.ErrUnsupported, ""},
+		{"unknown lane", func(_ *self, h *hello) { h.Lanes |= setOf(laneCount) }, errors.ErrUnsupported, ""},
+		{"no lane", func(_ *self, h *hello) { h.Lanes = 0 }, errors.ErrUnsupported, "lanes 0"},
 		{"we are nobody", func(s *self, _ *hello) { s.Identity = Identity{} }, ErrNotReady, "tried again"},
 	} {
 		s, h := me, good

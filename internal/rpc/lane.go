@@ -2,7 +2,7 @@ package rpc
 
 import "fmt"
 
-// Lane is a stream by purpose.
+// Lane is a stream of frames by purpose.
 type Lane uint8
 
 // The lanes. Their numbers are on the wire.
@@ -63,4 +63,27 @@ func (c class) String() string {
 		return "snapshots"
 	}
 	return "main"
+}
+
+// laneSet is lanes as bits.
+type laneSet uint64
+
+func setOf(lanes ...Lane) (s laneSet) {
+	for _, l := range lanes {
+		s |= 1 << l
+	}
+	return s
+}
+
+// known reports whether the set has lanes, and none that this version does not know.
+func (s laneSet) known() bool { return s != 0 && s < 1<<laneCount }
+
+// list returns the lanes of a known set, in order.
+func (s laneSet) list() (lanes []Lane) {
+	for l := range laneCount {
+		if s&(1<<l) != 0 {
+			lanes = append(lanes, l)
+		}
+	}
+	return lanes
 }

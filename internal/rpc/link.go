@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"google.golang.org/grpc"
 
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
@@ -21,7 +22,7 @@ type sendPeer struct {
 	cancel context.CancelFunc
 }
 
-// link keeps one connection to a store, with the streams of its lanes.
+// link keeps one connection to a store, for its lanes.
 type link struct {
 	t     *Transport
 	ctx   context.Context // done when the store is forgotten
@@ -31,8 +32,18 @@ type link struct {
 	rng   *rand.Rand // of its goroutine
 	again chan struct{}
 	start sync.Once
+	// wake has a value when the sender, which rests, has something to do.
+	wake  chan struct{}
+	heard atomic.Uint64 // counts what came back
 
 	told string // the last failure that was logged; of its goroutine
+
+	mu struct {
+		sync.Mutex      // guards the queues of the lanes, too
+		opened     bool // frames are taken. Until the first attempt has failed they are.
+		resting    bool // the sender waits for wake
+		pingDue    bool
+	}
 }
 
 func (t *Transport) newPeer(to metapb.StoreID) *sendPeer {
@@ -40,9 +51,10 @@ func (t *Transport) newPeer(to metapb.StoreID) *sendPeer {
 	p := &sendPeer{cancel: cancel}
 	for c := range classCount {
 		l := &link{
-			t: t, ctx: ctx, to: to, class: c, again: make(chan struct{}, 1),
+			t: t, ctx: ctx, to: to, class: c, again: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 			rng: rand.New(rand.NewPCG(t.cfg.Seed, uint64(to)<<8|uint64(c))),
 		}
+		l.mu.opened = true
 		for _, lane := range c.lanes() {
 			out := newOutLane(l, lane, &t.cfg)
 			l.lanes = append(l.lanes, out)
@@ -124,13 +136,36 @@ func (l *link) report(err error) {
 	l.t.cfg.Logger.Warn("no connection to a store, trying again", args...)
 }
 
-// down closes the lanes and says so, once for each that was open.
+// down closes the lanes and says so, once for each if they were open.
 func (l *link) down() {
+	l.mu.Lock()
+	was := l.mu.opened
+	l.mu.opened, l.mu.resting = false, false
 	for _, out := range l.lanes {
-		if out.close() {
-			l.t.cfg.Unreachable(l.to, out.lane)
-		}
+		l.t.counts.dropped[out.lane].Add(uint64(out.q.drop()))
 	}
+	l.mu.Unlock()
+	if !was {
+		return
+	}
+	for _, out := range l.lanes {
+		l.t.cfg.Unreachable(l.to, out.lane)
+	}
+}
+
+// up opens the lanes, for a connection that has just been let in. It sends when the
+// first credit comes, which is at once.
+func (l *link) up() {
+	select {
+	case <-l.wake: // of the connection before
+	default:
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, out := range l.lanes {
+		out.q.begin(0)
+	}
+	l.mu.opened, l.mu.resting, l.mu.pingDue = true, false, false
 }
 
 var errNoAddress = errors.New("rpc: nobody knows its address yet")
@@ -141,39 +176,66 @@ func (l *link) connect() error {
 	if !ok {
 		return errNoAddress
 	}
-	conn, err := l.t.dialer.dial(addr, l.class)
-	if err != nil {
-		return fmt.Errorf("dial %s: %w", addr, err)
-	}
-	defer conn.Close()
 	ctx, cancel := context.WithCancelCause(l.ctx)
-	defer cancel(nil)
+	defer cancel(nil) // closes the connection
 	late := time.AfterFunc(l.t.cfg.DialTimeout, func() {
 		cancel(fmt.Errorf("dial %s: no answer within %v", addr, l.t.cfg.DialTimeout))
 	})
 	defer late.Stop()
-	streams := make([]*outStream, len(l.lanes))
-	for i, out := range l.lanes {
-		if streams[i], err = l.open(ctx, conn, out, addr); err != nil {
-			if why := context.Cause(ctx); why != nil {
-				return why
-			}
-			return fmt.Errorf("dial %s: %w", addr, err)
+	conn, err := l.t.dialer.dial(ctx, addr, l.class)
+	var w *hello
+	var answers *reader
+	if err == nil {
+		answers = newReader(conn, answerBytesMax)
+		w, err = l.greet(conn, answers, addr)
+	}
+	if err != nil {
+		if why := context.Cause(ctx); why != nil {
+			return why
 		}
+		if errors.Is(err, io.EOF) {
+			err = errClosed
+		}
+		return fmt.Errorf("dial %s: %w", addr, err)
 	}
 	if !late.Stop() {
 		<-ctx.Done() // the timer's goroutine may not have come to it yet
 		return context.Cause(ctx)
 	}
 	l.t.cfg.Logger.Info("connected to a store", "store", l.to, "connection", l.class.String(),
-		"address", addr, "start", streams[0].start)
+		"address", addr, "start", w.Start)
 	l.told = ""
 	l.t.counts.connects.Add(1)
-	return l.keep(ctx, cancel, streams)
+	l.up()
+	for _, out := range l.lanes {
+		l.t.cfg.Reachable(l.to, out.lane, w.Start)
+	}
+	return l.keep(ctx, cancel, conn, answers)
 }
 
-// keep runs the streams until one of them ends.
-func (l *link) keep(ctx context.Context, cancel context.CancelCauseFunc, streams []*outStream) error {
+// greet says who this is, and hears who is there.
+func (l *link) greet(conn net.Conn, answers *reader, addr string) (*hello, error) {
+	me := l.t.who()
+	h := me.hello()
+	h.To = l.to
+	for _, out := range l.lanes {
+		h.Lanes |= setOf(out.lane)
+	}
+	if _, err := conn.Write(h.append([]byte(magic), msgHello)); err != nil {
+		return nil, err
+	}
+	w, err := readHello(answers, msgWelcome)
+	if err != nil {
+		return nil, err
+	}
+	if why := me.accept(w, h, addr); why != nil {
+		return nil, why
+	}
+	return w, nil
+}
+
+// keep uses the connection until it ends.
+func (l *link) keep(ctx context.Context, cancel context.CancelCauseFunc, conn net.Conn, answers *reader) error {
 	var done sync.WaitGroup
 	run := func(name string, f func() error) {
 		done.Add(1)
@@ -185,68 +247,96 @@ func (l *link) keep(ctx context.Context, cancel context.CancelCauseFunc, streams
 			cancel(err)
 		}
 	}
-	for _, s := range streams {
-		s.out.open(s.credit)
-		l.t.cfg.Reachable(l.to, s.out.lane, s.start)
-		run("rpc send", func() error { return s.out.send(ctx, s.stream) })
-		run("rpc answers", func() error { return s.out.answers(s.stream) })
-	}
-	l.watch(ctx, cancel, streams)
+	run("rpc send", func() error { return l.send(ctx, conn) })
+	run("rpc answers", func() error { return l.answers(answers) })
+	l.watch(ctx, cancel)
 	done.Wait()
-	return context.Cause(ctx)
+	return fmt.Errorf("connection %s: %w", l.class, context.Cause(ctx))
 }
 
-// watch pings the streams and ends them when one has been silent for too long.
-func (l *link) watch(ctx context.Context, cancel context.CancelCauseFunc, streams []*outStream) {
+// watch pings the store and ends the connection when it has been silent for too
+// long.
+func (l *link) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 	ticker := time.NewTicker(l.t.cfg.PingInterval)
 	defer ticker.Stop()
+	heard, silent := l.heard.Load(), 0 // ticks without an answer
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		for _, s := range streams {
-			if now := s.out.heard.Load(); now != s.heard {
-				s.heard, s.silent = now, 0
-			} else if s.silent++; time.Duration(s.silent)*l.t.cfg.PingInterval > l.t.cfg.SilenceMax {
-				cancel(fmt.Errorf("lane %s: %w for %v", s.out.lane, ErrSilent, l.t.cfg.SilenceMax))
-				return
+		if now := l.heard.Load(); now != heard {
+			heard, silent = now, 0
+		} else if silent++; time.Duration(silent)*l.t.cfg.PingInterval > l.t.cfg.SilenceMax {
+			cancel(fmt.Errorf("%w for %v", ErrSilent, l.t.cfg.SilenceMax))
+			return
+		}
+		l.ping()
+	}
+}
+
+func (l *link) ping() {
+	l.mu.Lock()
+	l.mu.pingDue = true
+	wake := l.restedLocked()
+	l.mu.Unlock()
+	if wake {
+		l.signal()
+	}
+}
+
+// answers reads what comes back, until the connection ends.
+func (l *link) answers(d *reader) error {
+	for {
+		kind, n, err := d.next(helloBytesMax)
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = errClosed
 			}
-			s.out.ping()
+			return err
+		}
+		b, err := d.view(n)
+		if err != nil {
+			return err
+		}
+		switch kind {
+		case msgAnswer:
+			l.heard.Add(1)
+			err = l.credit(b)
+		case msgRefused:
+			var h *hello
+			if h, err = parseHello(b); err == nil {
+				err = &RefusedError{kind: h.Kind, Text: h.Text}
+			}
+		default:
+			err = fmt.Errorf("%w: kind %d from a receiver", ErrProtocol, kind)
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
-// outStream is a stream to a store that has been let in.
-type outStream struct {
-	out    *outLane
-	stream grpc.ClientStream
-	credit int64
-	start  uint64 // of the receiver
-	heard  uint64
-	silent int // ticks without an answer
-}
-
-// open opens the stream of a lane and greets.
-func (l *link) open(ctx context.Context, conn *grpc.ClientConn, out *outLane, addr string) (*outStream, error) {
-	desc := &grpc.StreamDesc{StreamName: framesName, ServerStreams: true, ClientStreams: true}
-	stream, err := conn.NewStream(ctx, desc, "/"+serviceName+"/"+framesName, callOptions()...)
-	if err != nil {
-		return nil, err
+// credit takes the credit of an answer.
+func (l *link) credit(b []byte) error {
+	var c laneCredit
+	var err error
+	for len(b) > 0 {
+		if c, b, err = nextCredit(b); err != nil {
+			return err
+		}
+		i := slices.IndexFunc(l.lanes, func(o *outLane) bool { return o.lane == c.lane })
+		if i < 0 {
+			return fmt.Errorf("%w: credit for lane %s", ErrProtocol, c.lane)
+		}
+		l.mu.Lock()
+		l.lanes[i].q.credit += int64(c.bytes)
+		wake := l.restedLocked()
+		l.mu.Unlock()
+		if wake {
+			l.signal()
+		}
 	}
-	me := l.t.who()
-	h := me.hello()
-	h.Lane, h.To = out.lane, l.to
-	if err := sendOut(stream, h.append(nil, msgHello)); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	w, err := receiveHello(stream, msgWelcome)
-	if err != nil {
-		return nil, err
-	}
-	if why := me.accept(w, h, addr); why != nil {
-		return nil, why
-	}
-	return &outStream{out: out, stream: stream, credit: int64(w.Credit), start: w.Start, heard: out.heard.Load()}, nil
+	return nil
 }

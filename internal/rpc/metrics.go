@@ -40,7 +40,7 @@ func (t *Transport) register() error {
 		{"sent_bytes_total", "Bytes of these messages.", &t.counts.sentBytes},
 		{"received_frames_total", "Frames received from other stores.", &t.counts.receivedFrames},
 		{"received_bytes_total", "Bytes of these frames.", &t.counts.receivedBytes},
-		{"dropped_frames_total", "Frames that had no room, or were queued when the stream was lost.", &t.counts.dropped},
+		{"dropped_frames_total", "Frames that had no room, or were queued when the connection was lost.", &t.counts.dropped},
 	}
 	var all []prometheus.Collector
 	for _, m := range perLane {
@@ -57,7 +57,7 @@ func (t *Transport) register() error {
 		value      *atomic.Uint64
 	}{
 		{"connects_total", "Connections to other stores that came up.", &t.counts.connects},
-		{"refused_total", "Streams of other processes that were refused.", &t.counts.refused},
+		{"refused_total", "Connections of other processes that were refused.", &t.counts.refused},
 	} {
 		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Namespace: "flotilla", Subsystem: "peer", Name: m.name, Help: m.help,

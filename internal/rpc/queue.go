@@ -1,7 +1,5 @@
 package rpc
 
-import "google.golang.org/grpc/mem"
-
 // frameOverheadBytes is what a queued frame counts beside its bytes, so that a
 // bound in bytes also bounds tiny frames.
 const frameOverheadBytes = 64
@@ -147,7 +145,7 @@ func (q *sendQueue) takeChunk(p *piece) {
 	}
 }
 
-// begin starts a stream with some credit.
+// begin starts a connection with some credit.
 func (q *sendQueue) begin(credit int64) {
 	q.credit, q.ids, q.batchTurn = credit, 0, true
 }
@@ -157,25 +155,6 @@ func (q *sendQueue) drop() (frames int) {
 	frames = q.fifo.len() + q.large.len() + len(q.turns)
 	*q = sendQueue{ordered: q.ordered, bytesMax: q.bytesMax, chunkMax: q.chunkMax, batchMax: q.batchMax}
 	return frames
-}
-
-// batchMessage copies a batch into a message of its own. One copy, because gRPC
-// copies each buffer into its write buffer anyway, and a buffer for each small
-// frame would cost more than the bytes.
-func batchMessage(frames [][]byte) mem.BufferSlice {
-	n := framesBytes(frames)
-	if mem.IsBelowBufferPoolingThreshold(n) {
-		return small(appendFrames(make([]byte, 0, n), frames))
-	}
-	pool := mem.DefaultBufferPool()
-	b := pool.Get(n)
-	appendFrames((*b)[:0], frames)
-	return mem.BufferSlice{mem.NewBuffer(b, pool)}
-}
-
-// chunkMessage is a piece of a frame behind its head, without a copy.
-func chunkMessage(h chunkHead, chunk []byte) mem.BufferSlice {
-	return mem.BufferSlice{mem.SliceBuffer(h.append(make([]byte, 0, chunkHeadBytesMax))), mem.SliceBuffer(chunk)}
 }
 
 // ring is a queue of frames that keeps its memory, but lets go of what left.

@@ -1,8 +1,8 @@
 package rpc
 
 import (
-	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
@@ -11,23 +11,21 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
-
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
 // Transport sends and receives frames. It is safe for concurrent use.
 type Transport struct {
 	cfg     Config
-	creds   credentials.TransportCredentials
+	tls     *tls.Config // nil: plain text
 	dialer  *dialer
 	remotes *remotes
 	limiter *limiter
 	counts  counts
 	// refusals keeps a peer that tries for ever from filling the log.
 	refusals repeats
+	// strangers has a value for each connection of whom nothing is known yet.
+	strangers chan struct{}
 
 	self  atomic.Pointer[self]
 	peers atomic.Pointer[map[metapb.StoreID]*sendPeer] // never changed in place
@@ -42,11 +40,9 @@ func New(cfg Config) (*Transport, error) {
 		return nil, err
 	}
 	t := &Transport{cfg: cfg, remotes: newRemotes(cfg.Lanes), limiter: newLimiter(cfg.SnapshotsPerSecondBytesMax)}
-	t.creds = insecure.NewCredentials()
-	if cfg.TLS != nil {
-		t.creds = credentials.NewTLS(cfg.TLS)
-	}
-	t.dialer = &dialer{creds: t.creds, timeout: cfg.DialTimeout}
+	t.tls = ours(cfg.TLS)
+	t.dialer = &dialer{tls: t.tls, timeout: cfg.DialTimeout}
+	t.strangers = make(chan struct{}, strangersMax)
 	var b [8]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return nil, fmt.Errorf("draw an instance id: %w", err)
@@ -60,48 +56,6 @@ func New(cfg Config) (*Transport, error) {
 		return t, nil
 	}
 	return t, t.serve()
-}
-
-// Settings of gRPC for a server for peers. The windows are fixed, because the
-// estimate that gRPC makes otherwise costs a ping with every few messages; they
-// hold several batches of each lane. The write buffer takes a whole batch, so that
-// it leaves in one write.
-const (
-	streamWindowBytes = 1 << 20
-	connWindowBytes   = 4 << 20
-	writeBufferBytes  = 128 << 10
-	readBufferBytes   = 64 << 10
-)
-
-// ServerOptions are what a server for peers should have if it is not the
-// transport's own; credentials are up to its owner.
-func ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{
-		grpc.StaticStreamWindowSize(streamWindowBytes),
-		grpc.StaticConnWindowSize(connWindowBytes),
-		grpc.WriteBufferSize(writeBufferBytes),
-		grpc.ReadBufferSize(readBufferBytes),
-		grpc.SharedWriteBuffer(true),
-	}
-}
-
-func (t *Transport) serve() error {
-	s := grpc.NewServer(append(ServerOptions(), grpc.Creds(t.creds))...)
-	t.Register(s)
-	if t.cfg.Services != nil {
-		t.cfg.Services(s)
-	}
-	l := t.cfg.Listen
-	err := t.cfg.Stopper.Go("rpc serve", func(ctx context.Context) {
-		defer context.AfterFunc(ctx, s.Stop)()
-		if err := s.Serve(l); err != nil && ctx.Err() == nil {
-			t.cfg.Logger.Error("serving peers ended", "address", l.Addr().String(), "error", err)
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("serve peers at %s: %w", l.Addr(), err)
-	}
-	return nil
 }
 
 func (t *Transport) who() self { return *t.self.Load() }
@@ -190,23 +144,6 @@ func (t *Transport) kick(store metapb.StoreID) {
 			l.wakeUp()
 		}
 	}
-}
-
-// Call asks the process at an address one thing, for what comes before the lanes:
-// a node that joins. It takes a connection of its own.
-func (t *Transport) Call(ctx context.Context, addr string, request []byte) ([]byte, error) {
-	conn, err := t.dialer.dial(addr, classMain)
-	if err != nil {
-		return nil, fmt.Errorf("call %s: %w", addr, err)
-	}
-	defer conn.Close()
-	var reply message
-	err = conn.Invoke(ctx, "/"+serviceName+"/"+callName, &message{out: small(request)}, &reply, callOptions()...)
-	if err != nil {
-		return nil, fmt.Errorf("call %s: %w", addr, err)
-	}
-	defer reply.free()
-	return reply.in.Materialize(), nil
 }
 
 // repeats lets a line into the log if it says something new, or every so often.

@@ -13,10 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-
 	"github.com/flotilladb/flotilla/internal/stop"
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
@@ -346,44 +342,6 @@ func TestLateAddress(t *testing.T) {
 	connect(t, a, b, 2, Raft)
 	if len(b.got) != 0 {
 		t.Fatal("a frame came that was reported as lost")
-	}
-}
-
-// The transport lives on a server for peers that has other services.
-func TestSharedServer(t *testing.T) {
-	n := newNetwork()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := n.start(t, 2, 1, func(c *Config) {
-		c.Listen.Close()
-		c.Listen = nil
-	})
-	srv := grpc.NewServer()
-	healthpb.RegisterHealthServer(srv, health.NewServer())
-	b.Register(srv)
-	if err := b.stopper.Go("serve", func(context.Context) { srv.Serve(l) }); err != nil {
-		t.Fatal(err)
-	}
-	defer srv.Stop()
-	n.set(2, l.Addr().String())
-	a := n.start(t, 1, 1, nil)
-	connect(t, a, b, 2, Raft)
-	large := bytes.Repeat([]byte("z"), 10<<20)
-	if !a.Send(2, Raft, large) {
-		t.Fatal("no room")
-	}
-	if g := wait(t, "large frame", b.got); !bytes.Equal(g.frame, large) {
-		t.Fatal("the large frame differs")
-	}
-	conn, err := a.dialer.dial(l.Addr().String(), classMain)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -4,21 +4,30 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
 	"github.com/flotilladb/flotilla/internal/fields"
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
-// The first byte of a message says what it is. See DESIGN.md.
+// The first byte behind the length of a message says what it is. See DESIGN.md.
 const (
 	msgHello   = 1 // first to the receiver: hello
-	msgWelcome = 2 // first back: hello of the receiver, with credit
-	msgRefused = 3 // in place of it: why not
-	msgFrames  = 4 // frames, each behind its length
-	msgChunk   = 5 // a piece of a frame
+	msgWelcome = 2 // first back: hello of the receiver
+	msgRefused = 3 // back, in place of it or as the last: why not
+	msgFrames  = 4 // of a lane: frames, each behind its length
+	msgChunk   = 5 // of a lane: a piece of a frame
 	msgPing    = 6 // asks for msgAnswer
-	msgAnswer  = 7 // back: a sign of life, and credit
+	msgAnswer  = 7 // back: a sign of life, and credit of some lanes
+	msgCall    = 8 // first to the receiver: a question that has no lanes
+	msgReply   = 9 // back: the answer
+)
+
+// How long a message may be, its kind counted. What frames take beside a batch or a
+// piece is less than 64.
+const (
+	messageBytesMax = batchBytesMax + 64
+	answerBytesMax  = 1 << 10
+	helloBytesMax   = 8 << 10
+	callBytesMax    = 4 << 20
 )
 
 // The versions of this protocol that we speak.
@@ -35,11 +44,10 @@ type hello struct {
 	// Instance is drawn at random by each process: of two copies of one store it
 	// tells which is which, where their starts are equal.
 	Instance uint64
-	Lane     Lane
+	// Lanes are those of the connection.
+	Lanes laneSet
 	// To is the store that the sender means to reach.
 	To metapb.StoreID
-	// Credit, in a welcome, is what may be sent before more is given.
-	Credit uint64
 	// Kind and Text are those of a RefusedError.
 	Kind refusal
 	Text string
@@ -53,32 +61,33 @@ const (
 	fieldStore
 	fieldStart
 	fieldInstance
-	fieldLane
+	fieldLanes
 	fieldTo
-	fieldCredit
 	fieldKind
 	fieldText
 )
 
-// textBytesMax bounds the sentence of a refusal that we read.
+// textBytesMax bounds the sentence of a refusal.
 const textBytesMax = 4 << 10
 
+// append appends the whole message.
 func (h *hello) append(b []byte, kind byte) []byte {
-	b = append(b, kind)
+	at := len(b)
+	b = begin(b, kind)
 	for num, v := range [...]uint64{
 		fieldVersion: h.Version, fieldVersionMin: h.VersionMin, fieldCluster: h.ClusterID,
 		fieldNode: uint64(h.Node), fieldStore: uint64(h.Store), fieldStart: h.Start, fieldInstance: h.Instance,
-		fieldLane: uint64(h.Lane), fieldTo: uint64(h.To), fieldCredit: h.Credit, fieldKind: uint64(h.Kind),
+		fieldLanes: uint64(h.Lanes), fieldTo: uint64(h.To), fieldKind: uint64(h.Kind),
 	} {
 		b = fields.AppendNumber(b, fields.Number(num), v)
 	}
 	if h.Text != "" {
-		b = fields.AppendText(b, fieldText, h.Text)
+		b = fields.AppendText(b, fieldText, h.Text[:min(len(h.Text), textBytesMax)])
 	}
-	return b
+	return end(b, at)
 }
 
-// parseHello reads what append wrote behind the first byte.
+// parseHello reads what append wrote behind the kind.
 func parseHello(b []byte) (*hello, error) {
 	h := new(hello)
 	err := fields.Walk(b, h.set, func(num fields.Number, s string) {
@@ -108,34 +117,24 @@ func (h *hello) set(num fields.Number, v uint64) {
 		h.Start = v
 	case fieldInstance:
 		h.Instance = v
-	case fieldLane:
-		h.Lane = Lane(min(v, uint64(laneCount)))
+	case fieldLanes:
+		h.Lanes = laneSet(v)
 	case fieldTo:
 		h.To = metapb.StoreID(v)
-	case fieldCredit:
-		h.Credit = v
 	case fieldKind:
 		h.Kind = refusal(v)
 	}
 }
 
-// framesBytes is how long the message with these frames is.
-func framesBytes(frames [][]byte) int {
-	n := 1
-	for _, f := range frames {
-		n += protowire.SizeVarint(uint64(len(f))) + len(f)
-	}
-	return n
-}
-
 // appendFrames appends the message with these frames.
-func appendFrames(b []byte, frames [][]byte) []byte {
-	b = append(b, msgFrames)
+func appendFrames(b []byte, lane Lane, frames [][]byte) []byte {
+	at := len(b)
+	b = append(begin(b, msgFrames), byte(lane))
 	for _, f := range frames {
 		b = binary.AppendUvarint(b, uint64(len(f)))
 		b = append(b, f...)
 	}
-	return b
+	return end(b, at)
 }
 
 // nextFrame cuts the first frame off what a message of frames has left.
@@ -150,20 +149,20 @@ func nextFrame(b []byte) (frame, rest []byte, err error) {
 
 // chunkHead is what stands before the bytes of a piece.
 type chunkHead struct {
-	ID    uint64 // counts the large frames of the stream
+	ID    uint64 // counts the large frames of the lane, on a connection
 	Total uint64 // bytes of the whole frame
 }
 
-// chunkHeadBytesMax is the most that append takes.
-const chunkHeadBytesMax = 1 + 2*binary.MaxVarintLen64
-
-func (h chunkHead) append(b []byte) []byte {
-	b = append(b, msgChunk)
+// appendChunk appends the message with a piece of a frame.
+func appendChunk(b []byte, lane Lane, h chunkHead, piece []byte) []byte {
+	at := len(b)
+	b = append(begin(b, msgChunk), byte(lane))
 	b = binary.AppendUvarint(b, h.ID)
-	return binary.AppendUvarint(b, h.Total)
+	b = binary.AppendUvarint(b, h.Total)
+	return end(append(b, piece...), at)
 }
 
-// parseChunk reads what append wrote behind the first byte, and the piece.
+// parseChunk reads what appendChunk wrote behind the lane.
 func parseChunk(b []byte) (h chunkHead, piece []byte, err error) {
 	for _, v := range []*uint64{&h.ID, &h.Total} {
 		n, size := binary.Uvarint(b)
@@ -175,15 +174,28 @@ func parseChunk(b []byte) (h chunkHead, piece []byte, err error) {
 	return h, b, nil
 }
 
-func appendAnswer(b []byte, credit uint64) []byte {
-	return binary.AppendUvarint(append(b, msgAnswer), credit)
+func appendPing(b []byte) []byte { return end(begin(b, msgPing), len(b)) }
+
+// laneCredit is what a lane may send more than before.
+type laneCredit struct {
+	lane  Lane
+	bytes uint64
 }
 
-// parseAnswer reads what appendAnswer wrote behind the first byte.
-func parseAnswer(b []byte) (credit uint64, err error) {
-	credit, size := binary.Uvarint(b)
-	if size <= 0 {
-		return 0, fmt.Errorf("%w: answer", ErrProtocol)
+func appendAnswer(b []byte, credits []laneCredit) []byte {
+	at := len(b)
+	b = begin(b, msgAnswer)
+	for _, c := range credits {
+		b = binary.AppendUvarint(append(b, byte(c.lane)), c.bytes)
 	}
-	return credit, nil
+	return end(b, at)
+}
+
+// nextCredit cuts the first credit off what an answer has left.
+func nextCredit(b []byte) (c laneCredit, rest []byte, err error) {
+	n, size := binary.Uvarint(b[1:])
+	if size <= 0 {
+		return c, nil, fmt.Errorf("%w: answer", ErrProtocol)
+	}
+	return laneCredit{Lane(b[0]), n}, b[1+size:], nil
 }

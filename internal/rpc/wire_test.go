@@ -15,17 +15,17 @@ import (
 func TestGolden(t *testing.T) {
 	h := &hello{
 		Version: 1, VersionMin: 1, Identity: Identity{ClusterID: 0xabcdef, Node: 3, Store: 4, Start: 5},
-		Instance: 77, Lane: Snapshots, To: 9, Credit: 1 << 20, Kind: refusedTaken, Text: "no",
+		Instance: 77, Lanes: setOf(Snapshots), To: 9, Kind: refusedTaken, Text: "no",
 	}
-	const hex1 = "010801100118ef9baf0520032804300538" + "4d4003480950808040580362026e6f"
+	const hex1 = "1c000000" + "010801100118ef9baf0520032804300538" + "4d40084809" + "50035a026e6f"
 	b := h.append(nil, msgHello)
 	if got := hex.EncodeToString(b); got != hex1 {
 		t.Errorf("hello is %s, want %s", got, hex1)
 	}
-	if back, err := parseHello(b[1:]); err != nil || !reflect.DeepEqual(back, h) {
+	if back, err := parseHello(b[headBytes+1:]); err != nil || !reflect.DeepEqual(back, h) {
 		t.Errorf("%+v, %v", back, err)
 	}
-	newer := protowire.AppendTag(bytes.Clone(b[1:]), 99, protowire.BytesType)
+	newer := protowire.AppendTag(bytes.Clone(b[headBytes+1:]), 99, protowire.BytesType)
 	newer = protowire.AppendString(newer, "a field of a later version")
 	if back, err := parseHello(newer); err != nil || !reflect.DeepEqual(back, h) {
 		t.Errorf("with a field of a later version: %+v, %v", back, err)
@@ -35,9 +35,11 @@ func TestGolden(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		{"frames", appendFrames(nil, [][]byte{[]byte("ab"), nil, []byte("c")}), "0402616200" + "0163"},
-		{"chunk", append(chunkHead{ID: 3, Total: 300}.append(nil), 'x'), "0503ac0278"},
-		{"answer", appendAnswer(nil, 300), "07ac02"},
+		{"frames", appendFrames(nil, Requests, [][]byte{[]byte("ab"), nil, []byte("c")}), "08000000" + "0402" + "02616200" + "0163"},
+		{"chunk", appendChunk(nil, Raft, chunkHead{ID: 3, Total: 300}, []byte("x")), "06000000" + "0501" + "03ac0278"},
+		{"ping", appendPing(nil), "01000000" + "06"},
+		{"call", message(nil, msgCall, []byte("x")), "02000000" + "0878"},
+		{"answer", appendAnswer(nil, []laneCredit{{Raft, 300}, {Requests, 1}}), "06000000" + "07" + "01ac02" + "0201"},
 	} {
 		if got := hex.EncodeToString(c.got); got != c.want {
 			t.Errorf("%s is %s, want %s", c.name, got, c.want)
@@ -46,8 +48,8 @@ func TestGolden(t *testing.T) {
 }
 
 func FuzzHello(f *testing.F) {
-	h := hello{Version: 1, Lane: Raft, Text: "x"}
-	f.Add(h.append(nil, msgHello)[1:])
+	h := hello{Version: 1, Lanes: setOf(Raft), Text: "x"}
+	f.Add(h.append(nil, msgHello)[headBytes+1:])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := parseHello(b)
 		if err != nil {
@@ -56,7 +58,7 @@ func FuzzHello(f *testing.F) {
 			}
 			return
 		}
-		again, err := parseHello(h.append(nil, msgHello)[1:])
+		again, err := parseHello(h.append(nil, msgHello)[headBytes+1:])
 		if err != nil || !reflect.DeepEqual(again, h) {
 			t.Fatalf("%+v, then %+v, %v", h, again, err)
 		}
@@ -64,7 +66,7 @@ func FuzzHello(f *testing.F) {
 }
 
 func FuzzFrames(f *testing.F) {
-	f.Add(appendFrames(nil, [][]byte{[]byte("ab"), nil})[1:])
+	f.Add(appendFrames(nil, Raft, [][]byte{[]byte("ab"), nil})[headBytes+2:])
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var frames [][]byte
@@ -78,8 +80,13 @@ func FuzzFrames(f *testing.F) {
 			}
 			frames, rest = append(frames, frame), r
 		}
-		if n := framesBytes(frames); len(appendFrames(nil, frames)) != n {
-			t.Fatal("framesBytes is wrong")
+		again := appendFrames(nil, Raft, frames)[headBytes+2:]
+		for i, rest := 0, again; len(rest) > 0; i++ {
+			frame, r, err := nextFrame(rest)
+			if err != nil || !bytes.Equal(frame, frames[i]) {
+				t.Fatalf("frame %d is %q, %v, was %q", i, frame, err, frames[i])
+			}
+			rest = r
 		}
 	})
 }
