@@ -46,10 +46,19 @@ func NewElections(timeout time.Duration, rng *rand.Rand) *Elections {
 // its place among the range's replicas: the first goes first.
 func (e *Elections) Arm(rangeID metapb.RangeID, now clock.Time, rank int) {
 	if _, ok := e.at[rangeID]; !ok {
-		// Not at once: other stores learn a little later that the leader is gone. Those
-		// of a store are not far apart: many elections at once cost less than the same
-		// one by one, and its owner takes no more of them at a time than it can.
-		e.set(rangeID, now.Add(e.timeout/20+e.upTo(e.timeout/20)+time.Duration(rank)*e.timeout/4))
+		// The first need not wait until other stores know, too, that the leader is gone:
+		// its request is kept there. Those of a store are not far apart: many elections at
+		// once cost less than the same one by one, and its owner takes no more of them at
+		// a time than it can.
+		e.set(rangeID, now.Add(e.upTo(e.timeout/20)+time.Duration(rank)*e.timeout/4))
+	}
+}
+
+// PutOff lets a replica that waits for its time wait longer: it voted for another one,
+// which it would take the election from as soon as that has won it.
+func (e *Elections) PutOff(rangeID metapb.RangeID, now clock.Time) {
+	if at, ok := e.at[rangeID]; ok {
+		e.set(rangeID, max(at, now.Add(e.timeout/4+e.upTo(e.timeout/4))))
 	}
 }
 

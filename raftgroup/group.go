@@ -161,7 +161,8 @@ func (g *Group) Propose(data []byte) (index, term uint64, err error) {
 	return g.lastIndex, g.term, nil
 }
 
-// Step takes a message of a peer in.
+// Step takes a message of a peer in. It fails with ErrPromised, and does nothing, if the
+// message asks for what a promise forbids at present.
 func (g *Group) Step(m *Message) (err error) {
 	defer g.guard(&err)
 	if g.log.failed != nil {
@@ -171,7 +172,7 @@ func (g *Group) Step(m *Message) (err error) {
 		return err
 	}
 	if !g.passes(m) {
-		return nil
+		return ErrPromised
 	}
 	m = g.takeContext(m)
 	// A peer that left the range may still talk; raft has nothing to tell it.

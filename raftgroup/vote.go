@@ -133,6 +133,12 @@ func (g *Group) Transferee() metapb.ReplicaID {
 	return metapb.ReplicaID(g.rn.BasicStatus().LeadTransferee)
 }
 
+// VotedFor reports whether the replica's vote in a term is another one's.
+func (g *Group) VotedFor(candidate metapb.ReplicaID, term uint64) bool {
+	st := g.rn.BasicStatus()
+	return st.GetTerm() == term && st.GetVote() == uint64(candidate)
+}
+
 // AsksForVote reports whether a message is of a replica that stands for election.
 func AsksForVote(m *Message) bool {
 	return m.GetType() == raftpb.MsgVote || m.GetType() == raftpb.MsgPreVote

@@ -86,7 +86,8 @@ type Config struct {
 	Liveness raftgroup.LivenessConfig
 	Seed     uint64
 	// EarlyVotesMax bounds the vote requests that are kept for replicas which a
-	// split is still to make here. Default 4,096.
+	// split is still to make here, and those that are kept until a promise has run out.
+	// Default 4,096 each.
 	EarlyVotesMax int
 	// StepReplicasMax bounds the replicas that one step is about, TicksMax the leaders
 	// that are ticked, and StandsMax the replicas that stand for election, when the

@@ -13,6 +13,9 @@ import (
 func (r *Replica) leaderChanged(leader metapb.ReplicaID) {
 	s := r.store
 	s.countLeader(r, leader == r.id)
+	if leader != 0 {
+		s.led = append(s.led, r.desc.ID())
+	}
 	if leader == r.id {
 		s.peers.elections.Disarm(r.desc.ID())
 		s.peers.elected++
@@ -31,6 +34,14 @@ func (r *Replica) leaderChanged(leader metapb.ReplicaID) {
 	if !r.single() && !s.peers.live.Promised(r.storeOf(leader)) {
 		s.arm(r)
 	}
+}
+
+// Led returns the ranges of which the replicas here heard since the last call who leads
+// them. It is valid until the next call.
+func (s *Store) Led() []metapb.RangeID {
+	led := s.led
+	s.led, s.spareLed = s.spareLed[:0], led
+	return led
 }
 
 // Count returns how many replicas the store has, and how many of them lead, but for what

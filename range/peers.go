@@ -1,8 +1,8 @@
 package ranges
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -34,14 +34,10 @@ type peers struct {
 	leaving bool
 	elected uint64 // how often a replica here came to lead
 	leaders int    // how many replicas have counted set
-	// early are vote requests for replicas that do not exist yet.
-	early map[metapb.RangeID]earlyVote
-}
-
-// earlyVote is the last vote request for a replica that a split is to make.
-type earlyVote struct {
-	at      clock.Time
-	message *raftgroup.Message
+	// early are vote requests for replicas that do not exist yet, refused those that came
+	// while a promise forbade the vote.
+	early, refused map[metapb.RangeID]earlyVote
+	mayVote        bool // what an earlier start promised has run out
 }
 
 func (p *peers) init(s *Store) (err error) {
@@ -51,7 +47,7 @@ func (p *peers) init(s *Store) (err error) {
 		return err
 	}
 	p.lagging = make(map[metapb.StoreID][]metapb.RangeID)
-	p.early = make(map[metapb.RangeID]earlyVote)
+	p.early, p.refused = make(map[metapb.RangeID]earlyVote), make(map[metapb.RangeID]earlyVote)
 	p.elections = raftgroup.NewElections(p.live.ElectionTimeout(),
 		rand.New(rand.NewPCG(s.cfg.Seed, uint64(s.cfg.StoreID)<<32+s.cfg.StoreStart)))
 	return nil
@@ -186,10 +182,14 @@ func (s *Store) tickPeers() {
 	s.stand()
 	s.askPresent()
 	s.peers.homes = slices.DeleteFunc(s.peers.homes, func(r *Replica) bool { return !r.extendRenewals() })
-	if len(s.peers.early) > 0 {
-		for id, v := range s.peers.early { // any order: each is looked at alone
+	if !s.peers.mayVote && !s.now.Before(s.peers.live.VotesFrom()) {
+		s.peers.mayVote = true
+		s.voteNow(slices.Sorted(maps.Keys(s.peers.refused))...)
+	}
+	for _, votes := range []map[metapb.RangeID]earlyVote{s.peers.early, s.peers.refused} {
+		for id, v := range votes { // any order: each is looked at alone
 			if s.now.After(v.at.Add(s.peers.live.ElectionTimeout())) {
-				delete(s.peers.early, id)
+				delete(votes, id)
 			}
 		}
 	}
@@ -234,6 +234,10 @@ func (s *Store) livenessEvents() {
 		if r := s.replicas[rel.Range]; r != nil && r.group.Term() == rel.Term {
 			s.forget(r, rel.From)
 		}
+		s.voteNow(rel.Range)
+	}
+	if len(ev.Lapsed)+len(ev.Restarted) > 0 {
+		s.voteNow(slices.Sorted(maps.Keys(s.peers.refused))...)
 	}
 	for _, id := range ev.Unknown {
 		if r := s.replicas[id]; r != nil {
@@ -268,100 +272,5 @@ func (s *Store) forget(r *Replica, leader metapb.StoreID) {
 		s.arm(r)
 	case 0:
 		s.arm(r)
-	}
-}
-
-// arm lets a replica stand for election after a while, if it then has no leader.
-func (s *Store) arm(r *Replica) {
-	if rank, ok := r.rank(); ok && !r.condemned {
-		s.peers.elections.Arm(r.desc.ID(), s.now, rank)
-	}
-}
-
-// rank returns the replica's place among the voters without their leader; another
-// one is the first in each pair of ranges. The first two of a cluster, the system
-// range and that of all data, are such a pair: while there are no more, a write
-// finds the sequencer where its range is led.
-func (r *Replica) rank() (rank int, ok bool) {
-	own, n := -1, 0
-	for _, repl := range r.desc.Replicas {
-		switch id := metapb.ReplicaID(repl.ReplicaId); {
-		case repl.Kind == metapb.ReplicaKind_LEARNER, id == r.group.Leader() && id != r.id:
-			continue
-		case id == r.id:
-			own = n
-		}
-		n++
-	}
-	if own < 0 {
-		return 0, false
-	}
-	return (own + int((r.desc.RangeId-1)/2%uint64(n))) % n, true
-}
-
-// stand lets the replicas whose time has come stand for election.
-func (s *Store) stand() {
-	for range s.cfg.StandsMax {
-		id, ok := s.peers.elections.Next(s.now)
-		if !ok {
-			return
-		}
-		r := s.replicas[id]
-		if r == nil || r.condemned || r.group.IsLeader() || s.peers.live.Promised(r.Leader()) {
-			continue // if the promise to the leader's store runs out, it comes again
-		}
-		if s.peers.leaving {
-			s.peers.elections.Arm(id, s.now.Add(s.peers.live.ElectionTimeout()/4), 1)
-			continue
-		}
-		if from := s.peers.live.VotesFrom(); s.now.Before(from) {
-			if rank, ok := r.rank(); ok {
-				s.peers.elections.Arm(id, from, rank)
-			}
-			continue
-		}
-		if err := r.group.ForgetLeader(); err != nil {
-			s.fail(fmt.Errorf("range %d: %w", r.desc.RangeId, err))
-			return
-		}
-		s.campaign(r)
-		s.peers.elections.Again(id, s.now)
-	}
-}
-
-// keepVote keeps a vote request for a replica that this store does not have: where
-// it is one that a split makes, the split may not be applied here yet.
-func (s *Store) keepVote(id metapb.RangeID, m *raftgroup.Message) bool {
-	if !raftgroup.AsksForVote(m) {
-		return false
-	}
-	if _, ok := s.peers.early[id]; !ok && len(s.peers.early) >= s.cfg.EarlyVotesMax {
-		return false
-	}
-	s.peers.early[id] = earlyVote{s.now, m}
-	return true
-}
-
-// born lets the right side of a split live. Until the promise to the store of the
-// left side's leader runs out nobody but that store may lead it.
-func (s *Store) born(left, right *Replica, leads bool) {
-	switch {
-	case leads || right.single():
-		s.campaign(right)
-		if !right.single() {
-			s.peers.elections.Again(right.desc.ID(), s.now)
-		}
-	default:
-		if leader := left.Leader(); leader != 0 && leader != s.cfg.StoreID {
-			s.peers.live.Bear(right.desc.ID(), leader, right.group.Term())
-		}
-		s.peers.elections.Again(right.desc.ID(), s.now)
-	}
-	id := right.desc.ID()
-	if v, ok := s.peers.early[id]; ok {
-		delete(s.peers.early, id)
-		if err := right.group.Step(v.message); err != nil && !errors.Is(err, raftgroup.ErrBadMessage) {
-			s.fail(fmt.Errorf("range %d: %w", id, err))
-		}
 	}
 }

@@ -232,7 +232,11 @@ func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 	}
 	s.mark(r)
 	r.wake()
-	return r.group.Step(m)
+	err := r.group.Step(m)
+	if raftgroup.AsksForVote(m) {
+		return s.steppedVote(r, from, m, err)
+	}
+	return err
 }
 
 // stepAbsent takes a message for a replica that is not here. Where a split here is
@@ -240,7 +244,7 @@ func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 // nothing, so that it sends all of it.
 func (s *Store) stepAbsent(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Message) error {
 	to := metapb.ReplicaID(m.GetTo())
-	if s.ingesting[id] != nil || to < s.lowest(id) || s.keepVote(id, m) {
+	if s.ingesting[id] != nil || to < s.lowest(id) || s.keepVote(from, id, m) {
 		return nil
 	}
 	if from == 0 {

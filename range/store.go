@@ -62,8 +62,10 @@ type Store struct {
 	waiting []*Replica
 	timed   []*Replica
 	touched []*Replica // whose Bound may have changed since Touched
-	sends   uint64     // the ID of the last of Output.Sends
-	handout uint64     // counts the calls of Output
+	// led are the ranges that have got a leader since Led, spareLed is its room.
+	led, spareLed []metapb.RangeID
+	sends         uint64 // the ID of the last of Output.Sends
+	handout       uint64 // counts the calls of Output
 	// rows counts what was read, or deleted, key by key since the last Collect,
 	// deadPerRow dead keys as one row, and many bytes as several: who would add to
 	// it waits for the next turn of the driver when it is much.

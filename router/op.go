@@ -1,6 +1,8 @@
 package router
 
 import (
+	"slices"
+
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/invariant"
 	"github.com/flotilladb/flotilla/placement"
@@ -27,13 +29,14 @@ type op interface {
 
 // opBase is what the Router keeps of each op; ops embed it.
 type opBase struct {
-	id       uint64     // the client's name for the request
-	index    int        // in Router.live
-	deadline clock.Time // the client is answered with ErrTimeout then
-	wake     clock.Time // tick is due; zero: never
-	slots    int        // requests and asks under way
-	answered bool       // the client has its result
-	tries    int        // how often was it sent again
+	id       uint64         // the client's name for the request
+	index    int            // in Router.live
+	deadline clock.Time     // the client is answered with ErrTimeout then
+	wake     clock.Time     // tick is due; zero: never
+	slots    int            // requests and asks under way
+	answered bool           // the client has its result
+	tries    int            // how often was it sent again
+	awaits   metapb.RangeID // which had no leader: when it has one, wake is now; 0: none
 }
 
 func (b *opBase) base() *opBase { return b }
@@ -183,11 +186,31 @@ func (r *Router) tickOp(o op) {
 		r.answer(o, nil, ErrTimeout)
 	}
 	if expired || (b.wake != 0 && !r.now.Before(b.wake)) {
-		b.wake = 0
+		b.wake, b.awaits = 0, 0
 		o.tick(r)
 	}
 	if b.index >= 0 { // it lives on
 		r.noteTimes(b)
+	}
+}
+
+// Led says that ranges have leaders: who waits for one of them goes on at once. Thousands of
+// ranges may get theirs in the same moment, and who had to wait for a time would go on last.
+func (r *Router) Led(ids []metapb.RangeID, now clock.Time) {
+	r.setNow(now)
+	slices.Sort(ids)
+	for i := len(r.live) - 1; i >= 0; i-- { // as in Tick
+		if i >= len(r.live) {
+			continue
+		}
+		b := r.live[i].base()
+		if b.awaits == 0 || b.wake == 0 {
+			continue
+		}
+		if _, ok := slices.BinarySearch(ids, b.awaits); ok {
+			b.wake = r.now
+			r.tickOp(r.live[i])
+		}
 	}
 }
 

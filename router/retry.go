@@ -85,6 +85,9 @@ func (r *Router) retry(o op, err error) bool {
 	delay := r.backoff(b.tries)
 	if errors.Is(err, peerpb.ErrNotLeader) {
 		delay = min(delay, r.cfg.LeaderDelayMax)
+		if not != nil {
+			b.awaits = not.Range
+		}
 	}
 	r.wakeAt(o, r.now.Add(delay))
 	b.tries++

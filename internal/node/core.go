@@ -417,6 +417,9 @@ func (c *Core) Advance(rd *Ready) {
 		c.compacted = rev
 		c.wantAll(rev) // what is removed waits for that
 	}
+	if led := c.store.Led(); len(led) > 0 {
+		c.router.Led(led, c.now)
+	}
 	c.pump()
 	if c.isMany() {
 		c.becomeMany()

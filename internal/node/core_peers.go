@@ -182,9 +182,9 @@ func (c *Core) lostLink(store metapb.StoreID) {
 // linkEnded says that a store stopped in order. What it did not take was not done.
 func (c *Core) linkEnded(l *link) {
 	for _, id := range l.untaken() {
-		if _, waits := c.waits[l.peer][id]; waits {
+		if rangeID, waits := c.waits[l.peer][id]; waits {
 			delete(c.waits[l.peer], id)
-			c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrNotLeader}, c.now)
+			c.router.Reply(peerpb.Reply{ID: id, Err: &peerpb.NotLeaderError{Range: rangeID}}, c.now)
 		}
 	}
 	l.reset()
@@ -237,7 +237,7 @@ func (c *Core) send(req *peerpb.Request) {
 	switch {
 	case !ok:
 		// Not sent: it may be tried again.
-		c.router.Reply(peerpb.Reply{ID: req.ID, Err: peerpb.ErrNotLeader}, c.now)
+		c.router.Reply(peerpb.Reply{ID: req.ID, Err: &peerpb.NotLeaderError{Range: req.Range}}, c.now)
 	case to == c.cfg.StoreID:
 		c.store.Request(req)
 	default:
