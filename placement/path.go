@@ -30,6 +30,11 @@ func (p *path) keep(seq uint64, a *Answer) {
 	q.answered, q.answer = true, *a
 }
 
+// cut forgets an ask, and those after it: none of them is answered.
+func (p *path) cut(seq uint64) {
+	p.asks = p.asks[:min(seq-p.first, uint64(len(p.asks)))]
+}
+
 // enter takes an ask into its store's path. known says that it was there
 // before, with its answer if it has one.
 func (s *Sequencer) enter(ask *Ask) (known bool, a *Answer, err error) {

@@ -230,12 +230,14 @@ func (s *Sequencer) Stop() {
 	}
 }
 
+// refuseWaiting refuses an ask, and forgets it: after a transfer that failed it is asked
+// again. Were the refusal kept like a grant, to be repeated, that would be all that its store
+// ever got.
 func (s *Sequencer) refuseWaiting(ask *Ask) {
-	a := Answer{Name: ask.Name, Seq: ask.Seq, Err: ErrStopped}
 	if ask.Seq != 0 {
-		s.paths[ask.Name.Store].keep(ask.Seq, &a)
+		s.paths[ask.Name.Store].cut(ask.Seq)
 	}
-	s.ready.Answers = append(s.ready.Answers, a)
+	s.ready.Answers = append(s.ready.Answers, Answer{Name: ask.Name, Seq: ask.Seq, Err: ErrStopped})
 }
 
 // Resume goes on after a transfer that failed. Before anything is given out the
