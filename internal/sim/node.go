@@ -112,7 +112,7 @@ func (n *simNode) open() error {
 		NodeID: metapb.NodeID(ident.NodeId), StoreID: metapb.StoreID(ident.StoreId), StoreStart: begun,
 		Reader: n.eng, NewBatch: n.eng.NewBatch, NewView: n.eng.NewView, Tables: n.eng,
 		CheckInterval: n.s.cfg.Check.Every, SnapshotChunkBytes: n.s.cfg.Moves.ChunkBytes, Ranges: n.s.cfg.Ranges,
-		Planner: n.s.planner(), Router: router.Config{LeaseTTLMin: n.s.cfg.Traffic.Limits.LeaseTTLMin},
+		Planner: n.s.planner(), Router: n.s.routerConfig(),
 		Reads:  n.reads(),
 		Random: rand.New(rand.NewPCG(n.s.cfg.Seed, 7+begun+1000*uint64(n.id-1))),
 	})
@@ -569,4 +569,13 @@ func (n *simNode) shut() {
 	}
 	n.eng = n.eng.Reopen()
 	n.rebootLater()
+}
+
+// routerConfig is the routers'. A transaction over many ranges takes more round trips
+// than a lock lives through that nobody keeps alive.
+func (s *Sim) routerConfig() router.Config {
+	return router.Config{
+		LeaseTTLMin: s.cfg.Traffic.Limits.LeaseTTLMin,
+		TouchEvery:  s.cfg.Ranges.LockAgeMax / 4,
+	}
 }
