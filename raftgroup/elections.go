@@ -45,12 +45,21 @@ func NewElections(timeout time.Duration, rng *rand.Rand) *Elections {
 // Arm lets a replica stand for election unless it is to do so already. Rank is
 // its place among the range's replicas: the first goes first.
 func (e *Elections) Arm(rangeID metapb.RangeID, now clock.Time, rank int) {
+	// Not at once: somebody else may just be elected.
+	e.arm(rangeID, now.Add(e.timeout/20), rank)
+}
+
+// ArmNow is Arm where the promise to the leader's store has run out: nobody else was elected
+// before, and whoever is told of the election too early keeps that until he may vote.
+func (e *Elections) ArmNow(rangeID metapb.RangeID, now clock.Time, rank int) {
+	e.arm(rangeID, now, rank)
+}
+
+func (e *Elections) arm(rangeID metapb.RangeID, from clock.Time, rank int) {
 	if _, ok := e.at[rangeID]; !ok {
-		// The first need not wait until other stores know, too, that the leader is gone:
-		// its request is kept there. Those of a store are not far apart: many elections at
-		// once cost less than the same one by one, and its owner takes no more of them at
-		// a time than it can.
-		e.set(rangeID, now.Add(e.upTo(e.timeout/20)+time.Duration(rank)*e.timeout/4))
+		// Those of a store are not far apart: many elections at once cost less than the
+		// same one by one, and its owner takes no more of them at a time than it can.
+		e.set(rangeID, from.Add(e.upTo(e.timeout/20)+time.Duration(rank)*e.timeout/4))
 	}
 }
 

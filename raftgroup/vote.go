@@ -133,10 +133,10 @@ func (g *Group) Transferee() metapb.ReplicaID {
 	return metapb.ReplicaID(g.rn.BasicStatus().LeadTransferee)
 }
 
-// VotedFor reports whether the replica's vote in a term is another one's.
-func (g *Group) VotedFor(candidate metapb.ReplicaID, term uint64) bool {
-	st := g.rn.BasicStatus()
-	return st.GetTerm() == term && st.GetVote() == uint64(candidate)
+// VotedForOther reports whether the replica's vote in its term is another one's.
+func (g *Group) VotedForOther() bool {
+	vote := g.rn.BasicStatus().GetVote()
+	return vote != 0 && vote != uint64(g.cfg.ReplicaID)
 }
 
 // AsksForVote reports whether a message is of a replica that stands for election.

@@ -23,6 +23,13 @@ func (s *Store) arm(r *Replica) {
 	}
 }
 
+// armNow is arm where the promise to its leader's store has just run out.
+func (s *Store) armNow(r *Replica) {
+	if rank, ok := r.rank(); ok && !r.condemned {
+		s.peers.elections.ArmNow(r.desc.ID(), s.now, rank)
+	}
+}
+
 // rank returns the replica's place among the voters without their leader; another
 // one is the first in each pair of ranges. The first two of a cluster, the system
 // range and that of all data, are such a pair: while there are no more, a write
@@ -95,7 +102,7 @@ func (s *Store) keepVote(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 func (s *Store) steppedVote(r *Replica, from metapb.StoreID, m *raftgroup.Message, err error) error {
 	id := r.desc.ID()
 	if err == nil {
-		if r.group.VotedFor(metapb.ReplicaID(m.GetFrom()), m.GetTerm()) {
+		if m.GetTerm() == r.group.Term() && r.group.VotedForOther() {
 			s.peers.elections.PutOff(id, s.now)
 		}
 		return nil

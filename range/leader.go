@@ -33,6 +33,9 @@ func (r *Replica) leaderChanged(leader metapb.ReplicaID) {
 	r.stepDown()
 	if !r.single() && !s.peers.live.Promised(r.storeOf(leader)) {
 		s.arm(r)
+		if leader == 0 && r.group.VotedForOther() {
+			s.peers.elections.PutOff(r.desc.ID(), s.now)
+		}
 	}
 }
 

@@ -217,7 +217,7 @@ func (s *Store) livenessEvents() {
 	for _, store := range ev.Lapsed {
 		for _, id := range s.IDs() {
 			if r := s.replicas[id]; r.Leader() == store {
-				s.arm(r)
+				s.armNow(r)
 			}
 		}
 	}
