@@ -93,6 +93,10 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) {
 		d.ScanArgs(t, "ms", &ms)
 		s.now = s.now.Add(time.Duration(ms) * time.Millisecond)
 		s.r.Tick(s.now)
+	case "led":
+		var id int
+		d.ScanArgs(t, "range", &id)
+		s.r.Led([]metapb.RangeID{metapb.RangeID(id)}, s.now)
 	case "stop":
 		s.r.Stop()
 	default:
@@ -131,6 +135,9 @@ func (s *script) reply(t *testing.T, d *datadriven.TestData) peerpb.Reply {
 	switch {
 	case name == "moved":
 		rep.Err = &peerpb.MovedError{Range: req.Range, Newer: parseDescs(d.Input)}
+		return rep
+	case name == "no-leader":
+		rep.Err = &peerpb.NotLeaderError{Range: req.Range}
 		return rep
 	case name != "":
 		rep.Err = errorsByName[name]

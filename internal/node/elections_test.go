@@ -27,6 +27,10 @@ type trio struct {
 	messages, syncs int
 	most            int // ranges that one step said something of
 	ranges          ranges.Config
+	// deaf, if not 0, is the node that hears nothing of the third any more; lost counts
+	// what it would have.
+	deaf metapb.StoreID
+	lost int
 }
 
 type trioNode struct {
@@ -123,6 +127,10 @@ func (c *trio) ready(n *trioNode) {
 		said += len(f.Raft)
 		if f, err = wire.Decode(raw); err != nil {
 			c.t.Fatal(err)
+		}
+		if c.deaf != 0 && f.To == c.deaf && n.id == 3 {
+			c.lost++
+			continue
 		}
 		if to := c.nodes[f.To-1]; !to.down {
 			to.in = append(to.in, f)
@@ -284,6 +292,23 @@ func TestElections(t *testing.T) {
 	c.answered(a, ids...)
 	for _, id := range ids {
 		c.must(a.results[id].Err)
+	}
+}
+
+// One of the survivors heard of the node that dies for the last time a while before the
+// other: it stands for election while the other is still bound by its promise. That keeps
+// the requests, and votes when it may; nobody stands in vain, and waits for that.
+func TestEarlyVotes(t *testing.T) {
+	c := newTrio(t, ranges.Config{})
+	c.grow(100)
+	c.deaf = 2
+	c.until("a heartbeat that one does not hear", func() bool { return c.lost > 0 })
+	for range 90 {
+		c.step()
+	}
+	c.nodes[2].down = true
+	if took := c.until("leaders", c.led); took > 1100*time.Millisecond { // a second is the promise
+		t.Errorf("led again %v after the node died", took)
 	}
 }
 
