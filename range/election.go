@@ -98,7 +98,8 @@ func (s *Store) keepVote(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 // One that came before a promise has run out is kept until it has: stores learn one after
 // the other that a leader is gone, and who stands in vain waits for long. A kept request
 // is a late message, and nothing else. What this replica's own lease forbids is not kept:
-// nobody needs another leader.
+// nobody needs another leader. Nor is what comes before this start may vote at all: it
+// may have been removed, and is to hear of that first.
 func (s *Store) steppedVote(r *Replica, from metapb.StoreID, m *raftgroup.Message, err error) error {
 	id := r.desc.ID()
 	if err == nil {
@@ -110,7 +111,10 @@ func (s *Store) steppedVote(r *Replica, from metapb.StoreID, m *raftgroup.Messag
 	if !errors.Is(err, raftgroup.ErrPromised) {
 		return err
 	}
-	if _, ok := s.peers.refused[id]; !r.group.IsLeader() && (ok || len(s.peers.refused) < s.cfg.EarlyVotesMax) {
+	if r.group.IsLeader() || s.now.Before(s.peers.live.VotesFrom()) {
+		return nil
+	}
+	if _, ok := s.peers.refused[id]; ok || len(s.peers.refused) < s.cfg.EarlyVotesMax {
 		s.peers.refused[id] = earlyVote{s.now, from, m}
 	}
 	return nil

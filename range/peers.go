@@ -37,7 +37,6 @@ type peers struct {
 	// early are vote requests for replicas that do not exist yet, refused those that came
 	// while a promise forbade the vote.
 	early, refused map[metapb.RangeID]earlyVote
-	mayVote        bool // what an earlier start promised has run out
 }
 
 func (p *peers) init(s *Store) (err error) {
@@ -182,10 +181,6 @@ func (s *Store) tickPeers() {
 	s.stand()
 	s.askPresent()
 	s.peers.homes = slices.DeleteFunc(s.peers.homes, func(r *Replica) bool { return !r.extendRenewals() })
-	if !s.peers.mayVote && !s.now.Before(s.peers.live.VotesFrom()) {
-		s.peers.mayVote = true
-		s.voteNow(slices.Sorted(maps.Keys(s.peers.refused))...)
-	}
 	for _, votes := range []map[metapb.RangeID]earlyVote{s.peers.early, s.peers.refused} {
 		for id, v := range votes { // any order: each is looked at alone
 			if s.now.After(v.at.Add(s.peers.live.ElectionTimeout())) {
