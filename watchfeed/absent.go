@@ -81,10 +81,16 @@ func (c *Core) keyless(id metapb.RangeID) {
 	}
 }
 
-// endFeed puts an absent feed behind one that ends before the next begins.
-func (c *Core) endFeed(f *feed, d *metapb.Descriptor) {
+// endFeed puts an absent feed behind one that ends before the next begins, and in the
+// place of one that has no client keys any more where nobody here has them: the right
+// side of the split that took them is on its way.
+func (c *Core) endFeed(f *feed, d *metapb.Descriptor, through Revision) {
 	_, end, ok := keys.UserBounds(d.Span())
 	if !ok {
+		if next := c.endOf(f); next == nil || bytes.Compare(f.start, next) < 0 {
+			c.leave(f.id, through)
+			c.keyless(f.id)
+		}
 		return
 	}
 	if next := c.endOf(f); next != nil {

@@ -43,7 +43,7 @@ func (c *Core) descriptors(descs []*metapb.Descriptor, through Revision) {
 	}
 	for _, d := range descs {
 		if f := c.byRange[d.ID()]; f != nil {
-			c.endFeed(f, d)
+			c.endFeed(f, d, through)
 		}
 	}
 }
