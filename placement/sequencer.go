@@ -117,6 +117,12 @@ func (s *Sequencer) Last() metapb.Revision { return s.last }
 // Epoch is the sequencer's epoch.
 func (s *Sequencer) Epoch() uint64 { return s.cfg.Epoch }
 
+// Now answers an ask for what is current, at once, whoever waits. It is for who is
+// not asked in turn: the range that the sequencer stands on.
+func (s *Sequencer) Now(name AskName) Answer {
+	return Answer{Name: name, First: s.Current(), Epoch: s.cfg.Epoch, Compacted: s.compacted}
+}
+
 // Applied says that the store has applied a revision.
 func (s *Sequencer) Applied(rev metapb.Revision) {
 	invariant.Check(!s.one || rev <= s.last, "revision %d is applied, %d was the last given out", rev, s.last)

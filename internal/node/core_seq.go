@@ -93,15 +93,23 @@ func (c *Core) endSequencer() {
 	c.askAgain(0)
 }
 
-// askFor asks the sequencer for a range's batch.
+// askFor asks the sequencer for a range's batch. The system range's asks for what is
+// current alone, and of the sequencer beside it: a ceiling goes through that range, so
+// if it waited behind who waits for a ceiling both would for ever.
 func (c *Core) askFor(a *ranges.Ask) {
-	c.alloc(placement.Ask{
-		Name: placement.AskName{
-			Store: c.cfg.StoreID, StoreStart: c.cfg.StoreStart,
-			Range: a.Range, Term: a.Term, Number: a.Number,
-		},
-		N: int64(a.N),
-	})
+	name := placement.AskName{
+		Store: c.cfg.StoreID, StoreStart: c.cfg.StoreStart,
+		Range: a.Range, Term: a.Term, Number: a.Number,
+	}
+	if a.Range == metapb.SystemRange && a.N == 0 && c.seq != nil && c.epoch == a.Term {
+		a := c.seq.Now(name)
+		if c.many {
+			c.learned(&a)
+		}
+		c.answer(a)
+		return
+	}
+	c.alloc(placement.Ask{Name: name, N: int64(a.N)})
 }
 
 // alloc asks the sequencer; in a cluster of one store it shares this loop.
@@ -187,6 +195,16 @@ func (c *Core) granted(a placement.Answer) {
 		return
 	}
 	c.detour.Answered(c.now)
+	c.learned(&a)
+	if a.Name.Range == 0 && a.Name.Number == readNumber {
+		c.readsGranted(&a)
+		return
+	}
+	c.answer(a)
+}
+
+// learned takes what an answer of the sequencer says besides.
+func (c *Core) learned(a *placement.Answer) {
 	current := a.First
 	if a.N > 0 {
 		current--
@@ -195,11 +213,6 @@ func (c *Core) granted(a placement.Answer) {
 	if a.Compacted >= 0 {
 		c.store.SetCompacted(a.Compacted)
 	}
-	if a.Name.Range == 0 && a.Name.Number == readNumber {
-		c.readsGranted(&a)
-		return
-	}
-	c.answer(a)
 }
 
 // askPause is when the sequencer is asked again that did not answer.
