@@ -86,14 +86,14 @@ type Limits struct {
 	// MovesMax bounds the operators at work, StoreMovesMax those that bring replicas
 	// to, or take them from, one store. Default 64 and 2.
 	MovesMax, StoreMovesMax int
-	// TransfersMax bounds the transfers of one plan. Default 32.
+	// TransfersMax bounds the transfers of one plan. Default 128.
 	TransfersMax int
 }
 
 // Validate fills in the defaults and reports what cannot work.
 func (l *Limits) Validate() error {
 	for _, d := range []struct{ v, d *int }{
-		{&l.Factor, ptr(3)}, {&l.SlackPercent, ptr(5)}, {&l.MovesMax, ptr(64)}, {&l.StoreMovesMax, ptr(2)}, {&l.TransfersMax, ptr(32)},
+		{&l.Factor, ptr(3)}, {&l.SlackPercent, ptr(5)}, {&l.MovesMax, ptr(64)}, {&l.StoreMovesMax, ptr(2)}, {&l.TransfersMax, ptr(128)},
 	} {
 		if *d.v == 0 {
 			*d.v = *d.d
