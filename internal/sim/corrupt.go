@@ -54,6 +54,16 @@ func (n *simNode) foundCorrupt(rd *node.Ready) {
 	}
 }
 
+// voters counts those that decide who is right. A learner was copied from one of them.
+func voters(d *metapb.Descriptor) (n int) {
+	for _, repl := range d.Replicas {
+		if repl.Kind == metapb.ReplicaKind_VOTER {
+			n++
+		}
+	}
+	return n
+}
+
 // corrupt changes a row, has the replicas compared, and waits until that one was
 // replaced.
 func (s *Sim) corrupt() {
@@ -65,7 +75,7 @@ func (s *Sim) corrupt() {
 	var at []*ranges.Replica
 	for _, id := range n.core.Store().IDs() {
 		r := n.core.Store().Replica(id)
-		if len(r.Descriptor().Replicas) < 3 || id == metapb.SystemRange && !s.cfg.Moves.System {
+		if voters(r.Descriptor()) < 3 || id == metapb.SystemRange && !s.cfg.Moves.System {
 			continue
 		}
 		for _, sp := range keys.Tables(r.Descriptor().Span()) {
