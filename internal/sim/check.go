@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -361,7 +362,10 @@ func (s *Sim) checkHoles(c *checker) error {
 	if len(s.nodes) > 1 {
 		slow = slow || s.cfg.Network.DelayMax > orderly || s.cfg.Network.LossPerMille > 0 || s.stats.Cuts+s.stats.Freezes > 0 ||
 			s.cfg.Swarm.SlowEvery > 0 || s.stats.Transfers+s.stats.Stops > 0 ||
-			s.cfg.Planner.First > 0 // which transfers leaders too
+			s.cfg.Planner.First > 0 || // which transfers leaders too
+			// A transaction takes a trip to each range, one after the other, with what it
+			// has locked of those before.
+			time.Duration(len(s.hist.generations))*(2*s.cfg.Network.DelayMax+s.cfg.SyncMax) > holdMin
 	}
 	if s.grown || s.stats.Crashes > 0 || s.cfg.StallEvery > 0 || s.cfg.FullEvery > 0 || slow || s.cfg.Ranges.LockAgeMax < orderly*10 ||
 		s.cfg.Ranges.IntentAgeMax < orderly*10 {
