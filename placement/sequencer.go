@@ -190,10 +190,9 @@ func (s *Sequencer) room(n int64) bool {
 
 // issue gives out what is asked for. REQUIRES: room(ask.N).
 func (s *Sequencer) issue(ask *Ask) Answer {
-	a := Answer{Name: ask.Name, Seq: ask.Seq, N: ask.N, Epoch: s.cfg.Epoch, Compacted: s.compacted}
-	if ask.N == 0 {
-		a.First = s.Current()
-	} else {
+	a := s.Now(ask.Name)
+	a.Seq, a.N = ask.Seq, ask.N
+	if ask.N > 0 {
 		a.First = s.last + 1
 		s.last += metapb.Revision(ask.N)
 	}

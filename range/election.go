@@ -87,11 +87,29 @@ func (s *Store) keepVote(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 	if !raftgroup.AsksForVote(m) {
 		return false
 	}
-	if _, ok := s.peers.early[id]; !ok && len(s.peers.early) >= s.cfg.EarlyVotesMax {
+	return s.keep(s.peers.early, id, earlyVote{s.now, from, m})
+}
+
+// keep puts a vote request in the place of the one before it of its range; false if there
+// is no room for one more.
+func (s *Store) keep(votes map[metapb.RangeID]earlyVote, id metapb.RangeID, v earlyVote) bool {
+	if _, ok := votes[id]; !ok && len(votes) >= s.cfg.EarlyVotesMax {
 		return false
 	}
-	s.peers.early[id] = earlyVote{s.now, from, m}
+	votes[id] = v
 	return true
+}
+
+// stepKept takes a vote request that was kept in one of the two, if there is one.
+func (s *Store) stepKept(votes map[metapb.RangeID]earlyVote, id metapb.RangeID) (v earlyVote, ok bool) {
+	if v, ok = votes[id]; !ok {
+		return v, false
+	}
+	delete(votes, id)
+	if err := s.StepFrom(v.from, id, v.message); err != nil && !errors.Is(err, raftgroup.ErrBadMessage) {
+		s.fail(fmt.Errorf("range %d: %w", id, err))
+	}
+	return v, true
 }
 
 // steppedVote does what follows from a vote request, and from what the group said to it.
@@ -114,9 +132,7 @@ func (s *Store) steppedVote(r *Replica, from metapb.StoreID, m *raftgroup.Messag
 	if r.group.IsLeader() || s.now.Before(s.peers.live.VotesFrom()) {
 		return nil
 	}
-	if _, ok := s.peers.refused[id]; ok || len(s.peers.refused) < s.cfg.EarlyVotesMax {
-		s.peers.refused[id] = earlyVote{s.now, from, m}
-	}
+	s.keep(s.peers.refused, id, earlyVote{s.now, from, m})
 	return nil
 }
 
@@ -124,13 +140,9 @@ func (s *Store) steppedVote(r *Replica, from metapb.StoreID, m *raftgroup.Messag
 // may have ended.
 func (s *Store) voteNow(ids ...metapb.RangeID) {
 	for _, id := range ids {
-		v, ok := s.peers.refused[id]
+		v, ok := s.stepKept(s.peers.refused, id)
 		if !ok {
 			continue
-		}
-		delete(s.peers.refused, id)
-		if err := s.StepFrom(v.from, id, v.message); err != nil && !errors.Is(err, raftgroup.ErrBadMessage) {
-			s.fail(fmt.Errorf("range %d: %w", id, err))
 		}
 		if again, ok := s.peers.refused[id]; ok {
 			again.at = v.at // it does not live longer by that
@@ -154,11 +166,5 @@ func (s *Store) born(left, right *Replica, leads bool) {
 		}
 		s.peers.elections.Again(right.desc.ID(), s.now)
 	}
-	id := right.desc.ID()
-	if v, ok := s.peers.early[id]; ok {
-		delete(s.peers.early, id)
-		if err := s.StepFrom(v.from, id, v.message); err != nil && !errors.Is(err, raftgroup.ErrBadMessage) {
-			s.fail(fmt.Errorf("range %d: %w", id, err))
-		}
-	}
+	s.stepKept(s.peers.early, right.desc.ID())
 }

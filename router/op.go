@@ -199,19 +199,14 @@ func (r *Router) tickOp(o op) {
 func (r *Router) Led(ids []metapb.RangeID, now clock.Time) {
 	r.setNow(now)
 	slices.Sort(ids)
-	for i := len(r.live) - 1; i >= 0; i-- { // as in Tick
-		if i >= len(r.live) {
-			continue
-		}
-		b := r.live[i].base()
-		if b.awaits == 0 || b.wake == 0 {
-			continue
-		}
-		if _, ok := slices.BinarySearch(ids, b.awaits); ok {
-			b.wake = r.now
-			r.tickOp(r.live[i])
+	for _, o := range r.live {
+		if b := o.base(); b.awaits != 0 && b.wake != 0 {
+			if _, ok := slices.BinarySearch(ids, b.awaits); ok {
+				r.wakeAt(o, now)
+			}
 		}
 	}
+	r.Tick(now)
 }
 
 // Descriptors tells the router of ranges. Older generations than it knows are

@@ -102,11 +102,11 @@ func (c *Core) askFor(a *ranges.Ask) {
 		Range: a.Range, Term: a.Term, Number: a.Number,
 	}
 	if a.Range == metapb.SystemRange && a.N == 0 && c.seq != nil && c.epoch == a.Term {
-		a := c.seq.Now(name)
+		now := c.seq.Now(name)
 		if c.many {
-			c.learned(&a)
+			c.learned(&now)
 		}
-		c.answer(a)
+		c.answer(now)
 		return
 	}
 	c.alloc(placement.Ask{Name: name, N: int64(a.N)})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"time"
 )
@@ -38,10 +37,7 @@ func (t *Transport) call(ctx context.Context, addr string, request []byte) ([]by
 	d := newReader(conn, helloBytesMax)
 	kind, n, err := d.next(callBytesMax)
 	if err != nil {
-		if errors.Is(err, io.EOF) {
-			err = errClosed
-		}
-		return nil, err
+		return nil, closed(err)
 	}
 	reply, err := d.grow(n)
 	switch {
@@ -52,11 +48,7 @@ func (t *Transport) call(ctx context.Context, addr string, request []byte) ([]by
 	case kind != msgRefused:
 		return nil, fmt.Errorf("%w: kind %d in place of an answer", ErrProtocol, kind)
 	}
-	h, err := parseHello(reply)
-	if err != nil {
-		return nil, err
-	}
-	return nil, &RefusedError{kind: h.Kind, Text: h.Text}
+	return nil, refusedBy(reply)
 }
 
 // message appends a message.

@@ -232,14 +232,28 @@ func readHello(d *reader, want byte) (*hello, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := parseHello(b)
 	switch {
-	case err != nil:
-		return nil, err
 	case kind == msgRefused && want == msgWelcome:
-		return nil, &RefusedError{kind: h.Kind, Text: h.Text}
+		return nil, refusedBy(b)
 	case kind != want:
 		return nil, fmt.Errorf("%w: kind %d in place of a greeting", ErrProtocol, kind)
 	}
-	return h, nil
+	return parseHello(b)
+}
+
+// refusedBy is the *RefusedError that the other end sent.
+func refusedBy(b []byte) error {
+	h, err := parseHello(b)
+	if err != nil {
+		return err
+	}
+	return &RefusedError{kind: h.Kind, Text: h.Text}
+}
+
+// closed says in our words that a connection ended between two messages.
+func closed(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errClosed
+	}
+	return err
 }

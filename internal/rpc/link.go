@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -193,10 +192,7 @@ func (l *link) connect() error {
 		if why := context.Cause(ctx); why != nil {
 			return why
 		}
-		if errors.Is(err, io.EOF) {
-			err = errClosed
-		}
-		return fmt.Errorf("dial %s: %w", addr, err)
+		return fmt.Errorf("dial %s: %w", addr, closed(err))
 	}
 	if !late.Stop() {
 		<-ctx.Done() // the timer's goroutine may not have come to it yet
@@ -291,10 +287,7 @@ func (l *link) answers(d *reader) error {
 	for {
 		kind, n, err := d.next(helloBytesMax)
 		if err != nil {
-			if errors.Is(err, io.EOF) {
-				err = errClosed
-			}
-			return err
+			return closed(err)
 		}
 		b, err := d.view(n)
 		if err != nil {
@@ -305,10 +298,7 @@ func (l *link) answers(d *reader) error {
 			l.heard.Add(1)
 			err = l.credit(b)
 		case msgRefused:
-			var h *hello
-			if h, err = parseHello(b); err == nil {
-				err = &RefusedError{kind: h.Kind, Text: h.Text}
-			}
+			err = refusedBy(b)
 		default:
 			err = fmt.Errorf("%w: kind %d from a receiver", ErrProtocol, kind)
 		}

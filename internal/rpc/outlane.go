@@ -98,17 +98,17 @@ func (l *link) send(ctx context.Context, conn net.Conn) error {
 }
 
 // take fills w with what to send. If there is nothing, the sender must rest.
-func (l *link) take(w *load) (any bool) {
+func (l *link) take(w *load) (due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w.ping, l.mu.pingDue = l.mu.pingDue, false
-	any = w.ping
+	due = w.ping
 	for _, out := range l.lanes {
 		w.some[out.lane] = out.q.take(&w.pieces[out.lane])
-		any = any || w.some[out.lane]
+		due = due || w.some[out.lane]
 	}
-	l.mu.resting = !any
-	return any
+	l.mu.resting = !due
+	return due
 }
 
 // encode writes the messages of w into its buffer. Frames are copied: one write of
@@ -143,12 +143,5 @@ func (l *link) pace(ctx context.Context, n int) error {
 	if d == 0 {
 		return nil
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return sleep(ctx, d)
 }

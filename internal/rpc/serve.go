@@ -36,7 +36,7 @@ func (t *Transport) serve() error {
 				return
 			case err != nil:
 				t.refusals.log(t.cfg.Logger, "error", err)
-				sleep(ctx, acceptPause)
+				_ = sleep(ctx, acceptPause)
 			default:
 				t.serveConn(conn)
 			}
@@ -48,12 +48,15 @@ func (t *Transport) serve() error {
 	return nil
 }
 
-func sleep(ctx context.Context, d time.Duration) {
+// sleep waits, and fails with the context's cause if that is done sooner.
+func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return nil
 	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

@@ -20,8 +20,7 @@ import (
 // orderly is a delay below which nothing runs out of time.
 const orderly = 5 * time.Millisecond
 
-// holdMin is for how long a transaction's first attempt may hold closing back: the
-// default of router.Config.HoldMin.
+// holdMin is for how long a transaction's first attempt may hold closing back.
 const holdMin = 50 * time.Millisecond
 
 // busyWith says what the node has under way still; nothing must be left for ever
