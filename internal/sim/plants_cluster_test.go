@@ -145,6 +145,9 @@ func plantsOfReads() []plant {
 		{name: "hub-takes-current-for-reached", file: "internal/node/core.go", unproved: true, edits: []edit{
 			{"			c.reached = max(c.reached, metapb.Revision(u.Revision))\n", "			_ = u\n"},
 		}},
+		{name: "keys-given-up-are-no-gap", file: "watchfeed/absent.go", unproved: true, edits: []edit{
+			{"			c.leave(f.id, through)\n			c.keyless(f.id)\n", ""},
+		}},
 		{name: "removal-ahead-of-closed", file: "internal/node/core_gc.go", edits: []edit{
 			{"	if metapb.Revision(pr.bound.Load()) <= g.to {\n", "	if pr.bound.Load() < 0 {\n"},
 		}},

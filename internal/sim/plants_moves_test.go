@@ -130,6 +130,9 @@ func plantsOfChecks() []plant {
 		{name: "check-of-different-compactions", file: "range/check.go", unproved: true, edits: []edit{
 			{" && s.compacted <= at.compacted {", " {"},
 		}},
+		{name: "system-range-waits-for-its-ceiling", file: "internal/node/core_seq.go", seed: 810017, edits: []edit{
+			{"a.N == 0 && c.seq != nil", "a.N < 0 && c.seq != nil"},
+		}},
 		{name: "check-of-what-was-let-go", file: "range/statehash.go", seed: 110, edits: []edit{
 			{"	old := rev <= x.compacted\n", "	old := rev < 0 && x.compacted > 0\n"},
 		}},
