@@ -72,6 +72,31 @@ func TestDiskBreaks(t *testing.T) {
 	}
 }
 
+// What ends a node ends it also if whoever brings work comes to it before the loop.
+func TestFailsInATurnOfACaller(t *testing.T) {
+	n, err := Open(t.Context(), Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.locked(func() {
+		n.failSoon(errBroken)
+		n.fewTurns()
+		if !errors.Is(n.turnErr, errBroken) {
+			t.Errorf("after a caller's turn the loop is to end with %v", n.turnErr)
+		}
+	})
+	if t.Failed() {
+		return
+	}
+	<-n.Failed()
+	if !errors.Is(n.Err(), errBroken) {
+		t.Errorf("the node failed with %v", n.Err())
+	}
+	if err := n.Stop(context.Background()); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+}
+
 // fullEngine is an engine whose disk is full for some commits.
 type fullEngine struct {
 	engine.Engine

@@ -167,7 +167,7 @@ func (n *Node) ListStores(ctx context.Context) (*adminpb.ListStoresResponse, err
 // failSoon ends the node: it cannot go on as what it is.
 func (n *Node) failSoon(err error) {
 	n.inbox.Lock()
-	n.inbox.funcs = append(n.inbox.funcs, func() { n.turnErr = err })
+	n.inbox.failure = cmp.Or(n.inbox.failure, err)
 	n.inbox.Unlock()
 	n.wake()
 }

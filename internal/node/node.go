@@ -56,6 +56,7 @@ type Node struct {
 		jobs         []*SnapshotJob
 		frameBytes   int
 		funcs        []func()
+		failure      error // why the node cannot go on; nothing else is taken then
 		closed       bool
 		// lazy: a call need not wake the loop, which comes by itself; hurried: one
 		// that cannot wait for that has woken it.

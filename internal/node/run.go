@@ -64,6 +64,11 @@ func (n *Node) turnHere() bool {
 		return false
 	}
 	defer n.turn.Unlock()
+	return n.fewTurns()
+}
+
+// fewTurns is turnHere for who has the turn.
+func (n *Node) fewTurns() bool {
 	for range turnsHere {
 		if n.ended || n.turnErr != nil || len(n.calls) >= fewCalls {
 			return false
@@ -224,6 +229,10 @@ func (n *Node) closeInbox() {
 // over is in the inbox again.
 func (n *Node) receive() error {
 	n.inbox.Lock()
+	if err := n.inbox.failure; err != nil {
+		n.inbox.Unlock()
+		return err
+	}
 	calls, synced, funcs, frames, jobs := n.inbox.calls, n.inbox.synced, n.inbox.funcs, n.inbox.frames, n.inbox.jobs
 	if len(calls)+len(synced)+len(funcs)+len(frames)+len(jobs) == 0 {
 		n.inbox.Unlock()
