@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
@@ -47,6 +48,9 @@ type Config struct {
 	Gate VoteGate
 	// Logger is told about elections and oddities. Default: nobody is.
 	Logger Logger
+	// Rows is what New reads the group's state from, where its owner has that at hand. It
+	// is not used afterwards. Nil: the engine.
+	Rows engine.Reader
 }
 
 const (

@@ -79,10 +79,15 @@ func New(cfg Config, reader engine.Reader) (*Group, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	l, err := loadLog(reader, cfg.RangeID, cfg.AppliedIndex, cfg.LogCacheBytesMax)
+	rows := cfg.Rows
+	if rows == nil {
+		rows = reader
+	}
+	l, err := loadLog(rows, cfg.RangeID, cfg.AppliedIndex, cfg.LogCacheBytesMax)
 	if err != nil {
 		return nil, err
 	}
+	l.reader, cfg.Rows = reader, nil
 	g := &Group{
 		cfg:       cfg,
 		log:       l,

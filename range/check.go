@@ -215,8 +215,8 @@ func (r *Replica) abdicate() {
 }
 
 // loadCondemned reads whether the replica was found to be corrupt.
-func (r *Replica) loadCondemned() error {
-	row, closer, err := r.store.cfg.Reader.Get(keys.Condemned(r.desc.ID()))
+func (r *Replica) loadCondemned(rows engine.Reader) error {
+	row, closer, err := rows.Get(keys.Condemned(r.desc.ID()))
 	if errors.Is(err, engine.ErrNotFound) {
 		return nil
 	}

@@ -3,6 +3,7 @@ package ranges
 import (
 	"math"
 
+	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/invariant"
 	"github.com/flotilladb/flotilla/mvcc"
@@ -121,11 +122,12 @@ type Replica struct {
 	dirty, waiting, timed, advancing, touched, noted bool // in the store's list of that name
 }
 
-// newReplica loads a replica from the engine.
-func newReplica(s *Store, d *metapb.Descriptor, born *leases) (*Replica, error) {
+// newReplica loads a replica from the engine, its local rows through a reader that may
+// have them at hand.
+func newReplica(s *Store, d *metapb.Descriptor, born *leases, rows engine.Reader) (*Replica, error) {
 	self := d.ReplicaOn(s.cfg.StoreID)
 	invariant.Must(self != nil, "range %d has no replica on store %d", d.RangeId, s.cfg.StoreID)
-	state, err := readApplied(s.cfg.Reader, d.ID())
+	state, err := readApplied(rows, d.ID())
 	if err != nil {
 		return nil, err
 	}
@@ -151,12 +153,13 @@ func newReplica(s *Store, d *metapb.Descriptor, born *leases) (*Replica, error) 
 		// must not be dropped for want of room.
 		UncommittedBytesMax: math.MaxInt64,
 		Logger:              s.cfg.Logger,
+		Rows:                rows,
 	}, s.cfg.Reader)
 	if err != nil {
 		return nil, err
 	}
 	r.lessor = r.leaseOf
-	if err := r.loadCondemned(); err != nil {
+	if err := r.loadCondemned(rows); err != nil {
 		return nil, err
 	}
 	if err := r.checkConf(); err != nil {

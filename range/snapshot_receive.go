@@ -316,7 +316,7 @@ func (s *Store) Ingested(g *Ingest) error {
 	delete(s.absent, d.ID())
 	delete(s.tombstones, d.ID())
 	s.SetCompacted(g.in.Header.Compacted) // what is garbage since then is not there
-	if err := s.load(d, nil); err != nil {
+	if err := s.load(d, nil, s.cfg.Reader); err != nil {
 		return err
 	}
 	s.installs = s.installs || len(s.incoming) > 0

@@ -154,7 +154,7 @@ func (r *Replica) finishSplit() {
 	s.out.Descriptors = append(s.out.Descriptors, r.desc)
 	for _, born := range rights {
 		right := born.desc
-		if err := s.load(right, born.leases); err != nil {
+		if err := s.load(right, born.leases, s.cfg.Reader); err != nil {
 			// Its rows were committed a moment ago: the engine cannot be read.
 			s.fail(err)
 			return

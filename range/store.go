@@ -142,28 +142,16 @@ func NewStore(cfg Config) (*Store, error) {
 	if err := s.peers.init(s); err != nil {
 		return nil, err
 	}
-	descs, err := LoadDescriptors(cfg.Reader)
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	if s.compacted, err = readCompacted(cfg.Reader); err != nil {
 		return nil, err
 	}
 	if s.loading, err = readRing(cfg.Reader); err != nil {
 		return nil, err
 	}
-	for _, d := range descs {
-		if d.ReplicaOn(cfg.StoreID) == nil {
-			// It was taken out, and its removal did not become durable.
-			s.wipe(d, metapb.ReplicaID(d.NextReplicaId))
-			continue
-		}
-		if err := s.load(d, nil); err != nil {
-			return nil, err
-		}
-	}
+	err = s.loadAll()
 	s.loading = nil
-	return s, nil
+	return s, err
 }
 
 // applyBatch returns the batch for the rows of applied entries.
@@ -176,9 +164,10 @@ func (s *Store) applyBatch() engine.Batch {
 
 func replicaLess(a, b *Replica) bool { return string(a.desc.Start) < string(b.desc.Start) }
 
-// load makes the replica that the engine holds for a descriptor.
-func (s *Store) load(d *metapb.Descriptor, born *leases) error {
-	r, err := newReplica(s, d, born)
+// load makes the replica that the engine holds for a descriptor. Its own rows are read
+// from a reader of the engine.
+func (s *Store) load(d *metapb.Descriptor, born *leases, rows engine.Reader) error {
+	r, err := newReplica(s, d, born, rows)
 	if err != nil {
 		return fmt.Errorf("range %d: %w", d.RangeId, err)
 	}
