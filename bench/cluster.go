@@ -254,7 +254,11 @@ func probe(ctx context.Context, kvs []pb.KVClient, killed time.Time, ranges int)
 	return took, errors.Join(errs...)
 }
 
-// restart fills a cluster, kills a node, and measures until it answers again.
+// restarts is how often restart does so; its figures are those of the slowest.
+const restarts = 3
+
+// restart fills a cluster, kills a node, and measures until it answers again, and
+// until it has answered for every range.
 func restart(ranges int) func(context.Context, *bench) (Figure, error) {
 	return func(ctx context.Context, b *bench) (Figure, error) {
 		ranges, s := b.scaled(ranges), b.server
@@ -266,20 +270,44 @@ func restart(ranges int) func(context.Context, *bench) (Figure, error) {
 			return Figure{}, err
 		}
 		more := map[string]float64{"load_s": time.Since(begin).Seconds(), "disk_mb": s.nodes[2].diskMB()}
-		time.Sleep(b.settle())
-		s.nodes[2].kill()
-		time.Sleep(2 * time.Second)
-		begin = time.Now()
-		if err := s.nodes[2].start(); err != nil {
-			return Figure{}, err
+		for range restarts {
+			time.Sleep(b.settle())
+			s.nodes[2].kill()
+			time.Sleep(2 * time.Second)
+			begin = time.Now()
+			if err := s.nodes[2].start(); err != nil {
+				return Figure{}, err
+			}
+			if err := s.nodes[2].firstRead(ctx); err != nil {
+				return Figure{}, err
+			}
+			first := time.Since(begin)
+			if err := s.nodes[2].readRanges(ctx, ranges); err != nil {
+				return Figure{}, err
+			}
+			more["restart_s"] = max(more["restart_s"], first.Seconds())
+			more["restart_all_s"] = max(more["restart_all_s"], time.Since(begin).Seconds())
+			more["restart_rss_mb"] = max(more["restart_rss_mb"], s.nodes[2].rssMB())
 		}
-		if err := s.nodes[2].firstRead(ctx); err != nil {
-			return Figure{}, err
-		}
-		more["restart_s"] = time.Since(begin).Seconds()
-		more["restart_rss_mb"] = s.nodes[2].rssMB()
 		return Figure{More: more}, nil
 	}
+}
+
+// readRanges reads a key of each range through a node.
+func (p *process) readRanges(ctx context.Context, ranges int) error {
+	conn, err := dial(p.addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	clients := slices.Repeat([]pb.KVClient{pb.NewKVClient(conn)}, 32)
+	_, err = closedLoop(ctx, clients, ranges, func(ctx context.Context, kv pb.KVClient, i int) error {
+		req := &pb.RangeRequest{Key: keyIn(i, ranges, "none")}
+		return until(ctx, func(ctx context.Context) error { _, err := kv.Range(ctx, req); return err })
+	})
+	return err
 }
 
 // fillRanges spreads so many megabytes of values of 64 KiB over all ranges.

@@ -22,13 +22,14 @@
 // and the figures are means. CPU is the sum of the three, memory that of the largest.
 //
 // Three workloads make their own ranges: idle10k watches 10,000 of them rest, and
-// writes to some for the first time (an operation is one such write); kill3k kills
-// the node that leads a third of 3,000 under 1,000 puts a second, and puts a key to
-// each range until it is taken (a latency is the time from the kill until then), and
-// to etcd's one group for comparison; restart10k restarts a node with 10,000 ranges
-// and 5 GB (-megabytes: less). rolling stops and starts each node in order, saturated
-// keeps all cores busy with others for ten minutes and counts elections, both under
-// 1,000 puts a second.
+// writes to some for the first time (an operation is one such write); kill3k kills the
+// node that leads a third of 3,000 under 1,000 puts a second, and puts a key to each
+// range until it is taken (a latency is the time from the kill until then), and to
+// etcd's one group for comparison; restart10k kills a node with 10,000 ranges and 5 GB
+// (-megabytes: less) three times: restart_s is the longest time from its start until it
+// answers a linearizable read, restart_all_s until it has for each range. rolling stops
+// and starts each node in order, saturated keeps all cores busy with others for ten
+// minutes and counts elections, both under 1,000 puts a second.
 //
 //	bench -prepare A:1,B:2,C:3 -ranges 1000        cuts a cluster that runs
 package main
