@@ -22,8 +22,12 @@ func (n *Node) answerPeer(ctx context.Context, raw []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	r := n.admit(ctx, &q)
-	if r.Refused != "" {
+	switch {
+	case r.Refused == "":
+	case r.Final:
 		n.cfg.Logger.Warn("a node is not let in", "name", q.Name, "urls", q.PeerURLs, "why", r.Refused)
+	default: // it asks again at once, and says so itself if that goes on
+		n.cfg.Logger.Debug("a node is not let in yet", "name", q.Name, "urls", q.PeerURLs, "why", r.Refused)
 	}
 	return json.Marshal(r)
 }
