@@ -29,7 +29,9 @@ func (c *Core) descriptors(descs []*metapb.Descriptor, through Revision) {
 			c.arrive(f, through)
 		}
 	}
-	slices.SortFunc(fresh, func(a, b *feed) int { return bytes.Compare(a.start, b.start) })
+	// Those that begin at the same key stay in the order in which they came: each but the
+	// last gave its keys up to the next.
+	slices.SortStableFunc(fresh, func(a, b *feed) int { return bytes.Compare(a.start, b.start) })
 	for _, f := range fresh {
 		c.addFeed(f)
 		if f.pos == 0 || !c.feeds[f.pos-1].absent {
