@@ -199,7 +199,7 @@ func (c *Core) Step(s *Step) {
 	}
 	c.descriptors(s.Descriptors, through)
 	for _, a := range unknown {
-		invariant.Check(c.applied(a) || slices.Contains(s.Removed, a.Range), "updates of range %d, which is unknown", a.Range)
+		c.appliedNew(a, s)
 	}
 	for _, b := range s.Bounds {
 		if f := c.byRange[b.Range]; f != nil && !f.absent {
@@ -253,6 +253,42 @@ func (c *Core) applied(a *RangeUpdates) bool {
 		}
 	}
 	return true
+}
+
+// appliedNew takes the updates of a range that its step brought. It may have been split in
+// the same step: then they are where their keys are now.
+func (c *Core) appliedNew(a *RangeUpdates, s *Step) {
+	f := c.byRange[a.Range]
+	if f == nil {
+		here := func(d *metapb.Descriptor) bool { return d.ID() == a.Range }
+		invariant.Check(slices.Contains(s.Removed, a.Range) || slices.ContainsFunc(s.Descriptors, here), "updates of range %d, which is unknown", a.Range)
+		return // it left, or gave all its client keys up: they come from elsewhere
+	}
+	for _, src := range a.Updates {
+		if len(src.Mutations) > 0 {
+			c.tookFrom(f, newUpdate(src))
+		}
+	}
+}
+
+// tookFrom takes an update at the feeds that hold its keys, from f on. What is behind an
+// overhang, or on no replica here, comes from elsewhere.
+func (c *Core) tookFrom(f *feed, u *update) {
+	for !f.absent {
+		end := c.endOf(f)
+		if end == nil {
+			c.took(f, u)
+			return
+		}
+		left, rest := u.split(end)
+		if left != nil {
+			c.took(f, left)
+		}
+		if rest == nil || f.overhang {
+			return
+		}
+		f, u = c.feeds[f.pos+1], rest
+	}
 }
 
 // took takes an update of a feed.
