@@ -32,6 +32,7 @@ type checker struct {
 
 	owners   map[int64]*op // by the revision in its answer
 	unknown  []*op         // may own one of the rest
+	guesses  []*guess      // that it owns one
 	compacts []*op         // answered or unknown
 	proofs   leaseProofs
 	limits   model.Limits
@@ -161,14 +162,8 @@ func (c *checker) write(before *model.State, rev int64) (*model.State, error) {
 	if next != nil {
 		return next, nil
 	}
-	for i, o := range c.unknown {
-		if rev <= o.low {
-			continue
-		}
-		if next, _ := c.tryWrite(before, o, effects); next != nil {
-			c.unknown = slices.Delete(c.unknown, i, i+1)
-			return next, nil
-		}
+	if next := c.give(ownerless{rev, before, effects}, make(map[*op]bool)); next != nil {
+		return next, nil
 	}
 	if why != nil {
 		return nil, why
