@@ -89,6 +89,8 @@ func (s *livenessScene) command(t *testing.T, d *datadriven.TestData) string {
 		return fmt.Sprintf("%t\n", st.live.MayVote(tie.Range, peer))
 	case "vote":
 		st.live.Vote(tie.Range, peer, tie.Term)
+	case "hear":
+		return fmt.Sprintf("%t\n", st.live.Hear(peer, uint64(start)))
 	case "deliver":
 		return s.deliver(false)
 	case "lease":

@@ -77,20 +77,37 @@ func (l *Liveness) questions(p *livenessPeer) []Tie {
 	return ties
 }
 
-// Step takes a message of another store.
-func (l *Liveness) Step(from metapb.StoreID, m *LivenessMessage, now clock.Time) {
-	l.SetNow(now)
+// Hear says that something came of a start of another store, whatever it is. It reports
+// false if that start is over: then nothing that it says holds any more.
+func (l *Liveness) Hear(from metapb.StoreID, start uint64) bool {
 	p := l.peer(from)
-	if p == nil || m.FromStart < p.start || m.FromStart == 0 {
-		return
+	if p == nil || start == 0 {
+		return true
 	}
-	if m.FromStart > p.start {
-		l.restarted(p, m.FromStart)
+	return l.hear(p, start)
+}
+
+func (l *Liveness) hear(p *livenessPeer, start uint64) bool {
+	if start < p.start {
+		return false
+	}
+	if start > p.start {
+		l.restarted(p, start)
 	}
 	p.heard = l.now
 	if !p.live {
 		p.live = true
 		l.events.Returned = append(l.events.Returned, p.store)
+	}
+	return true
+}
+
+// Step takes a message of another store.
+func (l *Liveness) Step(from metapb.StoreID, m *LivenessMessage, now clock.Time) {
+	l.SetNow(now)
+	p := l.peer(from)
+	if p == nil || m.FromStart == 0 || !l.hear(p, m.FromStart) {
+		return
 	}
 	if m.ToStart == l.cfg.Start {
 		l.stepAnswer(p, m)

@@ -60,6 +60,7 @@ type storeCluster struct {
 type clusterPacket struct {
 	at       time.Duration
 	from, to metapb.StoreID
+	start    uint64 // of from
 	live     *raftgroup.LivenessMessage
 	raft     *Message
 	chunk    *SnapshotChunk
@@ -201,6 +202,7 @@ func (c *storeCluster) forget(*clusterRequest) { c.unknown++ }
 func (n *clusterStore) busy() bool { return n.store == nil || n.c.now < n.paused }
 
 func (c *storeCluster) send(p clusterPacket) {
+	p.start = c.nodes[p.from-1].start
 	copies := 1
 	if !c.calm {
 		switch c.rng.IntN(30) {

@@ -268,6 +268,40 @@ func TestLeaderThatCameMeanwhile(t *testing.T) {
 	})
 }
 
+// A leader crashes and loses the end of its log, which the others have. What it said before
+// comes when they know that it began anew: they follow nobody who leads nothing, since they
+// alone can be elected.
+func TestLateWordOfAnEarlierStart(t *testing.T) {
+	c := calmCluster(t, 1)
+	leader := c.holder(2)
+	others := []*clusterStore{c.nodes[leader.id%3], c.nodes[(leader.id+1)%3]}
+	late := make(map[metapb.StoreID]clusterPacket)
+	c.putAt(t, leader, "v", func() {
+		leader.syncAt = c.now + time.Hour // its disk takes long
+		for _, p := range c.net {
+			if p.from == leader.id && p.raft != nil && p.raft.Range == 2 {
+				late[p.to] = p
+			}
+		}
+	}, func() bool {
+		last := leader.store.Replica(2).group.LastIndex()
+		return len(late) == 2 && others[0].lastIndex(t, 2) == last && others[1].lastIndex(t, 2) == last
+	})
+	leader.store, leader.eng = nil, leader.eng.Crash(func(int) int { return 0 })
+	c.net = slices.DeleteFunc(c.net, func(p clusterPacket) bool { return p.from == leader.id })
+	if err := leader.open(); err != nil {
+		t.Fatal(err)
+	}
+	follow := func(n *clusterStore) bool { return n.store.Replica(2).Leader() == leader.id }
+	c.until(t, time.Second, "both know that it leads nothing", func() bool { return !follow(others[0]) && !follow(others[1]) })
+	for _, n := range others {
+		p := late[n.id]
+		p.at = c.now
+		c.net = append(c.net, p)
+	}
+	c.until(t, 10*time.Second, "the range has a leader again", func() bool { return c.holder(2) != nil })
+}
+
 // A leader whose only live follower needs a snapshot cannot commit anything before that
 // has one. It must not wait until it has committed something to send it.
 func TestNewLeaderSendsSnapshot(t *testing.T) {

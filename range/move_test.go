@@ -164,7 +164,7 @@ func (n *clusterStore) deliver(p clusterPacket) error {
 			n.sendChunk(key)
 		}
 		return err
-	default:
+	case n.store.Hear(p.from, p.start):
 		return n.store.StepFrom(p.from, p.raft.Range, p.raft.Raft)
 	}
 	return nil

@@ -107,6 +107,16 @@ func (s *Store) StepLiveness(from metapb.StoreID, m *raftgroup.LivenessMessage) 
 	s.livenessEvents()
 }
 
+// Hear says that messages for replicas came of a start of another store. It reports false if
+// that start is over, and they are to be dropped: a replica that followed who led then would
+// wait for it for ever, since its store lives. SetNow is called before it.
+func (s *Store) Hear(from metapb.StoreID, start uint64) bool {
+	s.addPeer(from)
+	ok := s.peers.live.Hear(from, start)
+	s.livenessEvents()
+	return ok
+}
+
 // Elected returns how often a replica of this store came to lead its range.
 func (s *Store) Elected() uint64 { return s.peers.elected }
 

@@ -145,6 +145,9 @@ func (c *Core) stepRequests(l *link, f *frame.Frame) {
 }
 
 func (c *Core) stepRaft(f *frame.Frame) error {
+	if !c.store.Hear(f.From, f.FromStart) {
+		return nil
+	}
 	for _, g := range f.Gone {
 		c.store.Gone(ranges.Gone{Range: g.Range, Replica: g.Replica})
 	}
