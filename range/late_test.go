@@ -302,6 +302,49 @@ func TestLateWordOfAnEarlierStart(t *testing.T) {
 	c.until(t, 10*time.Second, "the range has a leader again", func() bool { return c.holder(2) != nil })
 }
 
+// A replica is elected that has in its log that it is taken out: it applies that before it has
+// begun to lead, and is told that it is gone. Those who followed it hear that nobody leads.
+func TestRemovedBeforeItBegan(t *testing.T) {
+	c := calmCluster(t, 1)
+	leader := c.holder(2)
+	second, third := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3]
+	r := leader.store.Replica(2)
+	c.request(leader, r.desc.Start, &clusterRequest{
+		at: c.issued, body: &peerpb.ChangeReplicas{Remove: []metapb.StoreID{third.id}},
+	})
+	c.until(t, time.Second, "the others have the end of the change", func() bool {
+		if !isJoint(r.desc) {
+			return false
+		}
+		leader.syncAt = c.now + time.Hour // so it is not committed
+		last := r.group.LastIndex()
+		return r.desc.Generation == 2 && last > r.state.index && second.lastIndex(t, 2) == last && third.lastIndex(t, 2) == last
+	})
+	leader.store, leader.eng = nil, leader.eng.Crash(func(int) int { return 0 })
+	if err := leader.open(); err != nil {
+		t.Fatal(err)
+	}
+	stay := []*clusterStore{leader, second}
+	for _, n := range stay {
+		n.store.SetLeaving(true) // they stand for no election
+	}
+	c.until(t, 10*time.Second, "they follow the third", func() bool {
+		return leader.store.Replica(2).Leader() == third.id && second.store.Replica(2).Leader() == third.id
+	})
+	for _, n := range stay {
+		n.store.SetLeaving(false)
+	}
+	for end := c.now + 2*time.Second; c.now < end; { // they wait for no election any more
+		leader.syncAt = c.now + time.Hour
+		if err := c.step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leader.syncAt = c.now
+	c.until(t, 10*time.Second, "the third store has nothing", func() bool { return third.store.Replica(2) == nil })
+	c.until(t, 10*time.Second, "one of the others leads", func() bool { return c.holder(2) != nil })
+}
+
 // A leader whose only live follower needs a snapshot cannot commit anything before that
 // has one. It must not wait until it has committed something to send it.
 func TestNewLeaderSendsSnapshot(t *testing.T) {

@@ -136,6 +136,11 @@ func (s *Store) entomb(id metapb.RangeID, lowest metapb.ReplicaID) {
 // proposed, is others' to finish.
 func (r *Replica) stop() {
 	s := r.store
+	if r.lead == nil && r.group.IsLeader() {
+		// It had not begun to lead, or was out of service. Who follows it has to hear of the
+		// end all the same: its store lives.
+		r.beginLead(r.group.Term())
+	}
 	if r.lead != nil {
 		s.peers.live.EndLead(r.lead)
 		r.lead = nil
