@@ -32,7 +32,7 @@ var (
 
 // seedsThatFound are those that found a bug; see docs/found-bugs.md.
 func seedsThatFound() []uint64 {
-	return []uint64{18, 68, 74, 106, 193, 269, 310, 367, 744, 778, 862, 990, 1271}
+	return []uint64{18, 68, 74, 106, 193, 269, 310, 367, 744, 778, 862, 990, 1271, 983728}
 }
 
 // clusterSeedsThatFound did so with three nodes.
@@ -42,7 +42,7 @@ func clusterSeedsThatFound() []uint64 {
 
 // moveSeedsThatFound did so with four nodes whose replicas move.
 func moveSeedsThatFound() []uint64 {
-	return []uint64{54, 63, 103, 150, 172, 181, 208, 340, 354, 402, 513, 587, 636, 740}
+	return []uint64{54, 63, 103, 150, 172, 181, 208, 340, 354, 402, 513, 587, 636, 740, 984010}
 }
 
 func draw(seed uint64) Config {
@@ -92,7 +92,7 @@ func TestSeedsThatFound(t *testing.T) {
 }
 
 // readerSeedsThatFound are of three nodes whose leaders are deposed while some only read.
-func readerSeedsThatFound() []uint64 { return []uint64{180, 246, 420, 690, 936} }
+func readerSeedsThatFound() []uint64 { return []uint64{180, 246, 420, 690, 936, 910435, 984120} }
 
 // TestSeeds runs one simulation per seed. Each is a few seconds of virtual time.
 func TestSeeds(t *testing.T) {
