@@ -9,8 +9,11 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// value is what every loader writes.
-func value() []byte { return make([]byte, 256) }
+// sharedValue is what every loader writes: the same bytes, since the loaders share the
+// processors with the servers.
+var sharedValue [256]byte
+
+func value() []byte { return sharedValue[:] }
 
 // txnPuts writes transactions of ten puts. first gives the first byte of the
 // jth key of the ith transaction, which decides its range.
@@ -26,7 +29,7 @@ func txnPuts(first func(i, j int) byte) func(context.Context, *bench) (Figure, e
 		f, err := closedLoop(ctx, clients, total, func(ctx context.Context, kv pb.KVClient, i int) error {
 			txn := &pb.TxnRequest{}
 			for j := range 10 {
-				key := append([]byte{first(i, j)}, fmt.Sprintf("t%08d-%d", i, j)...)
+				key := fmt.Appendf([]byte{first(i, j)}, "t%08d-%d", i, j)
 				txn.Success = append(txn.Success, putOp(key))
 			}
 			_, err := kv.Txn(ctx, txn)

@@ -44,7 +44,7 @@ func workloads() []workload {
 		{"put1", "put of 256 B by one client", all, toolPut(1, 1, 5_000, "--key-space-size", "10000000")},
 		{"range1", "linearizable read by one client", all, toolRange(1, 1, 20_000)},
 		{"hot", "put of 256 B to one key, 50 connections, 500 clients", pair, toolPut(50, 500, 100_000, "--key-space-size", "1")},
-		{"txnone", "transaction of 10 puts inside one range, 100 clients", real, txnPuts(func(i, j int) byte { return 0x80 })},
+		{"txnone", "transaction of 10 puts inside one range, 100 clients", all, txnPuts(func(i, j int) byte { return 0x80 })},
 		{"txnspread", "transaction of 10 puts over 8 ranges, 100 clients", real, txnPuts(func(i, j int) byte { return byte(0x80 + 16*(j%8)) })},
 		{"big", "keys of 256 B: memory, restart after kill -9, pages of 500 keys", pair, big},
 		{"compact", "compaction of a million versions under 2,000 puts/s", pair, compact},
