@@ -46,7 +46,7 @@ func settle(clients []report.ClientReport, told *history) ([]report.ClientReport
 			}
 		}
 	}
-	return s.reports(clients), nil
+	return settleCompactions(s.reports(clients)), nil
 }
 
 // unsettled is a request that was not answered.
@@ -151,20 +151,16 @@ func (s *settling) could(u *unsettled, rev int64) bool {
 
 // reports are those of the clients, with what is known now.
 func (s *settling) reports(clients []report.ClientReport) []report.ClientReport {
-	type name struct {
-		client int
-		call   int64
-	}
-	settled := make(map[name]*unsettled)
+	settled := make(map[requestName]*unsettled)
 	for _, u := range s.open {
-		settled[name{u.op.ClientId, u.op.Call}] = u
+		settled[nameOf(u.op)] = u
 	}
 	out := make([]report.ClientReport, len(clients))
 	for i, r := range clients {
 		out[i] = report.ClientReport{ClientID: r.ClientID, Watch: r.Watch}
 		for _, op := range r.KeyValue {
 			req, resp := op.Input.(model.EtcdRequest), op.Output.(model.MaybeEtcdResponse)
-			switch u := settled[name{op.ClientId, op.Call}]; {
+			switch u := settled[nameOf(op)]; {
 			case u != nil && u.rev != 0:
 				op.Output = model.MaybeEtcdResponse{Persisted: true, PersistedRevision: u.rev}
 				op.Return = max(s.seen(u.rev), op.Call+1)

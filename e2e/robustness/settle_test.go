@@ -1,9 +1,11 @@
 package robustness
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/anishathalye/porcupine"
+	"go.etcd.io/etcd/server/v3/storage/mvcc"
 	"go.etcd.io/etcd/tests/v3/robustness/model"
 	"go.etcd.io/etcd/tests/v3/robustness/report"
 )
@@ -90,5 +92,38 @@ func TestDeleteOfLeasedKey(t *testing.T) {
 		event(4, model.PutOperation, "a", "2"), event(5, model.DeleteOperation, "a", ""))
 	if h.owners[3].Txn == nil || h.owners[5].LeaseRevoke == nil {
 		t.Errorf("revisions 3 and 5 are of %+v and %+v", h.owners[3], h.owners[5])
+	}
+}
+
+func compactTo(revision int64, clientError, lost string) porcupine.Operation {
+	return porcupine.Operation{Input: model.EtcdRequest{Type: model.Compact, Compact: &model.CompactRequest{Revision: revision}},
+		Output: model.MaybeEtcdResponse{EtcdResponse: model.EtcdResponse{ClientError: clientError}, Error: lost}}
+}
+
+func readAt(revision int64, clientError string) porcupine.Operation {
+	return porcupine.Operation{Input: model.EtcdRequest{Type: model.Range, Range: &model.RangeRequest{Revision: revision}},
+		Output: model.MaybeEtcdResponse{EtcdResponse: model.EtcdResponse{ClientError: clientError}}}
+}
+
+// Compactions that were not answered stay only where something was refused that no
+// answered one explains.
+func TestSettleCompactions(t *testing.T) {
+	compacted, future := mvcc.ErrCompacted.Error(), mvcc.ErrFutureRev.Error()
+	ops := []porcupine.Operation{
+		at(0, compactTo(5, "", "")), at(2, compactTo(5, compacted, "")),
+		at(4, compactTo(8, "", "lost")),  // explains nothing: what is refused below 8 is refused for 10
+		at(6, compactTo(10, "", "lost")), // explains the read at 9
+		at(8, readAt(9, compacted)),
+		at(10, compactTo(9, future, "")), at(12, readAt(4, compacted)),
+		at(14, compactTo(30, "", "lost")), at(16, compactTo(20, "", "")), at(18, compactTo(20, compacted, "")),
+		at(20, compactTo(40, "", "lost")), // later than all refusals
+	}
+	got := settleCompactions([]report.ClientReport{{KeyValue: ops}})
+	left := map[int64]bool{4: true, 14: true, 20: true}
+	for _, op := range ops {
+		kept := slices.ContainsFunc(got[0].KeyValue, func(o porcupine.Operation) bool { return o.Call == op.Call })
+		if kept == left[op.Call] {
+			t.Errorf("%d: %v is kept: %v", op.Call, op.Input, kept)
+		}
 	}
 }
