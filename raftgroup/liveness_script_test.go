@@ -91,6 +91,8 @@ func (s *livenessScene) command(t *testing.T, d *datadriven.TestData) string {
 		st.live.Vote(tie.Range, peer, tie.Term)
 	case "hear":
 		return fmt.Sprintf("%t\n", st.live.Hear(peer, uint64(start)))
+	case "live": // of, to s
+		return fmt.Sprintf("%t\n", st.live.Live(peer))
 	case "deliver":
 		return s.deliver(false)
 	case "lease":

@@ -77,11 +77,13 @@ func (l *Liveness) questions(p *livenessPeer) []Tie {
 	return ties
 }
 
-// Hear says that something came of a start of another store, whatever it is. It reports
-// false if that start is over: then nothing that it says holds any more.
+// Hear says that something came of a start of another store, be it not about promises. It
+// reports false if that start is over: then nothing that it says holds any more. A store
+// that is known to have begun is live no longer for it: one whose promises do not come is
+// as good as dead.
 func (l *Liveness) Hear(from metapb.StoreID, start uint64) bool {
 	p := l.peer(from)
-	if p == nil || start == 0 {
+	if p == nil || start == 0 || start == p.start {
 		return true
 	}
 	return l.hear(p, start)
