@@ -101,17 +101,17 @@ func (c *Core) endFeed(f *feed, d *metapb.Descriptor, through Revision) {
 	} else if f.overhang = false; len(end) == 0 {
 		return
 	}
-	c.addGap(end)
+	c.addGap(end, through)
 }
 
-// addGap puts an absent feed at a key.
-func (c *Core) addGap(start []byte) {
+// addGap puts an absent feed at a key. What was applied there is not above through.
+func (c *Core) addGap(start []byte, through Revision) {
 	c.gaps++
 	gap := &feed{id: gapBit | c.gaps, start: bytes.Clone(start), bound: NoBound}
 	c.byRange[gap.id] = gap
 	c.addFeed(gap)
 	c.setBound(gap, gap.floor+1)
-	c.leave(gap.id, c.current)
+	c.leave(gap.id, through)
 }
 
 // partsOf cuts [start, end), an empty end being the end of the keyspace, where some of

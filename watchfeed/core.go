@@ -173,7 +173,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		followers: make(map[metapb.StoreID]*stream),
 		taken:     make(map[metapb.StoreID]taken),
 	}
-	c.addGap(nil) // a store may have no range of client keys
+	c.addGap(nil, 0) // a store may have no range of client keys
 	return c, nil
 }
 
