@@ -77,12 +77,15 @@ type CeilingOp struct {
 	// would take back what the later one allowed.
 	Epoch, Number uint64
 	Ceiling       metapb.Revision
-	// Exact says that the sequencer stopped there: this may be lower than the
-	// ceiling before it.
+	// Exact says that the sequencer gives out nothing above it from now on.
 	Exact bool
 	// EndOneStore also ends the fact that the cluster has one store.
 	EndOneStore bool
 }
+
+// OfTerm is the one term in which a leader of the system range may take the operation. A
+// sequencer that is gone knows nothing of what the next one has said is current.
+func (o *CeilingOp) OfTerm() uint64 { return o.Epoch }
 
 // ClusterVersionOp sets the version that all nodes have at least. Answered by
 // *peerpb.Done.

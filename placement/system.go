@@ -193,11 +193,12 @@ func (f *facts) report(o *DirectoryOp) ([]*cmdpb.Row, any, error) {
 	return rows, &peerpb.Done{}, nil
 }
 
-// raiseCeiling persists the ceiling. Only the exact value of a stop may be below
-// the one before, and only what a sequencer proposed later comes behind it.
+// raiseCeiling persists the ceiling. Only what a sequencer proposed later comes behind it;
+// that may be lower: it knows what it gave out, and may not know of the one before, if that
+// was not answered in time.
 func (f *facts) raiseCeiling(o *CeilingOp) ([]*cmdpb.Row, any, error) {
 	c := ceiling{rev: o.Ceiling, epoch: o.Epoch, number: o.Number}
-	if o.Ceiling < 1 || !c.follows(f.ceiling) || (!o.Exact && o.Ceiling < f.ceiling.rev) {
+	if o.Ceiling < 1 || !c.follows(f.ceiling) {
 		return nil, nil, ErrBadOp
 	}
 	rows := []*cmdpb.Row{ceilingRow(c)}

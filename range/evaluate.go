@@ -314,6 +314,10 @@ func (r *Replica) evaluateSystem(b *batch, w *work, body *peerpb.System) verdict
 		r.store.reply(w.req.ID, nil, peerpb.ErrRefused)
 		return taken
 	}
+	if op, ok := body.Op.(interface{ OfTerm() uint64 }); ok && op.OfTerm() != r.leading {
+		r.store.reply(w.req.ID, nil, peerpb.ErrRefused)
+		return taken
+	}
 	rows, reply, err := r.store.cfg.System.Evaluate(body.Op)
 	if err != nil || len(rows) == 0 {
 		b.answers = append(b.answers, answer{id: w.req.ID, body: reply, err: err, touched: b.number})
