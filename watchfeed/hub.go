@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/clock"
@@ -44,6 +45,8 @@ type Hub struct {
 	wakeup chan struct{}
 	// scratches are of *mvcc.HistoryScratch, for one read each.
 	scratches sync.Pool
+	// followed: another store follows feeds here, so that the hub is woken for each step.
+	followed atomic.Bool
 
 	// turn is held by whoever drives the core: the hub's goroutine, or who feeds
 	// it a step while it rests. It guards the two below. The lock order is turn, mu,
@@ -59,7 +62,7 @@ type Hub struct {
 		commands []command
 		scanned  []Scanned
 		waiting  []chan struct{} // are closed when the hub has taken the steps
-		open     int             // streams; while there are none the hub is not woken for each step
+		open     int             // streams; without any, or followed, the hub is not woken for each step
 		closed   bool
 		stats    Stats
 	}
@@ -160,7 +163,7 @@ func (h *Hub) Feed(s Step) {
 	if taken != nil {
 		in.waiting = append(in.waiting, taken)
 	}
-	wake := in.open > 0 || in.bytes > idleBytes || taken != nil
+	wake := in.open > 0 || h.followed.Load() || len(s.Feeds) > 0 || in.bytes > idleBytes || taken != nil
 	h.mu.Unlock()
 	if !wake {
 		return
@@ -334,6 +337,7 @@ func (h *Hub) receive() {
 	for i := range steps {
 		h.core.Step(&steps[i])
 	}
+	h.followed.Store(len(h.core.followers) > 0)
 	for i := range scanned {
 		h.core.Scanned(&scanned[i])
 	}
