@@ -295,7 +295,7 @@ func (c *Core) stepTaken(from metapb.StoreID, a *ranges.SnapshotAnswer) {
 	case a.Done || a.Refused:
 		c.endSending(key, s)
 		c.store.SnapshotEnded(key.id, key.replica, a.Done)
-	case s.sender == nil && a.Next <= s.chunk.Number:
+	case s.sender == nil && a.Next < s.chunk.Number:
 		c.giveUpSending(key, s) // it has lost what it had
 	case s.sender == nil:
 	case s.chunk.Last && a.Next == s.chunk.Number+1:
