@@ -130,6 +130,9 @@ func (s *Store) entomb(id metapb.RangeID, lowest metapb.ReplicaID) {
 		s.tombstones = make(map[metapb.RangeID]metapb.ReplicaID)
 	}
 	s.tombstones[id] = lowest
+	if s.absent[id].replica < lowest {
+		delete(s.absent, id)
+	}
 }
 
 // stop ends a replica's life in memory. What its last entries wrote, and what it

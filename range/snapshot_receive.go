@@ -313,7 +313,6 @@ func (s *Store) ingest(in *Incoming, old *Replica) (*Ingest, error) {
 func (s *Store) Ingested(g *Ingest) error {
 	d := g.in.Header.Descriptor
 	delete(s.ingesting, d.ID())
-	delete(s.absent, d.ID())
 	delete(s.tombstones, d.ID())
 	s.SetCompacted(g.in.Header.Compacted) // what is garbage since then is not there
 	if err := s.load(d, nil, s.cfg.Reader); err != nil {

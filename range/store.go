@@ -173,6 +173,7 @@ func (s *Store) load(d *metapb.Descriptor, born *leases, rows engine.Reader) err
 	}
 	s.replicas[d.ID()] = r
 	s.byStart.ReplaceOrInsert(r)
+	delete(s.absent, d.ID())
 	s.addPeers(d)
 	s.mark(r)
 	return nil
