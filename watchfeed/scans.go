@@ -124,13 +124,16 @@ func (c *Core) startScan(p *place) {
 	prev, found := false, false
 	for _, w := range x.catching {
 		prev = prev || w.has(wantsPrev)
-		next, has := w.next, w.stream.room()
+		next, has, covered := w.next, w.stream.room(), false
 		for _, win := range x.windows {
 			if win.covers(w) {
-				next, has = win.through+1, true
+				next, has, covered = win.through+1, true, true
 			}
 		}
 		switch {
+		case covered && next < c.compacted:
+			// It hears of that when it has taken the window. To read it would find nothing, at
+			// every try.
 		case !has:
 			c.block(w)
 		case !found || next < low:
