@@ -219,7 +219,7 @@ func (c *Core) Step(s *Step) {
 	if c.current == 0 && s.Current > 0 {
 		// What was applied while the store started is not all here.
 		for _, f := range c.feeds {
-			c.rings.cut(&f.ring, through)
+			c.lost(f.id, through)
 		}
 	}
 	c.current = max(c.current, s.Current)

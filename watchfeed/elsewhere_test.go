@@ -28,6 +28,11 @@ type elsewhere struct {
 	toSource, toHub []FeedInput
 	broken          int
 	followed        int // events that came from the source
+	// seen is what the hub's store knows to be current, which may be less than it has
+	// applied; reached is up to where that is.
+	seen, reached Revision
+	done          bool        // it knows all
+	dropped       *worldRange // a split gave it up; its rows are to go
 }
 
 const hubStore, sourceStore metapb.StoreID = 1, 2
@@ -51,7 +56,7 @@ func newElsewhere(t *testing.T, rng *rand.Rand, cfg CoreConfig) *elsewhere {
 
 // step gives the source all of a step, and the hub what is of its ranges.
 func (e *elsewhere) step(s *Step) Step {
-	out := Step{Current: s.Current, Compacted: s.Compacted, Asks: true, Lost: s.Lost, Removed: s.Removed}
+	out := Step{Compacted: s.Compacted, Asks: true, Lost: s.Lost, Removed: s.Removed}
 	b := e.eng.NewBatch()
 	defer b.Close()
 	for _, a := range s.Applied {
@@ -60,6 +65,7 @@ func (e *elsewhere) step(s *Step) Step {
 		}
 		out.Applied = append(out.Applied, a)
 		for _, u := range a.Updates {
+			e.reached = max(e.reached, Revision(u.Revision))
 			for _, m := range u.Mutations {
 				mvcc.AppendMutation(b, Revision(u.Revision), m)
 			}
@@ -69,8 +75,10 @@ func (e *elsewhere) step(s *Step) Step {
 		e.t.Fatal(err)
 	}
 	split := len(s.Descriptors) == 2 && e.here[s.Descriptors[0].ID()]
-	for _, d := range s.Descriptors {
-		if split {
+	for i, d := range s.Descriptors {
+		if split && i == 1 && e.rng.Intn(3) == 0 {
+			e.dropped = e.rangeOf(string(d.Start[1:]))
+		} else if split {
 			e.here[d.ID()] = true
 		}
 		if e.here[d.ID()] {
@@ -82,6 +90,10 @@ func (e *elsewhere) step(s *Step) Step {
 			out.Bounds = append(out.Bounds, bound)
 		}
 	}
+	if len(s.Lost) > 0 {
+		e.reached = max(e.reached, s.Current) // a snapshot has all
+	}
+	out.Current, out.Reached = e.see(), e.reached
 	src := *s
 	src.Asks, src.Lost, src.Removed = true, nil, nil
 	if len(s.Lost)+len(s.Removed) > 0 {
@@ -90,6 +102,40 @@ func (e *elsewhere) step(s *Step) Step {
 	e.source.Step(&src)
 	e.readySource()
 	return out
+}
+
+// see is what the hub's store knows to be current.
+func (e *elsewhere) see() Revision {
+	if e.done || e.rng.Intn(3) == 0 {
+		e.seen = e.current
+	}
+	return e.seen
+}
+
+// combine has a step take effect at once with the one before it, if both are only about
+// what was applied and what was split.
+func (e *elsewhere) combine(s *Step) bool {
+	if len(e.inbox) == 0 || e.rng.Intn(2) == 0 {
+		return false
+	}
+	last := &e.inbox[len(e.inbox)-1]
+	if len(s.Lost)+len(s.Removed)+len(last.Lost)+len(last.Removed)+len(last.Feeds) > 0 {
+		return false
+	}
+	last.Applied = append(last.Applied, s.Applied...)
+	last.Descriptors = append(last.Descriptors, s.Descriptors...)
+	last.Bounds = append(last.Bounds, s.Bounds...)
+	last.Current, last.Reached, last.Compacted = max(last.Current, s.Current), max(last.Reached, s.Reached), max(last.Compacted, s.Compacted)
+	return true
+}
+
+// dropRows has the rows go of a range that a split gave up.
+func (e *elsewhere) dropRows() {
+	if r := e.dropped; r != nil {
+		e.dropped = nil
+		e.receive()
+		e.copyRows(r, func(b engine.Batch, key, _ []byte) { b.Delete(key) })
+	}
 }
 
 // readySource does what the source wants done.
@@ -127,7 +173,7 @@ func (e *elsewhere) carry(n int) {
 		e.readySource()
 	}
 	if n := min(n, len(e.toHub)); n > 0 {
-		s := Step{Current: e.current, Compacted: e.compacted, Asks: true, Feeds: slices.Clone(e.toHub[:n])}
+		s := Step{Current: e.see(), Reached: e.reached, Compacted: e.compacted, Asks: true, Feeds: slices.Clone(e.toHub[:n])}
 		for i := range s.Feeds {
 			if news := s.Feeds[i].News; news != nil {
 				e.followed += len(news.Changes)
@@ -242,6 +288,7 @@ func (e *elsewhere) act() {
 		}
 	default:
 		e.randomWorld.act()
+		e.dropRows()
 	}
 }
 
@@ -269,6 +316,8 @@ func TestElsewhere(t *testing.T) {
 					e.ready()
 				}
 			}
+			e.done = true
+			e.world.step(Step{})
 			e.finish()
 			st := e.core.Stats()
 			sum.Delivered += st.Delivered

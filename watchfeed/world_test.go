@@ -215,7 +215,9 @@ func (w *world) step(s Step) {
 	if w.away != nil {
 		s = w.away.step(&s)
 	}
-	w.inbox = AppendStep(w.inbox, s, !w.lossy || w.rng.Intn(4) > 0)
+	if w.away == nil || !w.away.combine(&s) {
+		w.inbox = AppendStep(w.inbox, s, !w.lossy || w.rng.Intn(4) > 0)
+	}
 	if w.rng.Intn(3) > 0 {
 		w.receive()
 	}
