@@ -56,13 +56,14 @@ func (s *livenessScene) start(id metapb.StoreID, start uint64) {
 }
 
 func (s *livenessScene) command(t *testing.T, d *datadriven.TestData) string {
-	var id, other, start, rangeID, term, ms int
+	var id, other, start, rangeID, term, ms, to int
 	d.MaybeScanArgs(t, "s", &id)
 	d.MaybeScanArgs(t, "of", &other)
 	d.MaybeScanArgs(t, "start", &start)
 	d.MaybeScanArgs(t, "range", &rangeID)
 	d.MaybeScanArgs(t, "term", &term)
 	d.MaybeScanArgs(t, "ms", &ms)
+	d.MaybeScanArgs(t, "to", &to)
 	tie := Tie{metapb.RangeID(rangeID), uint64(term)}
 	self, peer := metapb.StoreID(id), metapb.StoreID(other)
 	st := s.stores[self]
@@ -95,6 +96,8 @@ func (s *livenessScene) command(t *testing.T, d *datadriven.TestData) string {
 		return fmt.Sprintf("%t\n", st.live.Live(peer))
 	case "deliver":
 		return s.deliver(false)
+	case "hand": // s's messages to another, which answers later
+		return s.hand(self, metapb.StoreID(to))
 	case "lease":
 		left := s.leads[self].Until().Sub(s.now)
 		return fmt.Sprintf("holds=%t for %v\n", s.leads[self].Holds(s.now), max(left, 0))
@@ -142,6 +145,18 @@ func (s *livenessScene) deliver(deaf bool) string {
 			st.live.Step(p.from, p.Message, s.now)
 		}
 		s.net = nil
+	}
+	return out.String()
+}
+
+// hand carries a store's messages to another one; the others are lost.
+func (s *livenessScene) hand(from, to metapb.StoreID) string {
+	var out strings.Builder
+	for _, o := range s.stores[from].live.Ready() {
+		if o.To == to {
+			fmt.Fprintf(&out, "%d->%d %s\n", from, to, describeLiveness(o.Message))
+			s.stores[to].live.Step(from, o.Message, s.now)
+		}
 	}
 	return out.String()
 }

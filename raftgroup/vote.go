@@ -61,6 +61,7 @@ func (l *Liveness) Vote(rangeID metapb.RangeID, candidate metapb.StoreID, term u
 		}
 		p.epoch++ // its promise has run out; Tick will say so, or has
 		clear(p.bound)
+		p.follows = nil // not said yet, and not true under the new epoch
 	}
 }
 
