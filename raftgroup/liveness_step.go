@@ -202,7 +202,10 @@ func (l *Liveness) stepDemands(p *livenessPeer, m *LivenessMessage) {
 		}
 	}
 	// Releases come first: what is asked in the same message is newer.
-	for _, tie := range m.Releases {
+	for i, tie := range m.Releases {
+		if m.ReleaseFirst+uint64(i) <= p.releasedTo {
+			continue // it was taken, and what was asked for since is newer
+		}
 		if p.bound[tie.Range] == tie.Term {
 			delete(p.bound, tie.Range)
 		}
