@@ -151,8 +151,7 @@ func (r *Replica) tickLeader() (awake bool, err error) {
 		lagging, quiet := r.group.Quiesce(func(id metapb.ReplicaID) bool { return r.store.Live(r.storeOf(id)) })
 		if quiet {
 			for _, id := range lagging {
-				store := r.storeOf(id)
-				r.store.peers.lagging[store] = append(r.store.peers.lagging[store], r.desc.ID())
+				r.store.peers.lags(r.storeOf(id), r.desc.ID())
 			}
 			return false, nil
 		}

@@ -26,7 +26,8 @@ type peers struct {
 	tickAt   clock.Time
 	ticksDue int
 	// lagging are, by store, ranges led here that fell quiet although their
-	// replica there, on a dead store, lacked something.
+	// replica there, on a dead store, lacked something. Sorted: it may fall quiet often
+	// while that store is away.
 	lagging map[metapb.StoreID][]metapb.RangeID
 	// homes are leaders of others that have leases.
 	homes []*Replica
@@ -50,6 +51,14 @@ func (p *peers) init(s *Store) (err error) {
 	p.elections = raftgroup.NewElections(p.live.ElectionTimeout(),
 		rand.New(rand.NewPCG(s.cfg.Seed, uint64(s.cfg.StoreID)<<32+s.cfg.StoreStart)))
 	return nil
+}
+
+// lags notes that a range fell quiet although its replica on a dead store lacks something.
+func (p *peers) lags(store metapb.StoreID, id metapb.RangeID) {
+	ids := p.lagging[store]
+	if i, ok := slices.BinarySearch(ids, id); !ok {
+		p.lagging[store] = slices.Insert(ids, i, id)
+	}
 }
 
 // addPeers notes the stores of a range's replicas.
