@@ -120,8 +120,8 @@ func (q *workQueue) fits(w *work, bytesMax int) bool {
 	return held == 0 || held+w.bytes <= bytesMax
 }
 
-// requestBytes estimates what a request costs to keep and to log.
-func requestBytes(b peerpb.Body) int {
+// RequestBytes estimates what a request costs to keep, to send and to log.
+func RequestBytes(b peerpb.Body) int {
 	const overhead = 128
 	switch b := b.(type) {
 	case *peerpb.Write:

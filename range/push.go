@@ -71,7 +71,7 @@ func (s *Store) Reply(rep peerpb.Reply) {
 // its answer.
 func (r *Replica) enqueue(body peerpb.Body) {
 	req := &peerpb.Request{Range: r.desc.ID(), Generation: r.desc.Generation, Body: body}
-	r.queue.push(&work{req: req, bytes: requestBytes(body)})
+	r.queue.push(&work{req: req, bytes: RequestBytes(body)})
 	r.store.mark(r)
 }
 

@@ -298,7 +298,7 @@ func (s *Store) work(req *peerpb.Request) *work {
 	}
 	w := &s.works[0]
 	s.works = s.works[1:]
-	w.req, w.bytes = req, requestBytes(req.Body)
+	w.req, w.bytes = req, RequestBytes(req.Body)
 	return w
 }
 

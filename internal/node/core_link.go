@@ -77,10 +77,10 @@ func (l *link) hasNext() bool {
 	return (l.ready() || l.ends && l.next.Parting == frame.Ends) && len(l.unacked) < linkFramesMax && !l.next.Empty()
 }
 
-// take hands out the next frame.
+// take hands out the next frame. Of what there is too much for one the rest is left.
 func (l *link) take(now clock.Time) *frame.Frame {
 	f := l.next
-	l.next = frame.Frame{}
+	l.next = cutFrame(&f)
 	l.number++
 	f.Session, f.Number = l.session, l.number
 	sent := &f

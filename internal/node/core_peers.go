@@ -323,7 +323,7 @@ func (c *Core) outbox(rd *Ready) []*frame.Frame {
 	out := c.out
 	c.out = nil
 	for _, to := range c.order {
-		if l := c.links[to]; l.hasNext() {
+		for l := c.links[to]; l.hasNext(); {
 			out = append(out, l.take(c.now))
 		}
 	}
@@ -346,18 +346,19 @@ func (c *Core) raftFrames(rd *Ready) []*frame.Frame {
 	if len(rd.Messages) == 0 {
 		return out
 	}
-	byStore := make(map[metapb.StoreID]*frame.Frame)
-	for _, m := range rd.Messages {
-		f := byStore[m.To]
-		if f == nil {
-			f = c.frameTo(m.To, frame.Raft)
-			byStore[m.To] = f
+	byStore := make(map[metapb.StoreID]*storeFrames)
+	for i := range rd.Messages {
+		m := &rd.Messages[i]
+		to := byStore[m.To]
+		if to == nil {
+			to = &storeFrames{}
+			byStore[m.To] = to
 		}
-		f.Raft = append(f.Raft, raftgroup.RangeMessage{RangeID: m.Range, Message: m.Raft})
+		c.addRaft(to, m)
 	}
 	for _, to := range c.order {
-		if f := byStore[to]; f != nil {
-			out = append(out, f)
+		if s := byStore[to]; s != nil {
+			out = append(out, s.frames...)
 		}
 	}
 	return out

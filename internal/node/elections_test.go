@@ -31,6 +31,9 @@ type trio struct {
 	// what it would have.
 	deaf metapb.StoreID
 	lost int
+	// frameMax, if not 0, is how large a frame may be that arrives; largest is how large
+	// they were.
+	frameMax, largest int
 }
 
 type trioNode struct {
@@ -127,6 +130,9 @@ func (c *trio) ready(n *trioNode) {
 		said += len(f.Raft)
 		if f, err = wire.Decode(raw); err != nil {
 			c.t.Fatal(err)
+		}
+		if c.largest = max(c.largest, len(raw)); c.frameMax != 0 && len(raw) > c.frameMax {
+			continue
 		}
 		if c.deaf != 0 && f.To == c.deaf && n.id == 3 {
 			c.lost++

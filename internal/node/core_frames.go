@@ -1,0 +1,100 @@
+package node
+
+import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/flotilladb/flotilla/internal/frame"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/raftgroup"
+	"github.com/flotilladb/flotilla/range"
+)
+
+// frameContentMax bounds what goes into one frame beside its first message, request or
+// reply. The transport takes larger ones, but not of any size: one that it does not take
+// would be refused as often as it is made, or sent again.
+const frameContentMax = 1 << 20
+
+// itemBytes is what an item of a frame takes at least, about.
+const itemBytes = 64
+
+// cutFrame leaves in f the first of its requests or replies if there are too many for one
+// frame, and returns all that is to follow, in the order in which one frame would say it.
+func cutFrame(f *frame.Frame) (rest frame.Frame) {
+	bytes := 0
+	if n := fitting(f.Requests, &bytes, func(r *peerpb.Request) int { return ranges.RequestBytes(r.Body) }); n < len(f.Requests) {
+		rest = *f
+		rest.Requests = f.Requests[n:]
+		*f = frame.Frame{Requests: f.Requests[:n:n]}
+		return rest
+	}
+	if n := fitting(f.Replies, &bytes, func(r peerpb.Reply) int { return replyBytes(r.Body) }); n < len(f.Replies) {
+		rest = *f
+		rest.Requests, rest.Replies = nil, f.Replies[n:]
+		*f = frame.Frame{Requests: f.Requests, Replies: f.Replies[:n:n]}
+	}
+	return rest
+}
+
+// fitting returns how many of the first items have room in a frame that has so many bytes;
+// the first of a frame always has.
+func fitting[T any](items []T, bytes *int, size func(T) int) int {
+	for i := range items {
+		n := itemBytes + size(items[i])
+		if *bytes > 0 && *bytes+n > frameContentMax {
+			return i
+		}
+		*bytes += n
+	}
+	return len(items)
+}
+
+// replyBytes estimates what the body of a reply takes in a frame. Those that are not named
+// are small, or bounded where they are made.
+func replyBytes(body any) (n int) {
+	switch b := body.(type) {
+	case *pb.RangeResponse:
+		for _, kv := range b.Kvs {
+			n += itemBytes + len(kv.Key) + len(kv.Value)
+		}
+	case *peerpb.ReadPage:
+		for i := range b.Rows {
+			n += itemBytes + len(b.Rows[i].Key) + len(b.Rows[i].Value)
+		}
+	case *pb.PutResponse:
+		if kv := b.PrevKv; kv != nil {
+			n = len(kv.Key) + len(kv.Value)
+		}
+	case *pb.DeleteRangeResponse:
+		n = proto.Size(b)
+	case *pb.TxnResponse:
+		n = proto.Size(b)
+	}
+	return n
+}
+
+// raftBytes is what a message of Raft takes in a frame, about.
+func raftBytes(m *raftgroup.Message) int {
+	n := itemBytes
+	for _, e := range m.Entries {
+		n += itemBytes + len(e.Data)
+	}
+	return n
+}
+
+// storeFrames are the frames of one lane to a store, in order.
+type storeFrames struct {
+	frames []*frame.Frame
+	bytes  int // in the last
+}
+
+// addRaft adds a message of Raft to the frames to a store.
+func (c *Core) addRaft(to *storeFrames, m *ranges.Message) {
+	n := raftBytes(m.Raft)
+	if len(to.frames) == 0 || to.bytes+n > frameContentMax {
+		to.frames, to.bytes = append(to.frames, c.frameTo(m.To, frame.Raft)), 0
+	}
+	f := to.frames[len(to.frames)-1]
+	f.Raft = append(f.Raft, raftgroup.RangeMessage{RangeID: m.Range, Message: m.Raft})
+	to.bytes += n
+}
