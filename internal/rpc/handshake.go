@@ -30,6 +30,9 @@ func (s self) admit(h *hello, addr string) *RefusedError {
 			h.Store, addr, h.ClusterID, s.Store, s.ClusterID)
 	case h.Store == 0 || !h.Lanes.known():
 		return refuse(refusedOther, "a greeting from %s names store %d and lanes %b: is it a node of this cluster?", addr, h.Store, h.Lanes)
+	case h.Store == s.Store && h.Instance == s.instance:
+		return refuse(refusedStore, "this node, store %d, is itself at the address where store %d is said to be (%s): its address book is old, it is asked again",
+			s.Store, h.To, addr)
 	case h.Store == s.Store:
 		return refuse(refusedOwn, "the node at %s says that it is store %d, which is this one: if its data folder is a copy, stop it and start it with an empty one",
 			addr, h.Store)

@@ -28,6 +28,7 @@ func TestAdmit(t *testing.T) {
 		{"other cluster", func(_ *self, h *hello) { h.ClusterID = 8 }, ErrWrongCluster, "of cluster 8, store 2 of cluster 7: correct the peer addresses"},
 		{"no cluster", func(_ *self, h *hello) { h.ClusterID = 0 }, ErrWrongCluster, ""},
 		{"this store's id", func(_ *self, h *hello) { h.Store = 2 }, ErrOwnStore, "if its data folder is a copy"},
+		{"ourselves", func(s *self, h *hello) { h.Identity, h.Instance, h.To = s.Identity, s.instance, 3 }, ErrWrongStore, "where store 3 is said to be"},
 		{"meant another", func(_ *self, h *hello) { h.To = 3 }, ErrWrongStore, "looked for store 3 and found store 2"},
 		{"nobody", func(_ *self, h *hello) { h.Store = 0 }, errors.ErrUnsupported, "is it a node of this cluster"},
 		{"unknown lane", func(_ *self, h *hello) { h.Lanes |= setOf(laneCount) }, errors.ErrUnsupported, ""},
@@ -158,4 +159,18 @@ func TestOwnStore(t *testing.T) {
 	if err := wait(t, "refusal", clone.refused); !errors.Is(err, ErrOwnStore) {
 		t.Fatal(err)
 	}
+}
+
+// A node to whose address another store's leads, since that was given anew, finds itself
+// there, and no copy of itself, for which it would end.
+func TestAddressLeadsHome(t *testing.T) {
+	n := newNetwork()
+	a, b := n.start(t, 1, 1, nil), n.start(t, 2, 1, nil)
+	n.set(2, a.addr)
+	a.Send(2, Raft, []byte("x"))
+	if err := wait(t, "refusal", a.refused); errors.Is(err, ErrOwnStore) || !errors.Is(err, ErrWrongStore) {
+		t.Fatal(err)
+	}
+	n.set(2, b.addr)
+	connect(t, a, b, 2, Raft)
 }
