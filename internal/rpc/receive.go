@@ -41,6 +41,9 @@ func (t *Transport) answer(ctx context.Context, s *inConn) {
 			if now := s.heard.Load(); now != heard {
 				heard = now
 				s.silent.Store(0)
+				// Where the network is slow a ping may be far behind what comes.
+				s.pinged.Store(true)
+				s.signal()
 			} else if silent := s.silent.Add(1); time.Duration(silent)*t.cfg.PingInterval > t.cfg.SilenceMax {
 				return
 			}
