@@ -90,7 +90,7 @@ func plantsOfGroups() []plant {
 			{"			cl.asked = 0\n			c.wantLater(id, cl)\n		}\n", "			c.wantLater(id, cl)\n		}\n"},
 		}},
 		{name: "rest-without-who-is-behind", file: "range/leader.go", unproved: true, edits: []edit{
-			{"				r.store.peers.lagging[store] = append(r.store.peers.lagging[store], r.desc.ID())\n", "				_ = store\n"},
+			{"				r.store.peers.lags(r.storeOf(id), r.desc.ID())\n", "				_ = id\n"},
 		}},
 	}
 }
