@@ -64,6 +64,7 @@ func StartNet(t testing.TB, nodes int) *Net {
 }
 
 func (n *Net) bridge() string        { return n.id + "br" }
+func (n *Net) port(i int) string     { return fmt.Sprintf("%sp%d", n.id, i) }
 func (n *Net) space(i int) string    { return fmt.Sprintf("%sn%d", n.id, i) }
 func (n *Net) subnet() string        { return "198.18." + n.id[2:] + "." } // set aside for tests by RFC 2544
 func (n *Net) Addr(i int) string     { return fmt.Sprintf("%s%d", n.subnet(), i+1) }
@@ -75,7 +76,7 @@ func (n *Net) open() error {
 		"addr add "+n.subnet()+"254/24 dev "+n.bridge(),
 	)
 	for i := 0; i < n.nodes && err == nil; i++ {
-		space, port := n.space(i), fmt.Sprintf("%sp%d", n.id, i)
+		space, port := n.space(i), n.port(i)
 		mac := fmt.Sprintf("02:00:00:00:01:%02x", i+1)
 		n.macs = append(n.macs, mac)
 		err = n.commands(
@@ -140,7 +141,8 @@ func (n *Net) Heal() error {
 func (n *Net) Close() error {
 	var errs []error
 	for i := range n.macs {
-		errs = append(errs, ip("netns", "del", n.space(i)))
+		// A namespace takes its wires away later, when the next net may want their names.
+		errs = append(errs, ip("link", "del", n.port(i)), ip("netns", "del", n.space(i)))
 	}
 	n.macs = nil
 	return errors.Join(append(errs, ip("link", "del", n.bridge()))...)
