@@ -53,9 +53,6 @@ func newServer(a *app) *cobra.Command {
 		for _, w := range cfg.Warnings {
 			logger.Warn(w)
 		}
-		if len(cfg.Members) > 1 || len(cfg.JoinAddrs()) > 0 {
-			logger.Warn("clusters of several nodes are not finished: keep no data in them that you need")
-		}
 		if err := serve(cmd.Context(), cfg, a.environ, logger); err != nil {
 			logger.Error("the node ends", "error", err)
 			return err
