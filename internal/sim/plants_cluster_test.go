@@ -46,6 +46,9 @@ func plantsOfPromises() []plant {
 		{name: "late-vote-unbinds", file: "raftgroup/vote.go", readers: true, seed: 547, edits: []edit{
 			{"			if led < term {\n", "			if led <= term {\n"},
 		}},
+		{name: "answer-under-the-epoch-of-a-vote", file: "raftgroup/vote.go", unproved: true, edits: []edit{
+			{"		p.follows = nil // not said yet, and not true under the new epoch\n", ""},
+		}},
 		{name: "vote-keeps-the-epoch", file: "raftgroup/vote.go", seed: 1, edits: []edit{
 			{"		p.epoch++ // its promise has run out; Tick will say so, or has\n", ""},
 		}},
@@ -103,6 +106,9 @@ func plantsOfLinks() []plant {
 		}},
 		{name: "sequencer-goes-on-below-the-ceiling", file: "internal/node/core_seq.go", edits: []edit{
 			{"	last := max(1, c.system.Ceiling())\n", "	last := max(1, c.store.Visible())\n"},
+		}},
+		{name: "ceiling-of-an-older-term", file: "range/evaluate.go", readers: true, unproved: true, edits: []edit{
+			{"op.OfTerm() != r.leading {", "op.OfTerm() == 0 {"},
 		}},
 		{name: "grant-at-or-below-closed", file: "range/evaluate.go", unproved: true, edits: []edit{
 			{" || b.changes > 0 && g.First <= r.called {", " {"},
