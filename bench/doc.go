@@ -26,10 +26,10 @@
 // node that leads a third of 3,000 under 1,000 puts a second, and puts a key to each
 // range until it is taken (a latency is the time from the kill until then), and to
 // etcd's one group for comparison; restart10k kills a node with 10,000 ranges and 5 GB
-// (-megabytes: less) three times: restart_s is the longest time from its start until it
-// answers a linearizable read, restart_all_s until it has for each range. rolling stops
-// and starts each node in order, saturated keeps all cores busy with others for ten
-// minutes and counts elections, both under 1,000 puts a second.
+// (-megabytes: less) three times, when all are at rest: restart_s is the longest time
+// from its start until it answers a linearizable read, restart_all_s until it has for
+// each range. rolling stops and starts each node in order, saturated keeps all cores
+// busy with others for ten minutes and counts elections, both under 1,000 puts a second.
 //
 //	bench -prepare A:1,B:2,C:3 -ranges 1000        cuts a cluster that runs
 package main
