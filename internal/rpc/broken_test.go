@@ -23,50 +23,23 @@ import (
 // freezer stands between two stores. Frozen, it keeps all connections and passes
 // nothing on, as a network does that lost its way, or a process that is stopped.
 type freezer struct {
-	l      net.Listener
-	to     string
+	*proxy
 	mu     sync.Mutex
 	cond   *sync.Cond
 	frozen bool
 	closed bool
-	conns  []net.Conn
-	done   sync.WaitGroup
 }
 
 func newFreezer(t *testing.T, to string) *freezer {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &freezer{l: l, to: to}
+	f := &freezer{}
 	f.cond = sync.NewCond(&f.mu)
-	f.done.Go(f.accept)
-	t.Cleanup(f.close)
+	f.proxy = newProxy(t, to, f.pass)
+	t.Cleanup(f.release) // before the proxy waits for who passes
 	return f
 }
 
-func (f *freezer) accept() {
-	for {
-		in, err := f.l.Accept()
-		if err != nil {
-			return
-		}
-		out, err := net.Dial("tcp", f.to)
-		if err != nil {
-			in.Close()
-			continue
-		}
-		f.mu.Lock()
-		f.conns = append(f.conns, in, out)
-		f.mu.Unlock()
-		f.done.Go(func() { f.pass(in, out) })
-		f.done.Go(func() { f.pass(out, in) })
-	}
-}
-
-func (f *freezer) pass(from, to net.Conn) {
-	defer to.Close()
+func (f *freezer) pass(from, to net.Conn, _ bool) {
 	b := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(b)
@@ -91,16 +64,11 @@ func (f *freezer) freeze(on bool) {
 	f.cond.Broadcast()
 }
 
-func (f *freezer) close() {
-	f.l.Close()
+func (f *freezer) release() {
 	f.mu.Lock()
 	f.closed = true
-	for _, c := range f.conns {
-		c.Close()
-	}
 	f.mu.Unlock()
 	f.cond.Broadcast()
-	f.done.Wait()
 }
 
 // A connection over which nothing comes any more, though nobody closed it, is
@@ -109,7 +77,7 @@ func TestHalfOpen(t *testing.T) {
 	n := newNetwork()
 	a, b := n.start(t, 1, 1, nil), n.start(t, 2, 1, nil)
 	f := newFreezer(t, b.addr)
-	n.set(2, f.l.Addr().String())
+	n.set(2, f.addr())
 	connect(t, a, b, 2, Raft)
 	f.freeze(true)
 	for range 2 { // raft and requests share the connection
@@ -143,7 +111,7 @@ func TestVanished(t *testing.T) {
 	b := n.start(t, 2, 1, func(c *Config) { c.SilenceMax = time.Hour }) // does not give up by itself
 	f := newFreezer(t, b.addr)
 	n.set(2, b.addr)
-	before.set(2, f.l.Addr().String()) // all that the first process has
+	before.set(2, f.addr()) // all that the first process has
 	a := before.start(t, 1, 1, nil)
 	connect(t, a, b, 2, Raft)
 	f.freeze(true)
