@@ -19,7 +19,7 @@ import (
 
 // changeRows changes the values of a span of keys in the folder of a node that does
 // not run, as a bad disk would that nobody notices.
-func changeRows(t *testing.T, dir string, start, end string) {
+func changeRows(t testing.TB, dir string, start, end string) {
 	t.Helper()
 	eng, err := engine.OpenPebble(engine.Config{Dir: dir})
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 // netCluster is a static cluster in this process: nodes with folders of their own
 // that talk over sockets. A node's port is another one after each start.
 type netCluster struct {
-	t     *testing.T
+	t     testing.TB
 	nodes []*Node // nil: it does not run
 	dirs  []string
 	names []config.Member
@@ -33,7 +33,7 @@ type netCluster struct {
 	addrs []string
 }
 
-func newNetCluster(t *testing.T, n int) *netCluster {
+func newNetCluster(t testing.TB, n int) *netCluster {
 	t.Helper()
 	c := &netCluster{t: t, nodes: make([]*Node, n), addrs: make([]string, n), static: min(n, 3)}
 	for i := range n {

@@ -96,7 +96,7 @@ func TestCorruptBlock(t *testing.T) {
 	closeNode(t, n)
 }
 
-func soon(t *testing.T) context.Context {
+func soon(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	t.Cleanup(cancel)
 	return ctx

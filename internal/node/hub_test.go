@@ -12,7 +12,7 @@ import (
 
 // recorder keeps what a stream says, as text.
 type recorder struct {
-	t   *testing.T
+	t   testing.TB
 	s   *watchfeed.Stream
 	got []string
 }

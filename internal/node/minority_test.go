@@ -12,7 +12,7 @@ import (
 )
 
 // until waits for something to become true, as long as the test may take.
-func until(t *testing.T, what string, ok func() bool) {
+func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	limit := time.After(30 * time.Second)
 	for !ok() {
