@@ -108,8 +108,8 @@ func (c *cluster) install(w *wantedSnapshot) error {
 		return nil
 	case r.g == nil && !r.empty:
 		return errors.New("the receiver is down")
-	case r.g != nil && r.g.AppliedIndex() >= w.start.Index:
-		return nil
+	case r.g != nil && (r.g.AppliedIndex() >= w.start.Index || r.g.Has(w.start.Index, w.start.Term)):
+		return nil // it may have confirmed what is behind the snapshot
 	case r.g != nil:
 		st, err := ReadState(r.eng, testRange)
 		if err != nil {

@@ -58,7 +58,8 @@ func (g *Group) HasReady() bool {
 		return false
 	}
 	if !g.surelyReady {
-		g.maybeReady = len(g.outbox) > 0 || g.rn.HasReady()
+		g.surelyReady = g.rn.HasReady()
+		g.maybeReady = g.surelyReady || len(g.outbox) > 0
 	}
 	return g.maybeReady
 }
@@ -73,19 +74,17 @@ func (g *Group) Ready(b engine.Batch) (rd Ready, err error) {
 	if g.log.failed != nil {
 		return Ready{}, g.log.failed
 	}
+	var out raft.Ready
+	if g.surelyReady || g.rn.HasReady() { // often only the outbox has something
+		out = g.rn.Ready()
+	}
 	g.maybeReady, g.surelyReady = false, false
-	out := g.rn.Ready()
-	g.messages = append(g.messages[:0], g.outbox...)
-	clear(g.outbox)
-	g.outbox = g.outbox[:0]
+	clear(g.messages)
 	clear(g.entries)
-	g.entries, g.entriesBytes = g.entries[:0], 0
+	g.messages, g.entries, g.entriesBytes = g.messages[:0], g.entries[:0], 0
 
 	if out.HardState != nil {
 		g.committed = max(g.committed, out.HardState.GetCommit())
-	}
-	for _, m := range g.messages {
-		g.markAnswer(m)
 	}
 	for _, m := range out.Messages {
 		switch m.GetType() {
@@ -109,6 +108,12 @@ func (g *Group) Ready(b engine.Batch) (rd Ready, err error) {
 		}
 	}
 	g.repairs = false
+	for _, m := range g.outbox { // also what waited for nothing since above
+		g.markAnswer(m)
+		g.messages = append(g.messages, m)
+	}
+	clear(g.outbox)
+	g.outbox = g.outbox[:0]
 	rd.Messages, rd.Committed = g.messages, g.entries
 	rd.Term, rd.Leader = g.term, g.leader
 	if now := (softState{g.term, g.leader}); now != g.reported {
