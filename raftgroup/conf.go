@@ -180,6 +180,7 @@ func (g *Group) ApplyConf(b engine.Batch, e Entry) (conf Conf, err error) {
 	b.Set(key, row)
 	g.maybeReady = true
 	g.refresh()
+	g.forgetRemoved()
 	return g.Conf(), nil
 }
 

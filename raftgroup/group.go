@@ -42,9 +42,7 @@ type Group struct {
 	// holds are, by replica, where a snapshot for it ends that is under way: the
 	// log is not cut behind it.
 	holds map[metapb.ReplicaID]uint64
-	// knows is up to where a replica knows what is committed, as it said to this
-	// leader in this term. Nil before the first heartbeat.
-	knows map[metapb.ReplicaID]uint64
+	notes []peerNote // of this leader's term
 	// held are appends that say only what is committed, at most one for each replica,
 	// and are kept back while holding.
 	held    []*Message
@@ -179,11 +177,16 @@ func (g *Group) Step(m *Message) (err error) {
 	if !g.passes(m) {
 		return ErrPromised
 	}
+	if g.saysNothingNew(m) {
+		return nil
+	}
 	m = g.takeContext(m)
-	// A peer that left the range may still talk; raft has nothing to tell it.
-	if err := g.rn.Step(m); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) {
+	if err := g.rn.Step(m); errors.Is(err, raft.ErrStepPeerNotFound) {
+		return nil // it left the range, and may still talk
+	} else if err != nil {
 		return err
 	}
+	g.noteAnswer(m)
 	g.maybeReady = true
 	g.repairs = g.repairs || m.GetType() == raftpb.MsgHeartbeatResp
 	if !g.isPlain(m) {
@@ -272,6 +275,7 @@ func (g *Group) ReportUnreachable(peer metapb.ReplicaID) (err error) {
 	if g.log.failed != nil {
 		return g.log.failed
 	}
+	g.unsettle(peer)
 	g.rn.ReportUnreachable(uint64(peer))
 	g.maybeReady = true
 	return nil
@@ -290,7 +294,7 @@ func (g *Group) refresh() raft.StateType {
 		g.lastIndex++
 	}
 	if g.term != st.GetTerm() {
-		g.knows = nil
+		g.notes = g.notes[:0]
 	}
 	g.term, g.leader, g.isLeader = st.GetTerm(), metapb.ReplicaID(st.Lead), isLeader
 	return st.RaftState

@@ -25,14 +25,6 @@ func (g *Group) TakeHeld() []*Message {
 	return slices.DeleteFunc(held, func(m *Message) bool { return m.GetTerm() != g.term })
 }
 
-// probes reports whether the leader does not know where a replica's log meets its own.
-// It sends that replica nothing else before it has an answer, be it to an append
-// without entries: one that was kept back would keep all others back.
-func (g *Group) probes(id metapb.ReplicaID) (probes bool) {
-	g.Progress(func(p PeerProgress) { probes = probes || p.ReplicaID == id && p.Probing })
-	return probes
-}
-
 // keepsBack reports whether a message that raft wants to be sent stays here.
 func (g *Group) keepsBack(m *Message) bool {
 	if m.GetType() != raftpb.MsgApp || len(g.held) == 0 && !g.holding {

@@ -31,7 +31,7 @@ func (g *Group) Quiesce(live func(metapb.ReplicaID) bool) (lagging []metapb.Repl
 	g.Progress(func(p PeerProgress) {
 		switch {
 		case p.ReplicaID == g.cfg.ReplicaID:
-		case p.Match == g.lastIndex && !p.Probing && g.knows[p.ReplicaID] >= g.lastIndex:
+		case p.Match == g.lastIndex && !p.Probing && g.knownBy(p.ReplicaID) >= g.lastIndex:
 		case live(p.ReplicaID):
 			ok = false
 		default:
@@ -70,24 +70,10 @@ func (g *Group) markAnswer(m *Message) {
 	}
 }
 
-// noteKnows notes up to where a replica says that it knows what is committed.
-func (g *Group) noteKnows(from metapb.ReplicaID, index uint64) {
-	if g.knows == nil {
-		g.knows = make(map[metapb.ReplicaID]uint64)
-	}
-	g.knows[from] = max(g.knows[from], index)
-}
-
-// takeContext takes what a heartbeat, its answer or that to an append shows, and
-// returns the rest: raft would take the context for a read index of its own.
+// takeContext takes what a heartbeat or its answer shows, and returns the rest: raft
+// would take the context for a read index of its own.
 func (g *Group) takeContext(m *Message) *Message {
 	typ := m.GetType()
-	if typ == raftpb.MsgAppResp {
-		if m.Commit != nil && g.isLeader && m.GetTerm() == g.term {
-			g.noteKnows(metapb.ReplicaID(m.GetFrom()), m.GetCommit())
-		}
-		return m
-	}
 	if typ != raftpb.MsgHeartbeat && typ != raftpb.MsgHeartbeatResp || len(m.Context) != heartbeatContext || m.GetTerm() < g.term {
 		return m
 	}
@@ -96,14 +82,11 @@ func (g *Group) takeContext(m *Message) *Message {
 		return m // its answer shows it again
 	}
 	if g.isLeader && m.GetTerm() == g.term {
-		g.noteKnows(metapb.ReplicaID(m.GetFrom()), binary.BigEndian.Uint64(m.Context))
+		n := g.note(metapb.ReplicaID(m.GetFrom()))
+		n.knows = max(n.knows, binary.BigEndian.Uint64(m.Context))
 	}
 	return &Message{Type: m.Type, From: m.From, To: m.To, Term: m.Term}
 }
-
-// Doubt says that replicas may not know any more what they said they know, not even
-// who leads: this leader does not rest before they have said so again.
-func (g *Group) Doubt() { g.knows = nil }
 
 // SetCutHint says up to where this leader's peers may cut their logs: nobody will
 // ask them for what is below. They hear it with the next heartbeat.

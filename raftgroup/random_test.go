@@ -126,6 +126,8 @@ func (x *randomRun) step() error {
 	case n < 996:
 		x.crashes++
 		x.c.crash(r, func(unsynced int) int { return x.rng.IntN(unsynced + 1) })
+	default:
+		return r.g.ReportUnreachable(metapb.ReplicaID(1 + x.rng.IntN(len(x.c.replicas))))
 	}
 	return nil
 }

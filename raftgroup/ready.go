@@ -64,6 +64,10 @@ func (g *Group) HasReady() bool {
 	return g.maybeReady
 }
 
+// Stirred reports whether something was done to the group since HasReady last said no.
+// It costs nothing.
+func (g *Group) Stirred() bool { return g.maybeReady }
+
 // Ready hands out what is to do, and writes what must become durable into b,
 // which the owner then commits, in the order of the calls. The owner asks
 // HasReady again: a pre-vote that nobody has to be asked for is answered inside.

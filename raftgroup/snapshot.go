@@ -84,6 +84,7 @@ func (g *Group) EndSnapshot(to metapb.ReplicaID, ok bool) (err error) {
 	if !ok {
 		status = raft.SnapshotFailure
 	}
+	g.unsettle(to)
 	g.rn.ReportSnapshot(uint64(to), status)
 	g.maybeReady = true
 	return nil

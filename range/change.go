@@ -223,7 +223,7 @@ func (r *Replica) applyReplicas(b engine.Batch, e *raftgroup.Entry, c *cmdpb.Rep
 	if r.before == nil {
 		r.before = r.desc
 	}
-	r.desc = c.Descriptor_
+	r.setDescriptor(c.Descriptor_)
 	r.advanceLater()
 	return writeDescriptor(b, r.desc)
 }

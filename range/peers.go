@@ -157,10 +157,8 @@ func (r *Replica) storeOf(id metapb.ReplicaID) metapb.StoreID {
 	if id == r.id {
 		return r.store.cfg.StoreID
 	}
-	for _, repl := range r.desc.Replicas {
-		if repl.ReplicaId == uint64(id) {
-			return metapb.StoreID(repl.StoreId)
-		}
+	if store := r.memberOf(id); store != 0 {
+		return store
 	}
 	for _, x := range r.strangers {
 		if x.id == id {

@@ -227,9 +227,10 @@ func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 		return nil
 	}
 	switch sender := metapb.ReplicaID(m.GetFrom()); {
+	case r.memberOf(sender) != 0:
 	case uint64(sender) >= r.desc.NextReplicaId:
 		r.meet(sender, from)
-	case !hasReplica(r.desc, sender):
+	default:
 		if from != 0 {
 			s.farewell(Gone{To: from, Range: id, Replica: sender})
 		}
@@ -238,9 +239,11 @@ func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 	if r.condemned && raftgroup.TellsToLead(m) {
 		return nil
 	}
-	s.mark(r)
 	r.wake()
 	err := r.group.Step(m)
+	if r.group.Stirred() {
+		s.mark(r)
+	}
 	if raftgroup.AsksForVote(m) {
 		return s.steppedVote(r, from, m, err)
 	}

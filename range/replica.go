@@ -18,8 +18,10 @@ type Replica struct {
 	store *Store
 	id    metapb.ReplicaID
 	desc  *metapb.Descriptor // replaced, never changed
-	group *raftgroup.Group
-	state appliedState
+	// members are the replicas of desc, close together: each message of each range asks.
+	members []member
+	group   *raftgroup.Group
+	state   appliedState
 
 	// leading is the term in which this replica leads and has applied an entry
 	// of it; 0 while it may not evaluate.
@@ -138,12 +140,12 @@ func newReplica(s *Store, d *metapb.Descriptor, born *leases, rows engine.Reader
 	r := &Replica{
 		store:   s,
 		id:      metapb.ReplicaID(self.ReplicaId),
-		desc:    d,
 		state:   state,
 		cutAt:   s.logShare(),
 		locks:   newLockTable(0, s.lockLimits()),
 		overlay: mvcc.NewOverlay(),
 	}
+	r.setDescriptor(d)
 	r.group, err = raftgroup.New(raftgroup.Config{
 		Gate:         voteGate{r},
 		RangeID:      d.ID(),
@@ -169,6 +171,29 @@ func newReplica(s *Store, d *metapb.Descriptor, born *leases, rows engine.Reader
 		return nil, err
 	}
 	return r, r.loadLeases(born)
+}
+
+// member is a replica in a descriptor.
+type member struct {
+	id    metapb.ReplicaID
+	store metapb.StoreID
+}
+
+func (r *Replica) setDescriptor(d *metapb.Descriptor) {
+	r.desc, r.members = d, make([]member, 0, len(d.Replicas))
+	for _, m := range d.Replicas {
+		r.members = append(r.members, member{metapb.ReplicaID(m.ReplicaId), metapb.StoreID(m.StoreId)})
+	}
+}
+
+// memberOf returns the store of a replica in the descriptor, 0 if it is not there.
+func (r *Replica) memberOf(id metapb.ReplicaID) metapb.StoreID {
+	for _, m := range r.members {
+		if m.id == id {
+			return m.store
+		}
+	}
+	return 0
 }
 
 // Descriptor returns the range's descriptor; it is not changed afterwards.

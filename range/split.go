@@ -88,7 +88,7 @@ func (r *Replica) applySplit(b engine.Batch, c *cmdpb.SplitCommand) error {
 	if err := c.Left.Validate(); err != nil {
 		return err
 	}
-	r.desc = c.Left // the span's start stays, so its place in the store does
+	r.setDescriptor(c.Left) // the span's start stays, so its place in the store does
 	r.txns.dropOutside(c.Left)
 	r.advanceLater()
 	if self := c.Right.ReplicaOn(r.store.cfg.StoreID); self == nil || metapb.ReplicaID(self.ReplicaId) < r.store.lowest(c.Right.ID()) ||

@@ -78,7 +78,7 @@ func plantsOfGroups() []plant {
 			{"	case judge(err) == verdictUnknown:\n		o.phase = txnLearn\n		o.sendAnchor(r)\n", "	case judge(err) == verdictUnknown:\n		o.startOver(r, peerpb.ErrTxnAborted)\n"},
 		}},
 		{name: "rest-before-all-know", file: "raftgroup/quiesce.go", seed: 1, edits: []edit{
-			{"!p.Probing && g.knows[p.ReplicaID] >= g.lastIndex:", "!p.Probing:"},
+			{"!p.Probing && g.knownBy(p.ReplicaID) >= g.lastIndex:", "!p.Probing:"},
 		}},
 		{name: "rest-with-a-live-one-behind", file: "raftgroup/quiesce.go", seed: 1, edits: []edit{
 			{"		case live(p.ReplicaID):\n			ok = false\n", ""},
