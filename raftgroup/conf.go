@@ -184,6 +184,9 @@ func (g *Group) ApplyConf(b engine.Batch, e Entry) (conf Conf, err error) {
 	return g.Conf(), nil
 }
 
+// changesConf reports whether an entry changes who counts.
+func changesConf(e *raftpb.Entry) bool { return e.GetType() == raftpb.EntryConfChangeV2 }
+
 // decodeConf takes the change out of an entry; Data is then what its owner gave.
 func decodeConf(e *raftpb.Entry) (Entry, error) {
 	out := Entry{Index: e.GetIndex(), Term: e.GetTerm(), Type: EntryConfChange, conf: &raftpb.ConfChangeV2{}}

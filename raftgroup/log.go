@@ -127,6 +127,13 @@ func (l *log) setHard(b engine.Batch, hs hardState) (written bool) {
 	return true
 }
 
+// setCommitted writes into b up to where the log is committed.
+// REQUIRES: the log is written up to there.
+func (l *log) setCommitted(b engine.Batch, index uint64) {
+	l.hard.commit = max(l.hard.commit, index)
+	b.Set(encodeHardState(l.rangeID, l.hard))
+}
+
 // setSynced says that the entries up to index can be read from the engine.
 func (l *log) setSynced(index uint64) {
 	l.synced = max(l.synced, min(index, l.last.index))

@@ -2,6 +2,7 @@ package raftgroup
 
 import (
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -148,6 +149,9 @@ func (g *Group) acceptAppend(b engine.Batch, m *Message) (Token, error) {
 			return 0, err
 		}
 		g.lastIndex = last
+		if slices.ContainsFunc(m.Entries, changesConf) {
+			g.log.setCommitted(b, g.committed)
+		}
 		// An append under way may hold entries that were replaced here; its end
 		// does not make the new ones durable.
 		for i := range g.appends {

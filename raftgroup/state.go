@@ -38,7 +38,7 @@ func BootstrapConf(b engine.Batch, rangeID metapb.RangeID, conf Conf) error {
 type State struct {
 	Term      uint64           // the highest seen
 	Vote      metapb.ReplicaID // in Term; 0 is nobody
-	Committed uint64           // a lower bound: it is written with Term and Vote only
+	Committed uint64           // a lower bound: it is written with Term, Vote and changes of configuration
 	// TruncatedIndex and TruncatedTerm are of the last entry that was cut off;
 	// LastIndex and LastTerm of the last that is there.
 	TruncatedIndex, TruncatedTerm uint64

@@ -1,0 +1,66 @@
+package ranges
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+)
+
+// A replica that was behind gets a whole change of its range's voters at once, and crashes
+// when that is in its log and none of it applied. It must not be elected by those who voted
+// before: the range has other voters by now, who decide without them.
+func TestForgetsWhatIsCommitted(t *testing.T) {
+	c := calmClusterOf(t, 1, 4)
+	leader := c.holder(2)
+	second, third, fourth := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3], c.nodes[3]
+	if err := c.askChange(t, leader, &peerpb.ChangeReplicas{Learner: fourth.id, Node: 4}); err != nil {
+		t.Fatal(err)
+	}
+	r := leader.store.Replica(2)
+	c.until(t, 5*time.Second, "the learner is there", func() bool { return r.caughtUp(4) })
+	index := second.store.Replica(2).Applied()
+	second.paused = c.now + time.Hour
+	keep := func() { // the third store does not hear that its replica is gone
+		c.net = slices.DeleteFunc(c.net, func(p clusterPacket) bool { return p.gone != nil })
+	}
+	c.request(leader, r.desc.Start, &clusterRequest{at: c.issued, body: &peerpb.ChangeReplicas{
+		Promote: []metapb.StoreID{fourth.id}, Remove: []metapb.StoreID{third.id},
+	}})
+	c.until(t, time.Second, "the voters have changed", func() bool { keep(); return r.desc.Generation == 4 })
+	second.paused = 0
+	c.until(t, time.Second, "the second has it in its log", func() bool {
+		keep()
+		second.syncAt = min(second.syncAt, c.now)
+		return second.store.Replica(2).Applied() > index
+	})
+	second.store, second.eng = nil, second.eng.Crash(func(int) int { return 0 })
+	acked := c.acked
+	c.putAt(t, leader, "v", keep, func() bool { return c.acked > acked })
+	if err := second.open(); err != nil {
+		t.Fatal(err)
+	}
+	again := second.store.Replica(2)
+	if again.Applied() > index || again.group.LastIndex() < index+2 || again.group.LastIndex() >= r.Applied() {
+		t.Fatalf("it begins at %d, with a log up to %d; it was at %d", again.Applied(), again.group.LastIndex(), index)
+	}
+	for _, a := range []*clusterStore{leader, fourth} {
+		for _, b := range []*clusterStore{second, third} {
+			c.cut[[2]metapb.StoreID{a.id, b.id}], c.cut[[2]metapb.StoreID{b.id, a.id}] = true, true
+		}
+	}
+	for end := c.now + 5*time.Second; c.now < end; {
+		if err := c.step(); err != nil {
+			t.Fatal(err)
+		}
+		if again.group.IsLeader() {
+			t.Fatalf("elected by voters of before: %s", c.describe(2))
+		}
+	}
+	clear(c.cut)
+	c.until(t, 5*time.Second, "the range has its three replicas", func() bool {
+		return c.holder(2) != nil && third.store.Replica(2) == nil && again.Applied() == r.Applied()
+	})
+}
