@@ -13,8 +13,12 @@ import (
 func (r *Replica) leaderChanged(leader metapb.ReplicaID) {
 	s := r.store
 	s.countLeader(r, leader == r.id)
-	if leader != 0 {
+	switch {
+	case leader != 0:
 		s.led = append(s.led, r.desc.ID())
+		r.adriftFrom = 0
+	case r.adriftFrom == 0:
+		r.adriftFrom = s.now
 	}
 	if leader == r.id {
 		s.peers.elections.Disarm(r.desc.ID())
@@ -96,6 +100,15 @@ func (r *Replica) deserted() bool {
 	}
 	timeout := r.store.peers.live.ElectionTimeout()
 	return r.store.now.After(r.ledAt.Add(timeout)) && r.store.now.After(r.lead.Until().Add(timeout))
+}
+
+// adriftAfter is after how many election timeouts without a leader a replica is adrift.
+const adriftAfter = 5
+
+// Adrift reports whether the replica has known no leader for so long that it may not be part
+// of its range any more, and all those whom it knows have gone as well.
+func (r *Replica) Adrift() bool {
+	return r.adriftFrom != 0 && r.store.now.After(r.adriftFrom.Add(adriftAfter*r.store.peers.live.ElectionTimeout()))
 }
 
 // wake has the leader ticked, until it has nothing left to do: its heartbeats repeat

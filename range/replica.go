@@ -33,6 +33,8 @@ type Replica struct {
 	awake   bool
 	ledAt   clock.Time
 	counted bool // in peers.leaders
+	// adriftFrom is since when it knows no leader; 0: it knows one.
+	adriftFrom clock.Time
 	// tickedLast is the end of the log at the last tick, unticked how many ticks the
 	// group was not told of since.
 	tickedLast uint64
@@ -160,7 +162,7 @@ func newReplica(s *Store, d *metapb.Descriptor, born *leases, rows engine.Reader
 	if err != nil {
 		return nil, err
 	}
-	r.lessor = r.leaseOf
+	r.lessor, r.adriftFrom = r.leaseOf, s.now
 	if err := r.loadCondemned(rows); err != nil {
 		return nil, err
 	}

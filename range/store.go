@@ -313,6 +313,11 @@ func (s *Store) Step(id metapb.RangeID, m *raftgroup.Message) error { return s.S
 // clock was read after what is stepped in afterwards had arrived: leaderLeases are
 // checked against this time, and an answer from memory is true of this moment.
 func (s *Store) SetNow(now clock.Time) {
+	if s.now == 0 {
+		for _, r := range s.replicas { // any order
+			r.adriftFrom = now
+		}
+	}
 	s.now = max(s.now, now)
 	s.peers.live.SetNow(s.now)
 }

@@ -26,6 +26,7 @@ func (c *Core) changes(out *ranges.Output) {
 		f := c.goneTo(g.To)
 		f.Present = append(f.Present, peerpb.Gone{Range: g.Range, Replica: g.Replica})
 	}
+	c.askAround(out.Present)
 	for i := range out.Installed {
 		c.installed(&out.Installed[i])
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/range"
 	"github.com/flotilladb/flotilla/router"
 )
 
@@ -68,16 +69,17 @@ func (c *Core) knowSystem() {
 
 // askable returns the store to ask for a range's leader: who is said to lead it if
 // that one can be asked, else, where no replica here can tell, somebody who may
-// know.
+// know. Whom a replica knows that is adrift does not.
 func (c *Core) askable(id metapb.RangeID) (metapb.StoreID, bool) {
 	hint, ok := c.leaderOf(id)
 	if ok && (hint.store == c.cfg.StoreID || c.canAsk(hint.store)) {
 		return hint.store, true
 	}
-	if c.store.Replica(id) != nil {
+	r := c.store.Replica(id)
+	if r != nil && (!r.Adrift() || r.Undecided()) {
 		return 0, false
 	}
-	if d := c.router.Find(id); d != nil {
+	if d := c.router.Find(id); d != nil && (r == nil || d.Generation > r.Descriptor().Generation) {
 		for i := range d.Replicas {
 			r := d.Replicas[(i+c.guess)%len(d.Replicas)]
 			if to := metapb.StoreID(r.StoreId); to != hint.store && c.canAsk(to) {
@@ -91,6 +93,28 @@ func (c *Core) askable(id metapb.RangeID) (metapb.StoreID, bool) {
 		}
 	}
 	return 0, false
+}
+
+// askAround asks, for replicas that are adrift, also the stores that have their ranges by now
+// whether they are part of them. Those that the replica knows may have none any more, and
+// cannot say. If the router does not know these stores it is to find out.
+func (c *Core) askAround(present []ranges.Gone) {
+	for i, g := range present {
+		r := c.store.Replica(g.Range)
+		if r == nil || !r.Adrift() || i > 0 && present[i-1].Range == g.Range {
+			continue
+		}
+		if d := c.router.Find(g.Range); d != nil && d.Generation > r.Descriptor().Generation {
+			for _, p := range d.Replicas {
+				if to := metapb.StoreID(p.StoreId); to != c.cfg.StoreID && r.Descriptor().ReplicaOn(to) == nil {
+					f := c.goneTo(to)
+					f.Present = append(f.Present, peerpb.Gone{Range: g.Range, Replica: g.Replica})
+				}
+			}
+		}
+		c.internal++
+		c.router.RequestOwn(internalBit|c.internal, &router.AddressRequest{Address: r.Descriptor().Start, Body: &peerpb.ChangeReplicas{}}, c.now)
+	}
 }
 
 // canAsk reports whether a store was heard of lately. A link alone does not tell, as
