@@ -70,6 +70,22 @@ func confOf(cs *raftpb.ConfState) Conf {
 // Conf returns the applied configuration.
 func (g *Group) Conf() Conf { return confOf(g.log.conf) }
 
+// Known reports whether a majority of the voters, of a joint configuration two, told this
+// leader that they know that its log is committed up to an index.
+func (g *Group) Known(index uint64) bool {
+	know := func(voters []uint64) bool {
+		n := 0
+		for _, id := range voters {
+			if id == uint64(g.cfg.ReplicaID) && g.applied >= index || g.knownBy(metapb.ReplicaID(id)) >= index {
+				n++
+			}
+		}
+		return 2*n > len(voters)
+	}
+	cs := g.log.conf
+	return g.isLeader && know(cs.Voters) && (len(cs.VotersOutgoing) == 0 || know(cs.VotersOutgoing))
+}
+
 // changeTo returns what brings a configuration to another. Voters change by way
 // of a joint configuration only: into one, whose VotersOutgoing are from.Voters,
 // and out of it.

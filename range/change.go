@@ -238,7 +238,8 @@ func (r *Replica) finishChange() {
 	}
 	for _, p := range before.Replicas {
 		if !hasReplica(r.desc, metapb.ReplicaID(p.ReplicaId)) {
-			s.farewell(Gone{To: metapb.StoreID(p.StoreId), Range: r.desc.ID(), Replica: metapb.ReplicaID(p.ReplicaId)})
+			r.parting = append(r.parting, parting{Gone{To: metapb.StoreID(p.StoreId), Range: r.desc.ID(), Replica: metapb.ReplicaID(p.ReplicaId)}, r.state.index})
+			s.mark(r)
 		}
 	}
 	if r.single() && r.lead != nil {

@@ -64,3 +64,46 @@ func TestForgetsWhatIsCommitted(t *testing.T) {
 		return c.holder(2) != nil && third.store.Replica(2) == nil && again.Applied() == r.Applied()
 	})
 }
+
+// A leader takes a replica out, and dies for good before the others know that this is committed.
+// They begin in the configuration before it, and may need the vote of who was taken out: that
+// one must not have gone yet.
+func TestGoesWhenOthersKnow(t *testing.T) {
+	for seed := uint64(1); seed <= 10; seed++ {
+		c := calmClusterOf(t, seed, 4)
+		leader := c.holder(2)
+		second, third, fourth := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3], c.nodes[3]
+		if err := c.askChange(t, leader, &peerpb.ChangeReplicas{Learner: fourth.id, Node: 4}); err != nil {
+			t.Fatal(err)
+		}
+		r := leader.store.Replica(2)
+		c.until(t, 5*time.Second, "the learner is there", func() bool { return r.caughtUp(4) })
+		c.request(leader, r.desc.Start, &clusterRequest{at: c.issued, body: &peerpb.ChangeReplicas{
+			Promote: []metapb.StoreID{fourth.id}, Remove: []metapb.StoreID{third.id},
+		}})
+		joint := uint64(0)
+		hold := func() {
+			if isJoint(r.desc) {
+				joint = r.Applied()
+			}
+			for _, n := range []*clusterStore{second, third, fourth} {
+				if joint > 0 {
+					c.keepFromCommits(n.id, joint)
+				}
+			}
+		}
+		c.until(t, 5*time.Second, "the change is over for the leader", func() bool { hold(); return r.desc.Generation == 4 })
+		for end := c.now + time.Second; c.now < end; {
+			if err := c.step(); err != nil {
+				t.Fatal(err)
+			}
+			hold()
+		}
+		leader.crash()
+		c.net = nil
+		c.until(t, 10*time.Second, "another one leads, and who was taken out goes", func() bool {
+			n := c.holder(2)
+			return n != nil && n != leader && third.store.Replica(2) == nil
+		})
+	}
+}

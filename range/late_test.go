@@ -1,6 +1,7 @@
 package ranges
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,6 +27,9 @@ func (c *storeCluster) keepFromCommits(to metapb.StoreID, index uint64) {
 		if p.to == to && p.raft != nil && p.raft.Raft.GetCommit() > index {
 			m := proto.Clone(p.raft.Raft).(*raftgroup.Message)
 			m.Commit = &index
+			if raftgroup.IsHeartbeat(m) && len(m.Context) >= 8 { // a heartbeat's says it once more, for its answer
+				binary.BigEndian.PutUint64(m.Context, index)
+			}
 			own := *p.raft
 			own.Raft = m
 			p.raft = &own

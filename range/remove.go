@@ -21,8 +21,9 @@ import (
 // replica of the range on this store.
 //
 // Its own log is not enough: then it only parts. That the change is committed may be known
-// to nobody else when all who stay crash. They begin in the configuration before it, in which
-// they may need its vote. So they say that it is gone when that is durable with them.
+// to nobody else when all who stay crash, or when the leader is lost. They begin in the
+// configuration before it, in which they may need its vote. So they say that it is gone when
+// that is durable with them, and a leader when most of those who stay know it.
 
 // Gone tells a store that a replica is not part of its range any more, and never
 // will be. It may be lost: a replica that does not hear of it asks.
@@ -30,6 +31,35 @@ type Gone struct {
 	To      metapb.StoreID
 	Range   metapb.RangeID
 	Replica metapb.ReplicaID
+}
+
+// parting is a replica that the entry at an index took out.
+type parting struct {
+	Gone
+	index uint64
+}
+
+// sayGone says that replicas are gone, when a majority of those who stay knows it. Those that
+// do not are in the configuration before, in which they may need its vote, should this leader
+// be lost.
+func (r *Replica) sayGone() {
+	if len(r.parting) == 0 {
+		return
+	}
+	r.parting = slices.DeleteFunc(r.parting, func(p parting) bool {
+		known := r.group.Known(p.index)
+		if known {
+			r.store.farewell(p.Gone)
+		}
+		return known
+	})
+}
+
+// dismiss says that a replica is gone that is not part of the range, or leaves it to sayGone.
+func (r *Replica) dismiss(g Gone) {
+	if !slices.ContainsFunc(r.parting, func(p parting) bool { return p.Replica == g.Replica }) {
+		r.store.farewell(g)
+	}
 }
 
 // farewellsMax bounds what waits for a sync; more is lost, and asked for again.
@@ -209,7 +239,7 @@ func (s *Store) askPresent() {
 // range.
 func (s *Store) Present(from metapb.StoreID, g Gone) {
 	if r := s.replicas[g.Range]; r != nil && uint64(g.Replica) < r.desc.NextReplicaId && !hasReplica(r.desc, g.Replica) {
-		s.farewell(Gone{To: from, Range: g.Range, Replica: g.Replica})
+		r.dismiss(Gone{To: from, Range: g.Range, Replica: g.Replica})
 	}
 }
 
@@ -232,7 +262,7 @@ func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 		r.meet(sender, from)
 	default:
 		if from != 0 {
-			s.farewell(Gone{To: from, Range: id, Replica: sender})
+			r.dismiss(Gone{To: from, Range: id, Replica: sender})
 		}
 		return nil
 	}
@@ -241,7 +271,7 @@ func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 	}
 	r.wake()
 	err := r.group.Step(m)
-	if r.group.Stirred() {
+	if r.group.Stirred() || len(r.parting) > 0 {
 		s.mark(r)
 	}
 	if raftgroup.AsksForVote(m) {

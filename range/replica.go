@@ -50,6 +50,8 @@ type Replica struct {
 	// not advanced; nil: there are none. gone: the replica was stopped for good.
 	before *metapb.Descriptor
 	gone   bool
+	// parting are replicas that changes took out, and are not told so yet.
+	parting []parting
 	// strangers sent messages and are not in the descriptor, oldest first.
 	strangers []stranger
 
@@ -344,6 +346,7 @@ func (r *Replica) collect() error {
 	}
 	r.checkCloses()
 	r.advanceTransfer()
+	r.sayGone()
 	if !r.moreComes() {
 		r.sendAll(r.group.TakeHeld())
 	}
@@ -413,7 +416,7 @@ func (r *Replica) stepDown() {
 	r.locks = newLockTable(r.locks.nextToken, r.store.lockLimits())
 	r.overlay = mvcc.NewOverlay()
 	r.splits, r.frozen, r.dropped = 0, false, false
-	r.leaving = nil
+	r.leaving, r.parting = nil, nil
 	if r.desc.ID() == metapb.SystemRange {
 		r.store.cfg.System.Reset()
 	}

@@ -32,12 +32,12 @@ func plantsOfChanges() []plant {
 			{"	next.Generation++\n", ""},
 		}},
 		{name: "removed-replica-is-not-told", file: "range/change.go", seed: 937, edits: []edit{
-			{"			s.farewell(Gone{To: metapb.StoreID(p.StoreId), Range: r.desc.ID(), Replica: metapb.ReplicaID(p.ReplicaId)})\n", ""},
+			{"			r.parting = append(r.parting, parting{Gone{To: metapb.StoreID(p.StoreId), Range: r.desc.ID(), Replica: metapb.ReplicaID(p.ReplicaId)}, r.state.index})\n", ""},
 		}},
 		{name: "moves-hand-over-to-each-other", file: "internal/node/core_operate.go", seed: 636, edits: []edit{
 			{"&& o.op.Move.Next(o.desc, t.Leader).Change != nil {", "&& t.Leader == 0 {"},
 		}},
-		{name: "leader-that-is-removed-counts", file: "range/remove.go", seed: 165, edits: []edit{
+		{name: "leader-that-is-removed-counts", file: "range/remove.go", seed: 347, edits: []edit{
 			{"	s.countLeader(r, false)\n", ""},
 		}},
 		{name: "joint-is-never-left", file: "range/change.go", seed: 1, edits: []edit{
