@@ -23,13 +23,19 @@ func (r *Replica) leaderChanged(leader metapb.ReplicaID) {
 	if leader == r.id {
 		s.peers.elections.Disarm(r.desc.ID())
 		s.peers.elected++
-		r.ledAt = s.now
+		r.ledAt, r.ledIn = s.now, r.group.Term()
 		r.wake()
 		return
 	}
 	if leader != 0 {
 		s.peers.elections.Led(r.desc.ID())
 	}
+	if r.lead == nil && r.ledIn != 0 {
+		// It had not begun to lead, or was out of service. Who follows it has to hear of the
+		// end all the same.
+		r.beginLead(r.ledIn)
+	}
+	r.ledIn = 0
 	if r.lead != nil {
 		s.peers.live.EndLead(r.lead)
 		r.lead = nil

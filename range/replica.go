@@ -29,9 +29,10 @@ type Replica struct {
 	// lead is what says whether this leader of others holds its lease. Nil while it
 	// does not lead, and where there are no others.
 	lead *raftgroup.Leadership
-	// awake: this leader of others is ticked. ledAt is when it began to lead.
+	// awake: this leader of others is ticked. ledAt is when it began to lead, in ledIn.
 	awake   bool
 	ledAt   clock.Time
+	ledIn   uint64
 	counted bool // in peers.leaders
 	// adriftFrom is since when it knows no leader; 0: it knows one.
 	adriftFrom clock.Time
