@@ -45,22 +45,27 @@ func NewElections(timeout time.Duration, rng *rand.Rand) *Elections {
 // Arm lets a replica stand for election unless it is to do so already. Rank is
 // its place among the range's replicas: the first goes first.
 func (e *Elections) Arm(rangeID metapb.RangeID, now clock.Time, rank int) {
-	// Not at once: somebody else may just be elected.
-	e.arm(rangeID, now.Add(e.timeout/20), rank)
+	if _, ok := e.at[rangeID]; !ok {
+		// Not at once: somebody else may just be elected.
+		e.set(rangeID, now.Add(e.timeout/20+e.turn(rank)))
+	}
 }
 
 // ArmNow is Arm where the promise to the leader's store has run out: nobody else was elected
-// before, and whoever is told of the election too early keeps that until he may vote.
+// before, and whoever is told of the election too early keeps that until he may vote. One that
+// is to stand later, for what was before that leader, does not wait for that.
 func (e *Elections) ArmNow(rangeID metapb.RangeID, now clock.Time, rank int) {
-	e.arm(rangeID, now, rank)
+	at := now.Add(e.turn(rank))
+	if old, ok := e.at[rangeID]; !ok || at.Before(old) {
+		e.set(rangeID, at)
+	}
 }
 
-func (e *Elections) arm(rangeID metapb.RangeID, from clock.Time, rank int) {
-	if _, ok := e.at[rangeID]; !ok {
-		// Those of a store are not far apart: many elections at once cost less than the
-		// same one by one, and its owner takes no more of them at a time than it can.
-		e.set(rangeID, from.Add(e.upTo(e.timeout/20)+time.Duration(rank)*e.timeout/4))
-	}
+// turn is how long a replica waits for its turn. Those of a store are not far apart: many
+// elections at once cost less than the same one by one, and its owner takes no more of them at
+// a time than it can.
+func (e *Elections) turn(rank int) time.Duration {
+	return e.upTo(e.timeout/20) + time.Duration(rank)*e.timeout/4
 }
 
 // PutOff lets a replica that waits for its time wait longer: it voted for another one,

@@ -42,6 +42,19 @@ func TestElectionsInVain(t *testing.T) {
 	if d := stand(); d < timeout/4 || d > 2*timeout/5 {
 		t.Errorf("the second of a range stands after %v", d)
 	}
+	e.Again(1, now)
+	e.Again(1, now) // in vain, so it would take long; but then there was a leader, which is lost
+	e.Led(1)
+	e.ArmNow(1, now, 0)
+	if d := stand(); d > timeout/20 {
+		t.Errorf("a leader is lost, and it stands after %v", d)
+	}
+	e.ArmNow(1, now, 0)
+	first := e.at[1]
+	if e.ArmNow(1, now.Add(timeout), 0); e.at[1] != first {
+		t.Errorf("it was to stand at %v, and is to at %v", first, e.at[1])
+	}
+	e.Disarm(1)
 	if e.Len() != 0 {
 		t.Errorf("%d wait", e.Len())
 	}
