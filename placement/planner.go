@@ -198,6 +198,8 @@ func (p *plan) settle(r *RangeState, learner metapb.StoreID, good int, worst met
 		p.add(r, Operator{Move: Move{From: worst, To: learner}, Why: "it has a learner already"})
 	case s != nil && s.takes() && p.betterThan(r, s) != nil:
 		p.add(r, Operator{Move: Move{From: p.betterThan(r, s).ID, To: learner}, Why: "balance of replicas"})
+	case s != nil && s.Health == Away && worst != 0 && p.room(r, worst) != nil:
+		p.add(r, Operator{Move: Move{From: learner}, Why: "its store is away, and another is to replace what is lost"})
 	case s == nil || s.Health == Lost || s.Health == Live:
 		p.add(r, Operator{Move: Move{From: learner}, Why: "it needs no learner"})
 	}

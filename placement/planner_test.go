@@ -262,6 +262,9 @@ func TestPlanRules(t *testing.T) {
 		{name: "too many", stores: "llll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: voter}, leader: 1, want: "2>0"},
 		{name: "a learner left over", stores: "llll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: learner}, leader: 1, want: "4>0"},
 		{name: "a learner that is needed", stores: "lll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: learner}, leader: 1, want: "0>3"},
+		{name: "a learner is away, and a voter lost", stores: "llxal", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: learner}, leader: 1, want: "4>0"},
+		{name: "the same, nowhere else to go", stores: "llxa", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: learner}, leader: 1},
+		{name: "a learner is away, and nothing lost", stores: "lllal", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: learner}, leader: 1},
 		{name: "between", stores: "llll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: outgoing, 4: incoming}, leader: 1},
 	} {
 		var pic Picture

@@ -92,13 +92,14 @@ func (c *Core) askLeaders(pic *placement.Picture) {
 	}
 }
 
-// endHopeless ends moves to stores that are lost or leave: nothing comes of them, and
-// until they are over nothing else is planned for their ranges.
+// endHopeless ends moves to stores that are away, lost or leave: nothing comes of them, and
+// until they are over nothing else is planned for their ranges. Of a store that is back the
+// planner goes on with what it finds.
 func (c *Core) endHopeless(pic *placement.Picture) {
 	for i := range pic.Ranges {
 		o := c.operations.at[pic.Ranges[i].Descriptor.ID()]
 		if o != nil && o.call == 0 && slices.ContainsFunc(pic.Stores, func(s placement.StoreState) bool {
-			return s.ID == o.op.Move.To && (s.Health == placement.Lost || s.Leaving)
+			return s.ID == o.op.Move.To && (s.Health != placement.Live || s.Leaving)
 		}) {
 			c.endOperation(o, nil)
 		}
