@@ -79,6 +79,10 @@ func (r *Replica) evaluateChange(b *batch, w *work, body *peerpb.ChangeReplicas)
 		r.splits--
 		r.store.reply(w.req.ID, nil, err)
 		return taken
+	case r.locks.stuck(r.store.now): // as a split
+		r.splits--
+		r.store.reply(w.req.ID, nil, peerpb.ErrRefused)
+		return taken
 	case !r.locks.idle():
 		r.hold(w)
 		return parks

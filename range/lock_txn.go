@@ -175,6 +175,17 @@ func overlapsAny(set spanSet, spans []metapb.Span) bool {
 	return false
 }
 
+// stuck reports whether a lock is older than one without an intent gets: nobody here
+// can say when it goes.
+func (t *lockTable) stuck(now clock.Time) bool {
+	for _, l := range t.locks {
+		if !l.since.Add(t.limits.ageMax).After(now) {
+			return true
+		}
+	}
+	return false
+}
+
 // tick ends the locks without intents that are too old. It returns the tickets
 // that may go on, and the transactions whose anchor is to be asked now, in
 // order.

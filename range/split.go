@@ -21,7 +21,9 @@ import (
 //
 // Transactions hold locks in memory that a split would have to hand over. It
 // waits instead until there are none; new ones wait behind it, so that it comes
-// to its turn also where transactions never cease.
+// to its turn also where transactions never cease. Not for a lock that does not go:
+// the range of its anchor may have no leader for long, and all transactions here would
+// wait for that. Then it is refused.
 
 // evaluateSplit takes a split into the batch if it is alone there and nothing
 // is locked.
@@ -41,6 +43,10 @@ func (r *Replica) evaluateSplit(b *batch, w *work, body *peerpb.Split) verdict {
 		r.store.reply(w.req.ID, &peerpb.SplitDone{Left: r.desc}, nil)
 		return taken
 	case isJoint(r.desc):
+		r.splits--
+		r.store.reply(w.req.ID, nil, peerpb.ErrRefused)
+		return taken
+	case r.locks.stuck(r.store.now):
 		r.splits--
 		r.store.reply(w.req.ID, nil, peerpb.ErrRefused)
 		return taken

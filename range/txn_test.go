@@ -305,6 +305,8 @@ func (s *txnScript) run(d *datadriven.TestData) string {
 		s.request(a.key, &peerpb.Close{S: Revision(a.rev), Spans: []metapb.Span{keys.UserKeySpan([]byte(a.key))}})
 	case "split":
 		s.request(a.key, &peerpb.Split{At: keys.User([]byte(a.key)), RightID: metapb.RangeID(a.rev)})
+	case "change":
+		s.request(a.key, &peerpb.ChangeReplicas{Learner: 2, Node: 2})
 	case "tick":
 		var ms int
 		d.ScanArgs(s.t, "ms", &ms)
