@@ -256,9 +256,18 @@ func (r *Replica) evaluateRelease(_ *batch, w *work, body *peerpb.Release) (verd
 	return taken, nil
 }
 
-// forsake sends the prepares of a transaction away that wait for locks: nobody
-// would give these back.
+// forsake sends the prepares of a transaction away that wait for locks, or for a
+// split: nobody would give the locks back.
 func (r *Replica) forsake(id *txnpb.TxnID) {
+	r.held = slices.DeleteFunc(r.held, func(w *work) bool {
+		p, ok := w.req.Body.(*peerpb.Prepare)
+		if !ok || keyOf(p.Txn) != keyOf(id) {
+			return false
+		}
+		r.queue.aside -= w.bytes
+		r.store.reply(w.req.ID, nil, peerpb.ErrLockLost)
+		return true
+	})
 	for _, t := range sortedTickets(r.parked) {
 		w := r.parked[t]
 		if w == nil { // let on by one before it
