@@ -289,6 +289,8 @@ func (c *Core) groupScanned(s *scan, r *Scanned) {
 		c.deliver()
 	}
 	g.released = max(g.released, r.Through)
+	// What was read elsewhere, a range that came meanwhile may lack.
+	g.unsure = g.unsure || c.closed(g) < g.released
 	n := upTo(g.held, g.released)
 	rest := copy(g.held, g.held[n:])
 	clear(g.held[rest:])
