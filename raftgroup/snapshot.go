@@ -129,14 +129,18 @@ func (g *Group) cutMax(index uint64) uint64 {
 }
 
 // EmptyAnswer answers a message on behalf of a replica that does not exist: it has
-// nothing, which promises nothing, so that whoever leads learns that it needs a
-// snapshot. Nil: there is nothing to say.
+// nothing, which promises nothing, so that whoever leads, or stands for election, learns
+// that it needs a snapshot. Nil: there is nothing to say.
 func EmptyAnswer(m *Message) *Message {
 	typ, ok := emptyAnswerType(m)
 	if !ok {
 		return nil
 	}
 	from, to, term := m.GetTo(), m.GetFrom(), m.GetTerm()
+	if AsksForVote(m) { // it has no term either
+		reject, zero := true, uint64(0)
+		return &Message{Type: &typ, From: &from, To: &to, Reject: &reject, RejectHint: &zero}
+	}
 	out := &Message{Type: &typ, From: &from, To: &to, Term: &term}
 	if m.Index != nil && isAppend(m) {
 		reject, index, zero := true, m.GetIndex(), uint64(0)
@@ -153,8 +157,19 @@ func emptyAnswerType(m *Message) (raftpb.MessageType, bool) {
 		return raftpb.MsgAppResp, true
 	case raftpb.MsgHeartbeat:
 		return raftpb.MsgHeartbeatResp, true
+	case raftpb.MsgVote:
+		return raftpb.MsgVoteResp, true
+	case raftpb.MsgPreVote:
+		return raftpb.MsgPreVoteResp, true
 	}
 	return 0, false
+}
+
+// HasNothing reports whether a message is what EmptyAnswer says to who stands for election.
+// Raft itself puts no hint into such an answer.
+func HasNothing(m *Message) bool {
+	typ := m.GetType()
+	return (typ == raftpb.MsgVoteResp || typ == raftpb.MsgPreVoteResp) && m.GetReject() && m.RejectHint != nil
 }
 
 // HardState returns the replica's term and its vote in it, as last handed out.

@@ -246,7 +246,7 @@ func (r *Replica) dropHolds() error {
 		return err
 	}
 	for _, to := range r.group.DropHolds() {
-		r.store.out.SnapshotsLost = append(r.store.out.SnapshotsLost, WantedSnapshot{r.desc.ID(), r.storeOf(to), to})
+		r.store.out.SnapshotsLost = append(r.store.out.SnapshotsLost, WantedSnapshot{Range: r.desc.ID(), To: r.storeOf(to), Replica: to})
 	}
 	return nil
 }

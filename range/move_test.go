@@ -58,6 +58,9 @@ func (n *clusterStore) output(out *Output) error {
 	for _, w := range out.Snapshots {
 		key := snapshotKey{w.Range, w.Replica}
 		if old := n.senders[key]; old != nil {
+			if w.Offer {
+				continue
+			}
 			old.Close()
 			delete(n.senders, key)
 		}

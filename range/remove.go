@@ -269,6 +269,10 @@ func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 	if r.condemned && raftgroup.TellsToLead(m) {
 		return nil
 	}
+	if raftgroup.HasNothing(m) {
+		r.offer(metapb.ReplicaID(m.GetFrom()), from)
+		return nil
+	}
 	r.wake()
 	err := r.group.Step(m)
 	if r.group.Stirred() || len(r.parting) > 0 {
@@ -280,15 +284,32 @@ func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 	return err
 }
 
+// offer has the state of this replica sent to one of which its store has nothing.
+//
+// A store that got a snapshot of the left side of a split, instead of the entries with the
+// split, never makes its replica of the right side: the leader of that brings it. If there
+// are too many of them for a leader to be elected, whoever stands does it. What is applied
+// is committed whoever leads, and a replica that has nothing has promised nothing. That no
+// older replica on that store holds any of the span, Install sees to.
+func (r *Replica) offer(to metapb.ReplicaID, store metapb.StoreID) {
+	if store != 0 && r.Adrift() && !r.condemned {
+		r.store.out.Snapshots = append(r.store.out.Snapshots, WantedSnapshot{Range: r.desc.ID(), To: store, Replica: to, Offer: true})
+	}
+}
+
 // stepAbsent takes a message for a replica that is not here. Where a split here is
-// to make it, that is waited for; then the range's leader is told that it has
-// nothing, so that it sends all of it.
+// to make it, that is waited for; then the range's leader, or who stands for election, is
+// told that it has nothing, so that it sends all of it.
 func (s *Store) stepAbsent(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Message) error {
 	to := metapb.ReplicaID(m.GetTo())
-	if s.ingesting[id] != nil || to < s.lowest(id) || s.keepVote(from, id, m) {
+	if s.ingesting[id] != nil || to < s.lowest(id) {
 		return nil
 	}
+	kept := s.keepVote(from, id, m)
 	if from == 0 {
+		if kept {
+			return nil
+		}
 		return peerpb.ErrRangeNotFound
 	}
 	a, ok := s.absent[id]

@@ -335,7 +335,7 @@ func (r *Replica) collect() error {
 			s.tokens = append(s.tokens, groupToken{r, rd.Token})
 		}
 		for _, to := range rd.Snapshots {
-			s.out.Snapshots = append(s.out.Snapshots, WantedSnapshot{r.desc.ID(), r.storeOf(to), to})
+			s.out.Snapshots = append(s.out.Snapshots, WantedSnapshot{Range: r.desc.ID(), To: r.storeOf(to), Replica: to})
 		}
 		r.sendAll(rd.Messages)
 		if rd.Changed {

@@ -19,11 +19,14 @@ import (
 // them. Lost chunks and answers are sent again; a receiver that begins anew asks for
 // chunk 0 and gets all of it again.
 
-// WantedSnapshot says that a replica cannot be brought up from its leader's log.
+// WantedSnapshot says that a replica cannot be brought up from its leader's log, or has no
+// leader that could.
 type WantedSnapshot struct {
 	Range   metapb.RangeID
 	To      metapb.StoreID
 	Replica metapb.ReplicaID
+	// Offer says that nobody leads and its store has nothing: one that is under way goes on.
+	Offer bool
 }
 
 // What is said about snapshots is in peerpb.
@@ -47,7 +50,8 @@ type SnapshotSender struct {
 	chunk  *SnapshotChunk
 }
 
-// BeginSnapshot takes the state of a range that this store leads for a replica. It
+// BeginSnapshot takes the state of a range that this store leads, or that nobody does, for a
+// replica. It
 // is called between Advance and the next Collect. The log is kept until
 // SnapshotEnded, which must follow. chunkBytes bounds a chunk's rows (one row always
 // fits).
@@ -55,7 +59,7 @@ func (s *Store) BeginSnapshot(id metapb.RangeID, to metapb.ReplicaID, chunkBytes
 	r := s.replicas[id]
 	// Also before it has applied an entry of its own term: that may need whom the
 	// snapshot is for. What is applied is committed whoever leads.
-	if r == nil || !r.group.IsLeader() || r.condemned {
+	if r == nil || !r.group.IsLeader() && !r.Adrift() || r.condemned {
 		return nil, peerpb.ErrNotLeader
 	}
 	spans := keys.Tables(r.desc.Span())

@@ -189,6 +189,9 @@ func (c *Core) closeSender(x *ranges.SnapshotSender) {
 func (c *Core) wantSnapshot(w ranges.WantedSnapshot) {
 	key := snapshotKey{w.Range, w.Replica}
 	if s := c.sending[key]; s != nil {
+		if w.Offer {
+			return
+		}
 		c.endSending(key, s) // the group has forgotten it
 	}
 	c.wanted = slices.DeleteFunc(c.wanted, func(o ranges.WantedSnapshot) bool { return o.Range == w.Range && o.Replica == w.Replica })
@@ -380,6 +383,8 @@ func (c *Core) beginReceiving(from metapb.StoreID, key snapshotKey, old *receivi
 		return nil
 	case old != nil && (old.index > ch.Index || old.busy || old.whole):
 		return nil
+	case old != nil && old.index == ch.Index && old.from != from:
+		return nil // the one is as good as the other, and neither would ever be whole
 	case ch.Number > 0:
 		c.sendTaken(from, answer) // from the beginning
 		return nil
