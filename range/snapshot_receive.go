@@ -258,8 +258,11 @@ func (s *Store) borders() bool {
 
 // inTheWay reports whether a replica of another range holds some of a snapshot's
 // span: it has not split yet, or is to go.
-func (s *Store) inTheWay(in *Incoming) bool {
-	id, span := in.Header.Descriptor.ID(), in.Header.Descriptor.Span()
+func (s *Store) inTheWay(in *Incoming) bool { return s.NoPlaceFor(in.Header.Descriptor) }
+
+// NoPlaceFor reports whether a snapshot with a descriptor would have to wait.
+func (s *Store) NoPlaceFor(d *metapb.Descriptor) bool {
+	id, span := d.ID(), d.Span()
 	for other, r := range s.replicas { // any order: one is enough
 		if other != id && r.desc.Span().Overlaps(span) {
 			return true

@@ -69,8 +69,11 @@ type receiving struct {
 }
 
 const (
+	// Those that wait for their place do not count: the one that makes room for them may
+	// still have to come. Of them a store keeps up to snapshotsWaitMax.
 	snapshotsSentMax     = 4
 	snapshotsReceivedMax = 8
+	snapshotsWaitMax     = 64
 	snapshotsWantedMax   = 1 << 16
 	// snapshotResend is when a chunk is sent again that was not answered.
 	snapshotResend = 500 * time.Millisecond
@@ -210,7 +213,7 @@ func (c *Core) beginSnapshots() {
 	for i, w := range waiting {
 		key := snapshotKey{w.Range, w.Replica}
 		switch {
-		case len(c.sending) >= snapshotsSentMax:
+		case c.snapshotsUnderWay() >= snapshotsSentMax:
 			c.wanted = append(c.wanted, waiting[i:]...)
 			return
 		case !c.store.Live(w.To):
@@ -221,6 +224,28 @@ func (c *Core) beginSnapshots() {
 			c.beginSnapshot(key, w.To)
 		}
 	}
+}
+
+// snapshotsUnderWay counts those of which something is still to be sent.
+func (c *Core) snapshotsUnderWay() (n int) {
+	for _, s := range c.sending { // any order
+		if s.sender != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// snapshotsComing counts those that arrive, and those that wait for their place.
+func (c *Core) snapshotsComing() (arrive, wait int) {
+	for _, rc := range c.receiving { // any order
+		if rc.whole {
+			wait++
+		} else {
+			arrive++
+		}
+	}
+	return arrive, wait
 }
 
 func (c *Core) beginSnapshot(key snapshotKey, to metapb.StoreID) {
@@ -390,7 +415,13 @@ func (c *Core) beginReceiving(from metapb.StoreID, key snapshotKey, old *receivi
 		return nil
 	case old != nil:
 		c.dropReceiving(key, old)
-	case len(c.receiving) >= snapshotsReceivedMax:
+	}
+	switch arrive, wait := c.snapshotsComing(); {
+	case arrive >= snapshotsReceivedMax:
+		return nil
+	case wait >= snapshotsWaitMax && ch.Header != nil && c.store.NoPlaceFor(ch.Header.Descriptor):
+		answer.Refused = true
+		c.sendTaken(from, answer)
 		return nil
 	}
 	rc := &receiving{from: from, index: ch.Index, id: ch.ID, receiver: ranges.NewSnapshotReceiver(c.cfg.Tables, c.snapshotPath())}
