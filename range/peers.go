@@ -132,6 +132,12 @@ func (s *Store) Elected() uint64 { return s.peers.elected }
 // ElectionTimeout is how long a promise runs, and how long a leader may be silent.
 func (s *Store) ElectionTimeout() time.Duration { return s.peers.live.ElectionTimeout() }
 
+// HeartbeatInterval is how often stores talk to each other about that.
+func (s *Store) HeartbeatInterval() time.Duration { return s.peers.live.HeartbeatInterval() }
+
+// VotesFrom is when the promises of earlier starts of this store have run out.
+func (s *Store) VotesFrom() clock.Time { return s.peers.live.VotesFrom() }
+
 // Live reports whether a store was heard of lately, or is this one.
 func (s *Store) Live(store metapb.StoreID) bool { return s.peers.live.Live(store) }
 

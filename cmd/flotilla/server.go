@@ -89,6 +89,7 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 		Members: cfg.Members, Join: cfg.JoinAddrs(), PeerListener: listeners.peer, PeerTLS: peerTLS, NoPlanner: !cfg.Planner, Planner: placement.Limits{LostAfter: cfg.StoreLostAfter},
 		CheckInterval: cfg.CorruptCheckTime, CheckBytesMax: cfg.CorruptCheckBytes,
 		GossipAddr: cfg.ListenGossipAddr, GossipKey: cfg.GossipKey, NoGossip: !cfg.Gossip(),
+		ElectionTimeout: cfg.ElectionTimeout, HeartbeatInterval: cfg.HeartbeatInterval,
 		Name: cfg.Name, Dir: cfg.DataDir, ClusterToken: cfg.InitialClusterToken,
 		ClientURLs: texts(cfg.AdvertiseClientURLs), PeerURLs: texts(cfg.InitialAdvertisePeerURLs),
 		WatchProgressInterval: cfg.WatchProgressNotifyInterval,

@@ -52,6 +52,10 @@ type Config struct {
 	QuotaBytes int64
 	// CallsMax bounds the requests that wait for the loop. Default 65,536.
 	CallsMax int
+	// ElectionTimeout is how long a leader may be silent, and the length of the promises
+	// that stores give each other; HeartbeatInterval is how often they do. Default 1 s, and
+	// a tenth of the election timeout.
+	ElectionTimeout, HeartbeatInterval time.Duration
 	// SyncsMax is how many syncs of the log may be under way. Default 1.
 	SyncsMax int
 	// WatchProgressInterval is how long a watch that wants progress is idle before
@@ -94,6 +98,8 @@ func (c *Config) Validate() error {
 		return errors.New("node config: the interval of watch progress is negative")
 	case c.CheckInterval < 0 || c.CheckBytesMax < 0:
 		return errors.New("node config: a bound of checks is negative")
+	case c.ElectionTimeout < 0 || c.HeartbeatInterval < 0:
+		return errors.New("node config: an interval of heartbeats is negative")
 	case c.CallsMax < 0 || c.SyncsMax < 0:
 		return errors.New("node config: a bound is negative")
 	}
@@ -106,6 +112,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.CallsMax == 0 {
 		c.CallsMax = 1 << 16
+	}
+	if c.ElectionTimeout == 0 {
+		c.ElectionTimeout = time.Second
 	}
 	if c.CheckBytesMax == 0 {
 		c.CheckBytesMax = 16 << 20

@@ -74,6 +74,7 @@ type Node struct {
 	isServing     bool
 	drained       chan struct{} // closed when no leader is left; nil: nobody waits for it
 	begun         uint64        // the store's start
+	earlier       time.Duration // the longest promise that a start before may have given
 	gossip        atomic.Pointer[gossip.Gossip]
 	gossipAddr    atomic.Pointer[string]
 	announcedOnce sync.Once
@@ -132,7 +133,11 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("count the start: %w", err)
 	}
-	core, err := coreOf(&cfg, ident, eng, begun)
+	earlier, err := notePromise(eng, cfg.ElectionTimeout)
+	if err != nil {
+		return nil, err
+	}
+	core, err := coreOf(&cfg, ident, eng, begun, earlier)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +149,7 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		return nil, removedError(nil)
 	}
 	n := newNode(cfg, ident, eng, core)
-	n.book, n.begun = book, begun
+	n.book, n.begun, n.earlier = book, begun, earlier
 	if n.client, err = router.NewClient(router.ClientConfig{Local: n}); err != nil {
 		return nil, err
 	}
@@ -181,8 +186,8 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	return n, nil
 }
 
-// coreOf makes the core of a start.
-func coreOf(cfg *Config, ident *metapb.StoreIdent, eng engine.Engine, begun uint64) (*Core, error) {
+// coreOf makes the core of a start, behind starts that gave promises of some length.
+func coreOf(cfg *Config, ident *metapb.StoreIdent, eng engine.Engine, begun uint64, earlier time.Duration) (*Core, error) {
 	return NewCore(CoreConfig{
 		NodeID:      metapb.NodeID(ident.NodeId),
 		StoreID:     metapb.StoreID(ident.StoreId),
@@ -194,7 +199,7 @@ func coreOf(cfg *Config, ident *metapb.StoreIdent, eng engine.Engine, begun uint
 		SnapshotDir: snapshotDir(cfg.Dir),
 		Logger:      raftgroup.NewLogger(cfg.Logger.With("part", "raft")),
 		Random:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
-		Ranges:      ranges.Config{SyncsMax: cfg.SyncsMax},
+		Ranges:      ranges.Config{SyncsMax: cfg.SyncsMax, Liveness: cfg.liveness(earlier)},
 		Planner:     cfg.planner(), CheckInterval: cfg.CheckInterval, Reads: cfg.reads,
 	})
 }
@@ -242,6 +247,7 @@ func (n *Node) begin(ctx context.Context) error {
 	}
 	for name, f := range map[string]func(context.Context){
 		"gc": n.gc.run, "count": n.counts.run, "space": n.watchSpace, "announce": n.announce, "book": n.keepBook, "gossip": n.runGossip,
+		"promises": n.forgetPromises,
 	} {
 		if err := n.stop.Go(name, f); err != nil {
 			return err
