@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/flotilladb/flotilla/internal/keys"
@@ -234,7 +235,7 @@ func (r *Replica) evaluateWrite(b *batch, st mvcc.State, w *work, body *peerpb.W
 			b.exact = body.Req
 		}
 	}
-	if errors.Is(err, mvcc.ErrTooLarge) {
+	if errors.Is(err, mvcc.ErrTooLarge) || err == nil && r.showsMore(res.Response) {
 		r.store.looked(r.store.cfg.EntryKeysMax, 0)
 		r.store.reply(w.req.ID, nil, peerpb.ErrTooLarge)
 		return taken, nil
@@ -281,6 +282,40 @@ func (r *Replica) evaluateAt(st mvcc.State, rev Revision, req proto.Message) (mv
 		env.Known = rev - 1
 	}
 	return mvcc.Evaluate(st, env, req)
+}
+
+// showsMore reports whether the answer to a transaction shows more bytes than may go to
+// another store at once: then a coordinator is to read page by page. That of any other
+// request is bounded.
+func (r *Replica) showsMore(resp proto.Message) bool {
+	m, ok := resp.(*pb.TxnResponse)
+	return ok && r.store.many && shownBytes(m, r.store.cfg.EntryBytesMax) > r.store.cfg.EntryBytesMax
+}
+
+// shownBytes is what an answer shows, up to a bound and one operation.
+func shownBytes(m *pb.TxnResponse, bytesMax int) (n int) {
+	for _, op := range m.Responses {
+		var kvs []*mvccpb.KeyValue
+		switch o := op.Response.(type) {
+		case *pb.ResponseOp_ResponseRange:
+			kvs = o.ResponseRange.Kvs
+		case *pb.ResponseOp_ResponseDeleteRange:
+			kvs = o.ResponseDeleteRange.PrevKvs
+		case *pb.ResponseOp_ResponsePut:
+			if kv := o.ResponsePut.PrevKv; kv != nil {
+				n += len(kv.Key) + len(kv.Value)
+			}
+		case *pb.ResponseOp_ResponseTxn:
+			n += shownBytes(o.ResponseTxn, bytesMax-n)
+		}
+		for _, kv := range kvs {
+			n += len(kv.Key) + len(kv.Value)
+		}
+		if n > bytesMax {
+			return n
+		}
+	}
+	return n
 }
 
 // hasCompares reports whether what a request does depends on compares.
