@@ -192,6 +192,9 @@ func (c *Core) granted(a placement.Answer) {
 		return
 	}
 	if !c.asker.Answered(&a) {
+		if a.Epoch < c.asker.Epoch() {
+			c.askAgain(askPause) // who is the sequencer now may know nothing of it
+		}
 		return
 	}
 	c.detour.Answered(c.now)

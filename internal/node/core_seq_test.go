@@ -2,8 +2,12 @@ package node
 
 import (
 	"testing"
+	"time"
 
+	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/range"
 	"github.com/flotilladb/flotilla/router"
 )
 
@@ -32,5 +36,28 @@ func TestCeilingOfAnOlderTerm(t *testing.T) {
 	ask(&placement.CeilingOp{Epoch: old, Number: 2, Ceiling: 500, Exact: true})
 	if got := core.system.Ceiling(); got != 1000 {
 		t.Errorf("the ceiling is %d", got)
+	}
+}
+
+// A sequencer's answer comes when its store leads the system range in a newer term already,
+// and this one has heard of that elsewhere. It does not count, and nobody will say more to
+// what was asked: it is asked again.
+func TestAnswerOfAnOlderEpoch(t *testing.T) {
+	now := clock.Time(time.Second)
+	c := &Core{cfg: CoreConfig{StoreID: 1, StoreStart: 1}, many: true, now: now, store: &ranges.Store{}, peers: newPeers()}
+	l, _ := linked(t, now)
+	c.links[2], c.order, c.leaders[metapb.SystemRange] = l, []metapb.StoreID{2}, leaderHint{2, 6}
+	name := placement.AskName{Store: 1, StoreStart: 1, Range: 3, Term: 6, Number: 1}
+	c.asker.Add(placement.Ask{Name: name, N: 1})
+	if !c.flushAsks() || len(l.next.Asks) != 1 {
+		t.Fatalf("asked %+v", l.next.Asks)
+	}
+	l.take(now)
+	c.asker.Saw(6)
+	c.granted(placement.Answer{Name: name, Seq: 1, First: 10, N: 1, Epoch: 5})
+	c.now += askPause
+	l.heardAt = c.now
+	if !c.flushAsks() || len(l.next.Asks) != 1 || l.next.Asks[0].Epoch != 6 {
+		t.Errorf("then asked %+v", l.next.Asks)
 	}
 }
