@@ -36,7 +36,8 @@ type peerFrame struct {
 }
 
 // framesBytesMax bounds the frames that wait for the loop. What comes above that is
-// dropped, as frames may be.
+// dropped, as frames may be, but for what keeps promises alive: of that there is little,
+// and overload is not to look like failure.
 const framesBytesMax = 64 << 20
 
 // startPeers begins to talk to the other stores of the cluster, if there are any.
@@ -113,7 +114,7 @@ func (p *peerLink) deliver(from metapb.StoreID, lane rpc.Lane, raw []byte) (held
 	}
 	n := p.n
 	n.inbox.Lock()
-	if n.inbox.closed || n.inbox.frameBytes+len(raw) > framesBytesMax {
+	if n.inbox.closed || lane != rpc.Liveness && n.inbox.frameBytes+len(raw) > framesBytesMax {
 		n.inbox.Unlock()
 		return false
 	}

@@ -1,0 +1,36 @@
+package node
+
+import (
+	"testing"
+
+	"github.com/flotilladb/flotilla/internal/frame"
+	"github.com/flotilladb/flotilla/internal/rpc"
+	"github.com/flotilladb/flotilla/internal/wire"
+	"github.com/flotilladb/flotilla/raftgroup"
+)
+
+// While the loop is held up, what others have to say of their ranges may fill its inbox. What
+// keeps promises alive has room all the same: overload is not to look like failure.
+func TestHeartbeatsHaveRoom(t *testing.T) {
+	n := &Node{wakeup: make(chan struct{}, 1)}
+	n.turn.Lock() // nobody takes a turn
+	defer n.turn.Unlock()
+	p := &peerLink{n: n}
+	deliver := func(lane rpc.Lane, f *frame.Frame) bool {
+		t.Helper()
+		f.From = 2
+		raw, err := wire.Append(nil, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.deliver(2, lane, raw)
+	}
+	n.inbox.frameBytes = framesBytesMax
+	if deliver(rpc.Requests, &frame.Frame{Lane: frame.Requests}) {
+		t.Error("a full inbox takes requests")
+	}
+	beat := &frame.Frame{Lane: frame.Liveness, Liveness: &raftgroup.LivenessMessage{FromStart: 1, Beat: true}}
+	if !deliver(rpc.Liveness, beat) || len(n.inbox.frames) != 1 {
+		t.Error("a heartbeat finds no room")
+	}
+}
