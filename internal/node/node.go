@@ -200,6 +200,7 @@ func coreOf(cfg *Config, ident *metapb.StoreIdent, eng engine.Engine, begun uint
 		Logger:      raftgroup.NewLogger(cfg.Logger.With("part", "raft")),
 		Random:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		Ranges:      ranges.Config{SyncsMax: cfg.SyncsMax, Liveness: cfg.liveness(earlier)},
+		Router:      router.Config{LeaseTTLMin: cfg.leaseTTLMin()},
 		Planner:     cfg.planner(), CheckInterval: cfg.CheckInterval, Reads: cfg.reads,
 	})
 }

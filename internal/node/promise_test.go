@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/clock"
 )
@@ -67,4 +69,19 @@ func TestStartWaitsForLongerPromise(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(200*time.Millisecond, 200*time.Millisecond)
+}
+
+// As in etcd no lease is shorter than one and a half election timeouts, in whole seconds.
+func TestShortestLease(t *testing.T) {
+	for timeout, want := range map[time.Duration]int64{0: 2, 300 * time.Millisecond: 1, 5 * time.Second: 8} {
+		n, err := Open(t.Context(), Config{Dir: t.TempDir(), ElectionTimeout: timeout, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := n.Leases().LeaseGrant(t.Context(), &pb.LeaseGrantRequest{TTL: 1})
+		if err != nil || resp.TTL != want {
+			t.Errorf("election timeout %v: a lease of %v, %v, want %d s", timeout, resp.GetTTL(), err, want)
+		}
+		closeNode(t, n)
+	}
 }
