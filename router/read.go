@@ -98,18 +98,25 @@ func cloneSpan(s metapb.Span) metapb.Span {
 func (c *Client) prepare(ctx context.Context, r *read, rev metapb.Revision) error {
 	l := c.cfg.Local
 	r.pieces = l.Pieces(r.pieces[:0], r.span, rev)
-	if ready(r.pieces) {
-		return nil
+	for range c.cfg.ReadTriesMax {
+		if ready(r.pieces) {
+			return nil
+		}
+		if err := c.Closed(ctx, rev, r.span); err != nil {
+			return err
+		}
+		r.pieces = l.Pieces(r.pieces[:0], r.span, rev)
+		switch {
+		case len(r.pieces) == 0:
+			return ErrNoRange
+		case l.Direct():
+			// Closed stays closed, through splits too: readiness, which is that of whole
+			// ranges, needs no second look.
+			return nil
+		}
+		// Among several nodes a range may have come here since it was asked for.
 	}
-	if err := c.Closed(ctx, rev, r.span); err != nil {
-		return err
-	}
-	// Closed stays closed, through splits too: readiness needs no second look.
-	r.pieces = l.Pieces(r.pieces[:0], r.span, rev)
-	if len(r.pieces) == 0 {
-		return ErrNoRange
-	}
-	return nil
+	return ErrRangesMoved
 }
 
 func ready(pieces []Piece) bool {

@@ -137,16 +137,29 @@ func (st *stream) finish(out *pb.RangeResponse, next []byte) error {
 		return nil
 	}
 	_, end, _ := bounds(st.req.Key, st.req.RangeEnd)
-	rest, err := st.c.count(st.ctx, st.r.pieces, next, end, st.rev)
+	for range st.c.cfg.ReadTriesMax {
+		rest, err := st.c.count(st.ctx, st.r.pieces, next, end, st.rev)
+		if st.c.valid(st.r.pieces, st.rev) {
+			out.Count += rest
+			out.More = rest > 0
+			return err
+		}
+		if err := st.again(); err != nil {
+			return err
+		}
+	}
+	return ErrRangesMoved
+}
+
+// again looks up the pieces anew, since they are not what they were.
+func (st *stream) again() error {
 	if st.compacted() {
 		return mvcc.ErrCompacted
 	}
-	if err != nil {
+	if err := st.ctx.Err(); err != nil {
 		return err
 	}
-	out.Count += rest
-	out.More = rest > 0
-	return nil
+	return st.c.prepare(st.ctx, st.r, st.rev)
 }
 
 // compacted reports whether the revision of the stream may no longer be read.
@@ -171,13 +184,9 @@ func (st *stream) read(start []byte, limit int64) (kvs []*mvccpb.KeyValue, cut b
 		if st.c.valid(st.r.pieces, st.rev) {
 			return kvs, cut, err
 		}
-		if st.compacted() {
-			return nil, false, mvcc.ErrCompacted
-		}
-		if err := st.ctx.Err(); err != nil {
+		if err := st.again(); err != nil {
 			return nil, false, err
 		}
-		st.r.pieces = st.c.cfg.Local.Pieces(st.r.pieces[:0], st.r.span, st.rev)
 	}
 	return nil, false, ErrRangesMoved
 }
