@@ -20,7 +20,11 @@ import (
 type Removal struct {
 	pub  *Published
 	to   metapb.Revision
-	addr []byte // where the next range is looked up; nil: done
+	addr []byte // where the next range is looked up; nil: at the end
+	// end is where the present sweep ends, nil: nowhere. The first is over everything;
+	// later are spans of ranges that waited, which others did not wait for.
+	end   []byte
+	later []metapb.Span
 
 	// The range under way; nil: none.
 	desc  *metapb.Descriptor
@@ -49,7 +53,7 @@ const (
 	// RemovalWorked: there is more.
 	RemovalWorked RemovalStep = iota
 	// RemovalWaits: writes at or below the compacted revision are under way on
-	// the next range.
+	// a range. The next step goes on with the others.
 	RemovalWaits
 	// RemovalDone: nothing is left.
 	RemovalDone
@@ -74,7 +78,7 @@ func (g *Removal) Step(eng engine.Engine, budget mvcc.CollectBudget) (RemovalSte
 		g.desc, g.gc, g.swaps = nil, nil, g.pub.swaps
 	}
 	if g.desc == nil {
-		if len(g.addr) == 0 {
+		if !g.sweep() {
 			return RemovalDone, nil
 		}
 		if step, err := g.begin(eng); step != RemovalWorked || err != nil || g.desc == nil {
@@ -108,16 +112,18 @@ func (g *Removal) Step(eng engine.Engine, budget mvcc.CollectBudget) (RemovalSte
 
 // addGarbage notes what a step removed: up to the collector's cursor, or to the
 // end of the range.
-func (g *Removal) addGarbage(bytes int64) {
+func (g *Removal) addGarbage(freed int64) {
 	end, more := g.gc.Cursor()
 	if !more {
 		_, end, _ = keys.UserBounds(g.desc.Span())
 	}
-	g.garbage.Bytes += bytes
+	g.garbage.Bytes += freed
 	if more {
 		end = append(slices.Clone(end), 0) // the step may have ended amid this key
 	}
-	g.garbage.Span.End = keys.VersionSpan(nil, end).End
+	if end = keys.VersionSpan(nil, end).End; bytes.Compare(end, g.garbage.Span.End) > 0 {
+		g.garbage.Span.End = end
+	}
 }
 
 // TakeGarbage returns a span with much garbage, if there is one; what is left of
@@ -131,6 +137,22 @@ func (g *Removal) TakeGarbage(all bool) (Garbage, bool) {
 	return taken, true
 }
 
+// sweep goes to the next range that is to be looked at, if there is one.
+func (g *Removal) sweep() bool {
+	if len(g.addr) > 0 && (len(g.end) == 0 || bytes.Compare(g.addr, g.end) < 0) {
+		return true
+	}
+	if len(g.later) == 0 {
+		return false
+	}
+	g.addr, g.end = g.later[0].Start, g.later[0].End
+	g.later = g.later[1:]
+	return true
+}
+
+// Swept reports whether every range was looked at: what is left waits.
+func (g *Removal) Swept() bool { return len(g.end) > 0 }
+
 // begin takes up the range at addr. A split of it meanwhile does no harm: the
 // right side took over the mark from before, and what is removed twice is
 // removed.
@@ -140,7 +162,7 @@ func (g *Removal) begin(eng engine.Reader) (RemovalStep, error) {
 	if at < len(t.pieces) && !t.pieces[at].desc.Contains(g.addr) && bytes.Compare(t.pieces[at].desc.Start, g.addr) < 0 {
 		at++ // what is in between is not here
 	}
-	if at == len(t.pieces) {
+	if at == len(t.pieces) || len(g.end) > 0 && bytes.Compare(t.pieces[at].desc.Start, g.end) >= 0 {
 		g.addr = nil
 		return RemovalWorked, nil
 	}
@@ -148,6 +170,11 @@ func (g *Removal) begin(eng engine.Reader) (RemovalStep, error) {
 	// What is under way below the compacted revision must be applied first, or
 	// the newest version that the compaction keeps would not be known.
 	if metapb.Revision(pr.bound.Load()) <= g.to {
+		wait := metapb.Span{Start: g.addr, End: pr.desc.End}
+		if g.addr = wait.End; len(wait.End) == 0 {
+			wait.End = []byte{byte(keys.KindUser) + 1}
+		}
+		g.later = append(g.later, wait)
 		return RemovalWaits, nil
 	}
 	g.desc = pr.desc
@@ -159,6 +186,9 @@ func (g *Removal) begin(eng engine.Reader) (RemovalStep, error) {
 	if !ok || mark >= g.to {
 		g.next()
 		return RemovalWorked, nil
+	}
+	if from := keys.VersionSpan(start, nil).Start; bytes.Compare(from, g.garbage.Span.Start) < 0 {
+		g.garbage.Span.Start = from // it had to wait
 	}
 	g.gc = mvcc.NewCollector(start, end, max(mark, 0), g.to)
 	return RemovalWorked, nil

@@ -96,10 +96,12 @@ func (c *collector) run(ctx context.Context) {
 		for errors.Is(err, engine.ErrDiskFull) && sleep(ctx, gcFullRetry) == nil {
 			rest, err = c.collect(ctx, to)
 		}
-		if err != nil && ctx.Err() == nil {
+		if err != nil && err != errMoreToRemove && ctx.Err() == nil {
 			c.n.cfg.Logger.Error("removal of compacted versions stopped", "err", err)
 		}
-		c.ended(to, err)
+		if err != errMoreToRemove {
+			c.ended(to, err)
+		}
 		_ = c.reclaim(ctx, rest)
 	}
 }
@@ -129,6 +131,9 @@ func (c *collector) collect(ctx context.Context, to metapb.Revision) (rest Garba
 		case err != nil || step == RemovalDone:
 			rest, _ = removal.TakeGarbage(true)
 			return rest, err
+		case step == RemovalWaits && removal.Swept() && len(c.signal) > 0:
+			rest, _ = removal.TakeGarbage(true)
+			return rest, errMoreToRemove
 		case step == RemovalWaits:
 			pause = gcRetry
 		}
