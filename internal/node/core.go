@@ -519,6 +519,7 @@ func (c *Core) pump() (moved bool) {
 // result gives a result to who asked.
 func (c *Core) result(res router.Result) {
 	if res.ID&internalBit == 0 {
+		c.sawDone(&res)
 		c.results = append(c.results, res)
 		return
 	}

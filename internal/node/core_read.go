@@ -3,6 +3,8 @@ package node
 import (
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -151,3 +153,11 @@ func (c *Core) tickReads() {
 
 // sawCurrent notes a revision that was given out.
 func (c *Core) sawCurrent(rev metapb.Revision) { c.current = max(c.current, rev) }
+
+// sawDone notes the revision that a client is about to be told. Where another node led,
+// this one may not have heard of it.
+func (c *Core) sawDone(res *router.Result) {
+	if resp, ok := res.Resp.(interface{ GetHeader() *pb.ResponseHeader }); ok {
+		c.sawCurrent(metapb.Revision(resp.GetHeader().GetRevision()))
+	}
+}
