@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"testing"
 
 	"go.etcd.io/raft/v3"
 
@@ -80,6 +81,20 @@ func (c *cluster) add() *testReplica {
 	r := &testReplica{id: metapb.ReplicaID(len(c.replicas) + 1), eng: engine.NewMem(), empty: true}
 	c.replicas = append(c.replicas, r)
 	return r
+}
+
+// mustCluster returns a cluster of three, and what ends the test at an error.
+func mustCluster(t *testing.T) (*cluster, func(error)) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := newCluster(3)
+	must(err)
+	return c, must
 }
 
 // take takes the leader's state for a snapshot, as its engine has it.

@@ -11,16 +11,7 @@ import (
 // TestCommitsAreHeld looks at what a leader of three sends while its owner says that
 // more comes: nothing that only says what is committed; and that it is told at last.
 func TestCommitsAreHeld(t *testing.T) {
-	c, err := newCluster(3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	c, must := mustCluster(t)
 	leader := c.at(1)
 	must(leader.g.Campaign())
 	must(c.settle())

@@ -31,38 +31,43 @@ func (g *Group) note(id metapb.ReplicaID) *peerNote {
 }
 
 // knownBy returns up to where a replica said that it knows what is committed.
-func (g *Group) knownBy(id metapb.ReplicaID) uint64 {
-	for i := range g.notes {
-		if g.notes[i].id == id {
-			return g.notes[i].knows
-		}
-	}
-	return 0
+func (g *Group) knownBy(id metapb.ReplicaID) uint64 { return g.note(id).knows }
+
+// noteKnows notes up to where a replica says that it knows what is committed.
+func (g *Group) noteKnows(id metapb.ReplicaID, index uint64) {
+	n := g.note(id)
+	n.knows = max(n.knows, index)
 }
 
 // probes reports whether the leader may not know where a replica's log meets its own.
 // It sends that replica nothing else then before it has an answer, be it to an append
-// without entries.
+// without entries: one that was kept back would keep all others back.
 func (g *Group) probes(id metapb.ReplicaID) bool { return !g.note(id).settled }
+
+// answersLeader reports whether a message is an answer to an append of this leader's term.
+func (g *Group) answersLeader(m *Message) bool {
+	return m.GetType() == raftpb.MsgAppResp && g.isLeader && m.GetTerm() == g.term
+}
 
 // saysNothingNew reports whether a message is an answer to an append that tells this
 // leader's raft nothing, and notes what it tells the group. Of the answers to a busy
 // leader half are to appends that only said what is committed.
 func (g *Group) saysNothingNew(m *Message) bool {
-	if m.GetType() != raftpb.MsgAppResp || !g.isLeader || m.GetTerm() != g.term {
+	if !g.answersLeader(m) {
 		return false
 	}
-	n := g.note(metapb.ReplicaID(m.GetFrom()))
+	from := metapb.ReplicaID(m.GetFrom())
 	if m.Commit != nil {
-		n.knows = max(n.knows, m.GetCommit())
+		g.noteKnows(from, m.GetCommit())
 	}
+	n := g.note(from)
 	return n.settled && !m.GetReject() && m.GetIndex() <= n.acked
 }
 
 // noteAnswer notes what raft made of an answer to an append. One that confirms as much
 // as any before it ends the probing.
 func (g *Group) noteAnswer(m *Message) {
-	if m.GetType() != raftpb.MsgAppResp || !g.isLeader || m.GetTerm() != g.term {
+	if !g.answersLeader(m) {
 		return
 	}
 	switch n := g.note(metapb.ReplicaID(m.GetFrom())); {

@@ -9,20 +9,11 @@ import (
 // An answer to an append that confirms nothing new leaves a leader at rest, but for what
 // it says is known; one that ends the probing of a replica, or is of more, does not.
 func TestAnswersThatSayNothingNew(t *testing.T) {
-	c, err := newCluster(3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	c, must := mustCluster(t)
 	g := c.at(1).g
 	must(g.Campaign())
 	must(c.settle())
-	_, _, err = g.Propose([]byte("x"))
+	_, _, err := g.Propose([]byte("x"))
 	must(err)
 	must(c.settle())
 	last := g.LastIndex()
@@ -83,5 +74,24 @@ func TestAnswersThatSayNothingNew(t *testing.T) {
 	must(c.settle())
 	if n := g.note(2); n.acked != g.LastIndex() || n.knows != g.LastIndex() {
 		t.Fatalf("of replica 2 it is noted that it confirmed %d and knows %d of %d", n.acked, n.knows, g.LastIndex())
+	}
+}
+
+// Who has nothing says so also over the wire, to who stands for election, and nobody else does.
+func TestHasNothingOverTheWire(t *testing.T) {
+	for _, typ := range []raftpb.MessageType{raftpb.MsgVote, raftpb.MsgPreVote} {
+		answer := EmptyAnswer(&Message{Type: typ.Enum(), From: new(uint64(2)), To: new(uint64(3)), Term: new(uint64(7))})
+		b, err := AppendMessage(nil, testRange, answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, m, _, err := DecodeMessage(b, 0)
+		if err != nil || !HasNothing(m) || m.GetFrom() != 3 || m.GetTo() != 2 {
+			t.Fatalf("of the answer to a %s arrives %v, %v", typ, m, err)
+		}
+	}
+	refusal := &Message{Type: raftpb.MsgVoteResp.Enum(), From: new(uint64(3)), To: new(uint64(2)), Term: new(uint64(7)), Reject: new(true)}
+	if HasNothing(refusal) {
+		t.Fatal("a refused vote is taken for nothing")
 	}
 }

@@ -82,8 +82,7 @@ func (g *Group) takeContext(m *Message) *Message {
 		return m // its answer shows it again
 	}
 	if g.isLeader && m.GetTerm() == g.term {
-		n := g.note(metapb.ReplicaID(m.GetFrom()))
-		n.knows = max(n.knows, binary.BigEndian.Uint64(m.Context))
+		g.noteKnows(metapb.ReplicaID(m.GetFrom()), binary.BigEndian.Uint64(m.Context))
 	}
 	return &Message{Type: m.Type, From: m.From, To: m.To, Term: m.Term}
 }

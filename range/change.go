@@ -74,14 +74,13 @@ func (r *Replica) evaluateChange(b *batch, w *work, body *peerpb.ChangeReplicas)
 		r.splits++
 	}
 	next, err := r.nextReplicas(body)
+	if err == nil && r.locks.stuck(r.store.now) { // as a split
+		err = peerpb.ErrRefused
+	}
 	switch {
 	case err != nil:
 		r.splits--
 		r.store.reply(w.req.ID, nil, err)
-		return taken
-	case r.locks.stuck(r.store.now): // as a split
-		r.splits--
-		r.store.reply(w.req.ID, nil, peerpb.ErrRefused)
 		return taken
 	case !r.locks.idle():
 		r.hold(w)
@@ -241,7 +240,7 @@ func (r *Replica) finishChange() {
 		return
 	}
 	for _, p := range before.Replicas {
-		if !hasReplica(r.desc, metapb.ReplicaID(p.ReplicaId)) {
+		if r.memberOf(metapb.ReplicaID(p.ReplicaId)) == 0 {
 			r.parting = append(r.parting, parting{Gone{To: metapb.StoreID(p.StoreId), Range: r.desc.ID(), Replica: metapb.ReplicaID(p.ReplicaId)}, r.state.index})
 			s.mark(r)
 		}

@@ -9,18 +9,26 @@ import (
 	"github.com/flotilladb/flotilla/proto/peerpb"
 )
 
-// A replica that was behind gets a whole change of its range's voters at once, and crashes
-// when that is in its log and none of it applied. It must not be elected by those who voted
-// before: the range has other voters by now, who decide without them.
-func TestForgetsWhatIsCommitted(t *testing.T) {
-	c := calmClusterOf(t, 1, 4)
+// clusterWithLearner has replicas of range 2 on three stores, of which it returns the
+// leader's, and a learner on the fourth that has caught up.
+func clusterWithLearner(t *testing.T, seed uint64) (*storeCluster, *clusterStore, *Replica) {
+	t.Helper()
+	c := calmClusterOf(t, seed, 4)
 	leader := c.holder(2)
-	second, third, fourth := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3], c.nodes[3]
-	if err := c.askChange(t, leader, &peerpb.ChangeReplicas{Learner: fourth.id, Node: 4}); err != nil {
+	if err := c.askChange(t, leader, &peerpb.ChangeReplicas{Learner: c.nodes[3].id, Node: 4}); err != nil {
 		t.Fatal(err)
 	}
 	r := leader.store.Replica(2)
 	c.until(t, 5*time.Second, "the learner is there", func() bool { return r.caughtUp(4) })
+	return c, leader, r
+}
+
+// A replica that was behind gets a whole change of its range's voters at once, and crashes
+// when that is in its log and none of it applied. It must not be elected by those who voted
+// before: the range has other voters by now, who decide without them.
+func TestForgetsWhatIsCommitted(t *testing.T) {
+	c, leader, r := clusterWithLearner(t, 1)
+	second, third, fourth := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3], c.nodes[3]
 	index := second.store.Replica(2).Applied()
 	second.paused = c.now + time.Hour
 	keep := func() { // the third store does not hear that its replica is gone
@@ -70,14 +78,8 @@ func TestForgetsWhatIsCommitted(t *testing.T) {
 // one must not have gone yet.
 func TestGoesWhenOthersKnow(t *testing.T) {
 	for seed := uint64(1); seed <= 10; seed++ {
-		c := calmClusterOf(t, seed, 4)
-		leader := c.holder(2)
+		c, leader, r := clusterWithLearner(t, seed)
 		second, third, fourth := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3], c.nodes[3]
-		if err := c.askChange(t, leader, &peerpb.ChangeReplicas{Learner: fourth.id, Node: 4}); err != nil {
-			t.Fatal(err)
-		}
-		r := leader.store.Replica(2)
-		c.until(t, 5*time.Second, "the learner is there", func() bool { return r.caughtUp(4) })
 		c.request(leader, r.desc.Start, &clusterRequest{at: c.issued, body: &peerpb.ChangeReplicas{
 			Promote: []metapb.StoreID{fourth.id}, Remove: []metapb.StoreID{third.id},
 		}})

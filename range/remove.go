@@ -238,7 +238,7 @@ func (s *Store) askPresent() {
 // Present answers another store's question whether a replica of it is part of its
 // range.
 func (s *Store) Present(from metapb.StoreID, g Gone) {
-	if r := s.replicas[g.Range]; r != nil && uint64(g.Replica) < r.desc.NextReplicaId && !hasReplica(r.desc, g.Replica) {
+	if r := s.replicas[g.Range]; r != nil && uint64(g.Replica) < r.desc.NextReplicaId && r.memberOf(g.Replica) == 0 {
 		r.dismiss(Gone{To: from, Range: g.Range, Replica: g.Replica})
 	}
 }

@@ -50,11 +50,9 @@ type SnapshotSender struct {
 	chunk  *SnapshotChunk
 }
 
-// BeginSnapshot takes the state of a range that this store leads, or that nobody does, for a
-// replica. It
-// is called between Advance and the next Collect. The log is kept until
-// SnapshotEnded, which must follow. chunkBytes bounds a chunk's rows (one row always
-// fits).
+// BeginSnapshot takes the state of a range that this store leads, or that nobody does, for
+// a replica. It is called between Advance and the next Collect. The log is kept until
+// SnapshotEnded, which must follow. chunkBytes bounds a chunk's rows (one row always fits).
 func (s *Store) BeginSnapshot(id metapb.RangeID, to metapb.ReplicaID, chunkBytes int) (*SnapshotSender, error) {
 	r := s.replicas[id]
 	// Also before it has applied an entry of its own term: that may need whom the

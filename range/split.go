@@ -42,11 +42,7 @@ func (r *Replica) evaluateSplit(b *batch, w *work, body *peerpb.Split) verdict {
 		r.splits--
 		r.store.reply(w.req.ID, &peerpb.SplitDone{Left: r.desc}, nil)
 		return taken
-	case isJoint(r.desc):
-		r.splits--
-		r.store.reply(w.req.ID, nil, peerpb.ErrRefused)
-		return taken
-	case r.locks.stuck(r.store.now):
+	case isJoint(r.desc) || r.locks.stuck(r.store.now):
 		r.splits--
 		r.store.reply(w.req.ID, nil, peerpb.ErrRefused)
 		return taken

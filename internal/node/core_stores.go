@@ -79,7 +79,7 @@ func (c *Core) askable(id metapb.RangeID) (metapb.StoreID, bool) {
 	if r != nil && (!r.Adrift() || r.Undecided()) {
 		return 0, false
 	}
-	if d := c.router.Find(id); d != nil && (r == nil || d.Generation > r.Descriptor().Generation) {
+	if d := c.knownSince(id, r); d != nil {
 		for i := range d.Replicas {
 			r := d.Replicas[(i+c.guess)%len(d.Replicas)]
 			if to := metapb.StoreID(r.StoreId); to != hint.store && c.canAsk(to) {
@@ -95,16 +95,26 @@ func (c *Core) askable(id metapb.RangeID) (metapb.StoreID, bool) {
 	return 0, false
 }
 
+// knownSince returns what the router knows of a range that its replica here, which may be
+// nil, does not; nil: nothing.
+func (c *Core) knownSince(id metapb.RangeID, r *ranges.Replica) *metapb.Descriptor {
+	if d := c.router.Find(id); d != nil && (r == nil || d.Generation > r.Descriptor().Generation) {
+		return d
+	}
+	return nil
+}
+
 // askAround asks, for replicas that are adrift, also the stores that have their ranges by now
 // whether they are part of them. Those that the replica knows may have none any more, and
-// cannot say. If the router does not know these stores it is to find out.
+// cannot say. If the router does not know these stores it is to find out: a change of
+// nothing, which whoever leads refuses, brings it there.
 func (c *Core) askAround(present []ranges.Gone) {
 	for i, g := range present {
 		r := c.store.Replica(g.Range)
 		if r == nil || !r.Adrift() || i > 0 && present[i-1].Range == g.Range {
 			continue
 		}
-		if d := c.router.Find(g.Range); d != nil && d.Generation > r.Descriptor().Generation {
+		if d := c.knownSince(g.Range, r); d != nil {
 			for _, p := range d.Replicas {
 				if to := metapb.StoreID(p.StoreId); to != c.cfg.StoreID && r.Descriptor().ReplicaOn(to) == nil {
 					f := c.goneTo(to)

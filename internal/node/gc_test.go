@@ -7,7 +7,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
-	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/router"
@@ -15,18 +14,7 @@ import (
 
 // versions counts those of a key that the engine has.
 func (r *coreRun) versions(key string) (n int) {
-	span := keys.VersionSpan([]byte(key), append([]byte(key), 0))
-	it, err := r.eng.NewIter(engine.IterOptions{Lower: span.Start, Upper: span.End})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for ok := it.First(); ok; ok = it.Next() {
-		n++
-	}
-	if err := it.Close(); err != nil {
-		r.t.Fatal(err)
-	}
-	return n
+	return r.rows(keys.VersionSpan([]byte(key), append([]byte(key), 0)))
 }
 
 // A range that cannot be closed, since most of its replicas are lost, keeps its garbage;

@@ -14,7 +14,11 @@ import (
 
 // leased counts the rows of attached keys.
 func (r *coreRun) leased() (n int) {
-	span := keys.LeasedSpan(keys.UserSpan(nil, nil))
+	return r.rows(keys.LeasedSpan(keys.UserSpan(nil, nil)))
+}
+
+// rows counts those that the engine has.
+func (r *coreRun) rows(span engine.Span) (n int) {
 	it, err := r.eng.NewIter(engine.IterOptions{Lower: span.Start, Upper: span.End})
 	if err != nil {
 		r.t.Fatal(err)
