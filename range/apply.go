@@ -125,11 +125,8 @@ func (r *Replica) entryOf(e *raftgroup.Entry) (*cmdpb.Entry, *batch, error) {
 		}
 		invariant.Must(own.index > e.Index, "range %d: proposal %d was passed by entry %d", r.desc.RangeId, own.index, e.Index)
 	}
-	ent := &cmdpb.Entry{}
-	if err := ent.UnmarshalVT(e.Data); err != nil {
-		return nil, nil, err
-	}
-	return ent, nil, nil
+	ent, err := decodeEntry(e.Data)
+	return ent, nil, err
 }
 
 // applyUpdates writes versions. REQUIRES: in order of revision.

@@ -240,11 +240,9 @@ func (c *Core) applied(a *RangeUpdates) bool {
 	if f == nil {
 		return false
 	}
-	for _, src := range a.Updates {
-		if len(src.Mutations) == 0 {
-			continue
-		}
-		u := newUpdate(src)
+	us := newUpdates(a.Updates)
+	for i := range us {
+		u := &us[i]
 		if f.overhang {
 			u, _ = u.split(c.endOf(f)) // the rest comes from elsewhere
 		}
@@ -264,10 +262,9 @@ func (c *Core) appliedNew(a *RangeUpdates, s *Step) {
 		invariant.Check(slices.Contains(s.Removed, a.Range) || slices.ContainsFunc(s.Descriptors, here), "updates of range %d, which is unknown", a.Range)
 		return // it left, or gave all its client keys up: they come from elsewhere
 	}
-	for _, src := range a.Updates {
-		if len(src.Mutations) > 0 {
-			c.tookFrom(f, newUpdate(src))
-		}
+	us := newUpdates(a.Updates)
+	for i := range us {
+		c.tookFrom(f, &us[i])
 	}
 }
 

@@ -50,12 +50,21 @@ type update struct {
 	size   int
 }
 
-func newUpdate(u *cmdpb.Update) *update {
-	up := &update{rev: Revision(u.Revision), muts: u.Mutations}
-	for _, m := range u.Mutations {
-		up.size += len(m.Key) + len(m.Value) + eventOverhead
+// newUpdates returns those of a range that have mutations. They lie together: a ring
+// gives them up in turn.
+func newUpdates(from []*cmdpb.Update) []update {
+	us := make([]update, 0, len(from))
+	for _, u := range from {
+		if len(u.Mutations) == 0 {
+			continue
+		}
+		up := update{rev: Revision(u.Revision), muts: u.Mutations}
+		for _, m := range u.Mutations {
+			up.size += len(m.Key) + len(m.Value) + eventOverhead
+		}
+		us = append(us, up)
 	}
-	return up
+	return us
 }
 
 // list returns the update's events, in order of sub-revision.
