@@ -1,6 +1,7 @@
 package ranges
 
 import (
+	"bytes"
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -98,6 +99,38 @@ func (q *workQueue) drop(n int) {
 	rest := copy(q.items, q.items[n:])
 	clear(q.items[rest:])
 	q.items = q.items[:rest]
+}
+
+// putsMin is how many puts make it worth while to sort them.
+const putsMin = 8
+
+// sortPuts brings the puts at the front, as many as go into a batch, into the order of
+// their keys: all were there before any was answered, so none has to come first.
+// Reading what they replace then goes forward through the engine, as does writing them
+// on every replica.
+func (q *workQueue) sortPuts(bytesMax int) {
+	first := 0
+	for first < len(q.items) && q.items[first].admitted {
+		first++
+	}
+	n, size := first, 0
+	for n < len(q.items) && size < bytesMax && q.items[n].putKey() != nil {
+		size += q.items[n].bytes
+		n++
+	}
+	if puts := q.items[first:n]; len(puts) >= putsMin {
+		slices.SortStableFunc(puts, func(a, b *work) int { return bytes.Compare(a.putKey(), b.putKey()) })
+	}
+}
+
+// putKey returns the key of a client's put, nil of any other request.
+func (w *work) putKey() []byte {
+	if b, ok := w.req.Body.(*peerpb.Write); ok {
+		if put, ok := b.Req.(*pb.PutRequest); ok {
+			return put.Key
+		}
+	}
+	return nil
 }
 
 // fits reports whether a request may wait here as well; an empty queue takes any.

@@ -107,6 +107,7 @@ func (r *Replica) waitForSync() {
 func (r *Replica) fillBatch(b *batch, base *mvcc.EngineState) {
 	st := r.overlay.Over(base)
 	r.filling = true
+	r.queue.sortPuts(r.store.cfg.BatchBytesMax)
 	n := 0
 	// What the lock table lets on meanwhile goes first: behind it in the queue may
 	// be a prepare of the same keys, which would not know of it.
