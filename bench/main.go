@@ -27,6 +27,7 @@ type options struct {
 	megabytes int
 	prepare   string
 	ranges    int
+	profiles  string
 }
 
 func parse() options {
@@ -42,6 +43,7 @@ func parse() options {
 	flag.IntVar(&o.megabytes, "megabytes", 5000, "what restart10k writes before the restart")
 	flag.StringVar(&o.prepare, "prepare", "", "addresses of a running cluster, comma-separated: cut it into -ranges and spread the leaders, nothing else")
 	flag.IntVar(&o.ranges, "ranges", 1000, "how many ranges -prepare makes")
+	flag.StringVar(&o.profiles, "profiles", "", "folder for processor profiles of the servers, of loads by etcd's tool; they take time from what is measured")
 	flag.Parse()
 	if o.quick {
 		o.runs = 1

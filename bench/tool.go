@@ -63,11 +63,15 @@ func (b *bench) toolOn(ctx context.Context, endpoints []string, conns, clients, 
 	defer cancel()
 	args = append(args, "--endpoints", strings.Join(endpoints, ","), "--conns", strconv.Itoa(conns), "--clients", strconv.Itoa(clients),
 		"--total", strconv.Itoa(total), "--precise")
+	profiled := b.profiling(ctx, endpoints)
 	before := b.server.cpu()
 	out, err := exec.CommandContext(ctx, filepath.Join(b.bin, "benchmark"), args...).CombinedOutput()
 	used := b.server.cpu() - before
 	if err != nil {
 		return Figure{}, fmt.Errorf("benchmark: %w\n%s", err, out)
+	}
+	if err := profiled(); err != nil {
+		return Figure{}, err
 	}
 	f, err := parseReport(string(out))
 	if err != nil {
