@@ -27,6 +27,8 @@ var (
 	ErrBadOp = errors.New("placement: bad operation")
 	// ErrOneStore says that the cluster has one store and that nobody has ended that.
 	ErrOneStore = errors.New("placement: the cluster is one of one store")
+	// ErrOtherFolder says that the node had another data folder before.
+	ErrOtherFolder = errors.New("placement: the node had another data folder")
 	// ErrNameTaken says that another node has the name.
 	ErrNameTaken = errors.New("placement: another node of the cluster has this name")
 	// ErrURLTaken says that another node is to be reached at the same URL.

@@ -20,8 +20,9 @@ type Member struct {
 	Store metapb.StoreID
 	// Name is empty of a node that was announced, by its URLs, and has not started.
 	Name string
-	// Nonce was drawn by the node's folder when it joined; 0: it began the cluster. It
-	// lets a join that was interrupted go on, and keeps others from taking its name.
+	// Nonce was drawn by the node's folder when it joined, or began the cluster; 0: an
+	// older version began it. It lets a join that was interrupted go on, and keeps others
+	// from taking its name, an empty folder of its own among them.
 	Nonce uint64
 	// PeerURLs are where other nodes reach it, ClientURLs where clients do.
 	PeerURLs, ClientURLs []string
@@ -186,8 +187,10 @@ func (f *facts) announce(o *AnnounceOp) ([]*cmdpb.Row, any, error) {
 		return nil, nil, ErrRemoved
 	case old == nil && uint64(m.Node) >= f.next[rowNodeID], old != nil && old.Store != m.Store:
 		return nil, nil, ErrBadOp
+	case old != nil && old.Nonce != 0 && m.Nonce != 0 && old.Nonce != m.Nonce:
+		return nil, nil, ErrOtherFolder
 	case old != nil:
-		m.Nonce = old.Nonce
+		m.Nonce = cmp.Or(old.Nonce, m.Nonce)
 	}
 	for _, other := range f.members {
 		if other.Node != m.Node && !other.Removed && other.Name == m.Name {

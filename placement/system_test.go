@@ -64,7 +64,7 @@ func (sc *sysScript) run(t *testing.T, d *datadriven.TestData) string {
 		return sc.evaluate(&JoinOp{Name: text(d, "name"), Nonce: uint64(num(t, d, "nonce")),
 			PeerURLs: strings.Fields(text(d, "peer")), ClientURLs: strings.Fields(text(d, "client"))})
 	case "announce":
-		return sc.evaluate(&AnnounceOp{Member: Member{Node: metapb.NodeID(num(t, d, "node")), Store: metapb.StoreID(num(t, d, "store")),
+		return sc.evaluate(&AnnounceOp{Member: Member{Node: metapb.NodeID(num(t, d, "node")), Store: metapb.StoreID(num(t, d, "store")), Nonce: uint64(num(t, d, "nonce")),
 			Name: text(d, "name"), PeerURLs: strings.Fields(text(d, "peer")), ClientURLs: strings.Fields(text(d, "client")), GossipAddr: text(d, "gossip")}})
 	case "member":
 		return sc.evaluate(&MemberOp{Node: node(d), Remove: d.HasArg("remove"), PeerURLs: strings.Fields(text(d, "peer"))})

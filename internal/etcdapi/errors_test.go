@@ -94,7 +94,7 @@ func TestErrorTableIsComplete(t *testing.T) {
 		// Between a store and the sequencer:
 		"placement.ErrStaleAsk", "placement.ErrAskOrder", "placement.ErrTooManyUnacked", "placement.ErrBadAsk",
 		// Of operations that the node itself makes:
-		"placement.ErrOneStore", "placement.ErrNameTaken",
+		"placement.ErrOneStore", "placement.ErrNameTaken", "placement.ErrOtherFolder",
 		"placement.ErrUnknownOp", "placement.ErrBadOp", "placement.ErrBadRow",
 	}
 	have := make(map[string]bool)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/rpc"
@@ -39,6 +40,9 @@ func (n *Node) admit(ctx context.Context, q *peerQuestion) *peerAnswer {
 	if q.Kind == askWho && q.Self != 0 && q.Cluster == n.ident.ClusterId && n.book.removed(q.Self) {
 		return n.refuseRemoved()
 	}
+	if q.Kind == askWho && q.Cluster == n.ident.ClusterId && n.book.otherFolder(q.Self, nonce(q.Nonce)) {
+		return n.refuseFolder()
+	}
 	select {
 	case <-n.announced:
 	default:
@@ -53,7 +57,7 @@ func (n *Node) admit(ctx context.Context, q *peerQuestion) *peerAnswer {
 	case q.Kind == askWho && q.Self == 0:
 		return r
 	case q.Kind == askWho:
-		return n.knowsMember(ctx, q.Self, r)
+		return n.knowsMember(ctx, q, r)
 	case q.Kind != askJoin:
 		return &peerAnswer{Refused: fmt.Sprintf("a question of kind %q is not known to this version", q.Kind)}
 	}
@@ -108,8 +112,8 @@ func (n *Node) endOneStore(ctx context.Context) error {
 }
 
 // knowsMember answers whether a node that has an id is a member still.
-func (n *Node) knowsMember(ctx context.Context, node metapb.NodeID, r *peerAnswer) *peerAnswer {
-	is := func(m placement.Member) bool { return m.Node == node }
+func (n *Node) knowsMember(ctx context.Context, q *peerQuestion, r *peerAnswer) *peerAnswer {
+	is := func(m placement.Member) bool { return m.Node == q.Self }
 	members := n.book.all()
 	if !slices.ContainsFunc(members, is) { // this node may not have heard of it yet
 		var err error
@@ -120,7 +124,14 @@ func (n *Node) knowsMember(ctx context.Context, node metapb.NodeID, r *peerAnswe
 	if r.Member = slices.ContainsFunc(members, is); !r.Member {
 		return n.refuseRemoved() // who has an id was a member
 	}
+	if otherFolderAmong(members, q.Self, nonce(q.Nonce)) {
+		return n.refuseFolder()
+	}
 	return r
+}
+
+func (n *Node) refuseFolder() *peerAnswer {
+	return &peerAnswer{Cluster: n.ident.ClusterId, Refused: placement.ErrOtherFolder.Error(), Final: true, OtherFolder: true}
 }
 
 func (n *Node) refuseRemoved() *peerAnswer {
@@ -131,7 +142,9 @@ func (n *Node) refuseRemoved() *peerAnswer {
 // of its folder's cluster: a node with data does not join, but who gives --join means that
 // cluster. All, whether it is a member still: it may have been removed while it was away,
 // with the replicas that it has. A start votes only after the longest promise, and so not
-// before somebody who knows could say so.
+// before somebody who knows could say so. And whether it is the one with this folder: one
+// that was begun anew takes nothing of its replicas' leaders until all have answered, or as
+// long as it does not vote.
 func (n *Node) checkCluster(ctx context.Context) {
 	p := n.peers.Load()
 	if p == nil {
@@ -146,29 +159,52 @@ func (n *Node) checkCluster(ctx context.Context) {
 	for _, addr := range n.cfg.Join {
 		at[addr] = true
 	}
+	heard := make(chan struct{}, len(at))
 	for addr, join := range at { // each has a goroutine, since one that hangs must not keep others waiting
-		if n.stop.Go("same cluster", func(ctx context.Context) { n.checkWith(ctx, p.t, addr, join) }) != nil {
+		if n.stop.Go("same cluster", func(ctx context.Context) { n.checkWith(ctx, p.t, addr, join, heard) }) != nil {
 			return
 		}
 	}
+	if !n.onTrial.Load() {
+		return
+	}
+	timer := time.NewTimer(n.earlier)
+	defer timer.Stop()
+	for range at {
+		select {
+		case <-heard:
+			continue
+		case <-timer.C: // as with what is said of a node that was removed
+		case <-ctx.Done():
+		}
+		break
+	}
+	n.onTrial.Store(false)
 }
 
 // checkWith asks one address until it has answered, or the cluster has taken this node
-// back.
-func (n *Node) checkWith(ctx context.Context, t *rpc.Transport, addr string, join bool) {
+// back. heard gets a value when there was an answer that lets this node go on.
+func (n *Node) checkWith(ctx context.Context, t *rpc.Transport, addr string, join bool, heard chan<- struct{}) {
+	hear := sync.OnceFunc(func() { heard <- struct{}{} })
 	for tries, pause := 0, checkPause; ; tries++ {
 		r, err := ask(ctx, t, addr, &peerQuestion{
-			Kind: askWho, Cluster: n.ident.ClusterId, Name: n.cfg.Name, Self: metapb.NodeID(n.ident.NodeId),
+			Kind: askWho, Cluster: n.ident.ClusterId, Name: n.cfg.Name, Self: metapb.NodeID(n.ident.NodeId), Nonce: uint64(n.folder),
 		})
 		switch {
 		case err == nil && r.Removed && r.Cluster == n.ident.ClusterId:
 			n.failSoon(removedError(nil))
 			return
+		case err == nil && r.OtherFolder && r.Cluster == n.ident.ClusterId:
+			n.failSoon(otherFolderError())
+			return
 		case err == nil && r.Final && join:
 			n.failSoon(fmt.Errorf("%w: the node at %s says: %s", ErrOtherCluster, addr, r.Refused))
 			return
 		case err == nil && (r.Member || r.Final || r.Refused == ""):
+			hear()
 			return
+		case err == nil:
+			hear()
 		}
 		select {
 		case <-n.announced:
@@ -192,6 +228,12 @@ func removedError(why error) error {
 		why = placement.ErrRemoved
 	}
 	return fmt.Errorf("the cluster does not take this node back: %w; start it with an empty data folder to join anew", why)
+}
+
+// otherFolderError says that what this node had acknowledged is not in its folder.
+func otherFolderError() error {
+	return fmt.Errorf("the cluster does not take this node back: %w; give it back the one that it had, "+
+		"or, if that is lost, remove the member and start the node with an empty data folder and --join", placement.ErrOtherFolder)
 }
 
 // checkPause is when who did not answer checkCluster is asked again. After

@@ -76,6 +76,29 @@ func removedFrom(members []placement.Member, node metapb.NodeID) bool {
 	return slices.ContainsFunc(members, func(m placement.Member) bool { return m.Node == node && m.Removed })
 }
 
+// otherFolder reports whether a node is a member with another data folder than the one
+// of a nonce, as far as is known here.
+func (b *book) otherFolder(node metapb.NodeID, mine nonce) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return otherFolderAmong(b.mu.members, node, mine)
+}
+
+func otherFolderAmong(members []placement.Member, node metapb.NodeID, mine nonce) bool {
+	return mine != 0 && slices.ContainsFunc(members, func(m placement.Member) bool {
+		return m.Node == node && m.Nonce != 0 && m.Nonce != uint64(mine)
+	})
+}
+
+// knowsFolder reports whether the cluster was told of a node with the folder of a nonce.
+func (b *book) knowsFolder(node metapb.NodeID, mine nonce) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.mu.members, func(m placement.Member) bool {
+		return m.Node == node && m.Nonce == uint64(mine)
+	})
+}
+
 // stores returns the stores of all members.
 func (b *book) stores() []metapb.StoreID {
 	var ids []metapb.StoreID
@@ -178,7 +201,7 @@ func (n *Node) askMembers(ctx context.Context) {
 }
 
 func sameMember(a, b placement.Member) bool {
-	return a.Node == b.Node && a.Store == b.Store && a.Name == b.Name && a.GossipAddr == b.GossipAddr &&
+	return a.Node == b.Node && a.Store == b.Store && a.Nonce == b.Nonce && a.Name == b.Name && a.GossipAddr == b.GossipAddr &&
 		slices.Equal(a.PeerURLs, b.PeerURLs) && slices.Equal(a.ClientURLs, b.ClientURLs)
 }
 

@@ -57,6 +57,11 @@ func IdentifyStatic(eng engine.Engine, s *Static, self string) (*metapb.StoreIde
 		return nil, fmt.Errorf("%w: its id is %x, that of --initial-cluster-token %q is %x; use its own token, or another --data-dir",
 			ErrOtherCluster, ident.ClusterId, s.Token, want)
 	}
+	if len(begun.Members) > 1 && drawn == 0 && s.Nonce != 0 { // an older version made the folder
+		if err := writeRow(eng, rowNonce, binary.BigEndian.AppendUint64([]byte{joinedFormat}, s.Nonce)); err != nil {
+			return nil, fmt.Errorf("how the cluster was begun: %w", err)
+		}
+	}
 	return ident, nil
 }
 

@@ -30,9 +30,10 @@ type peerQuestion struct {
 	Kind string
 	// Cluster is the asker's, 0 if it has none; Self is its id there, 0: it has none, or
 	// is of an older version.
-	Cluster              uint64
-	Self                 metapb.NodeID
-	Name                 string
+	Cluster uint64
+	Self    metapb.NodeID
+	Name    string
+	// Nonce is that of the asker's folder, 0: it has none, or is of an older version.
 	Nonce                uint64
 	PeerURLs, ClientURLs []string
 }
@@ -52,8 +53,9 @@ type peerAnswer struct {
 	// Refused says why not; with Final it is of no use to ask again.
 	Refused string
 	Final   bool
-	// Member: Self is a member, as far as this node knows. Removed: it was one.
-	Member, Removed bool
+	// Member: Self is a member, as far as this node knows. Removed: it was one. OtherFolder:
+	// it is one, and had another folder.
+	Member, Removed, OtherFolder bool
 }
 
 // ErrNotLetIn says that a cluster does not take this node.

@@ -19,7 +19,8 @@ import (
 func (n *Node) self() placement.Member {
 	return placement.Member{
 		Node: metapb.NodeID(n.ident.NodeId), Store: metapb.StoreID(n.ident.StoreId),
-		Name: n.cfg.Name, PeerURLs: n.cfg.PeerURLs, ClientURLs: n.cfg.ClientURLs, GossipAddr: *n.gossipAddr.Load(),
+		Nonce: uint64(n.folder),
+		Name:  n.cfg.Name, PeerURLs: n.cfg.PeerURLs, ClientURLs: n.cfg.ClientURLs, GossipAddr: *n.gossipAddr.Load(),
 	}
 }
 
@@ -36,6 +37,9 @@ func (n *Node) announce(ctx context.Context) {
 			return
 		case errors.Is(err, placement.ErrRemoved):
 			n.failSoon(removedError(err))
+			return
+		case errors.Is(err, placement.ErrOtherFolder):
+			n.failSoon(otherFolderError())
 			return
 		case errors.Is(err, placement.ErrNameTaken):
 			n.failSoon(fmt.Errorf("the cluster does not take this node back: %w", err))

@@ -15,6 +15,7 @@ import (
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/gossip"
+	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/internal/stop"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/raftgroup"
@@ -44,6 +45,7 @@ type Node struct {
 	loopIn    *stop.Stopper
 
 	drains  atomic.Bool // Drain was called
+	onTrial atomic.Bool // the folder may be an empty one in place of what the member had
 	elected atomic.Uint64
 	pub     Published
 	refused chan struct{} // has room for one: a put was refused for want of space
@@ -74,6 +76,7 @@ type Node struct {
 	isServing     bool
 	drained       chan struct{} // closed when no leader is left; nil: nobody waits for it
 	begun         uint64        // the store's start
+	folder        nonce         // 0: it was made by a join, or by an older version
 	earlier       time.Duration // the longest promise that a start before may have given
 	gossip        atomic.Pointer[gossip.Gossip]
 	gossipAddr    atomic.Pointer[string]
@@ -150,6 +153,9 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	}
 	n := newNode(cfg, ident, eng, core)
 	n.book, n.begun, n.earlier = book, begun, earlier
+	if _, err := readRow(eng, keys.StoreRow(rowNonce), n.folder.decode); err != nil {
+		return nil, fmt.Errorf("how the cluster was begun: %w", err)
+	}
 	if n.client, err = router.NewClient(router.ClientConfig{Local: n}); err != nil {
 		return nil, err
 	}
@@ -159,6 +165,7 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 	core.Tick(clock.Now())
 	core.Meet(book.stores())
 	n.notice()
+	n.onTrial.Store(n.folder != 0 && !core.Direct() && !n.book.knowsFolder(metapb.NodeID(ident.NodeId), n.folder))
 	if err := n.startPeers(begun); err != nil {
 		n.hub.Stop()
 		return nil, err

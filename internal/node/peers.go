@@ -113,6 +113,9 @@ func (p *peerLink) deliver(from metapb.StoreID, lane rpc.Lane, raw []byte) (held
 		return false
 	}
 	n := p.n
+	if n.onTrial.Load() {
+		return false
+	}
 	n.inbox.Lock()
 	if n.inbox.closed || lane != rpc.Liveness && n.inbox.frameBytes+len(raw) > framesBytesMax {
 		n.inbox.Unlock()

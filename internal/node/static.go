@@ -32,8 +32,9 @@ type Static struct {
 	Token string
 	// Members are in the order of their names. None are as good as one.
 	Members []config.Member
-	// Nonce tells clusters of one node apart, of which many have one token. It is drawn
-	// when such a cluster begins, and is in the folder; 0: none was.
+	// Nonce tells clusters of one node apart, of which many have one token, and of several
+	// the folder that a member had from an empty one in its place. It is drawn when the
+	// folder is made, and is in it; 0: none was.
 	Nonce uint64
 }
 
@@ -121,7 +122,8 @@ func (s *Static) Write(b engine.Batch, self string) (*metapb.StoreIdent, error) 
 	}
 	if len(s.Members) > 1 {
 		b.Set(keys.StoreRow(rowBegun), s.encode())
-	} else if s.Nonce != 0 {
+	}
+	if s.Nonce != 0 {
 		b.Set(keys.StoreRow(rowNonce), binary.BigEndian.AppendUint64([]byte{joinedFormat}, s.Nonce))
 	}
 	ident := &metapb.StoreIdent{ClusterId: s.ClusterID(), NodeId: id, StoreId: id, FormatVersion: FormatVersion}
@@ -161,7 +163,8 @@ func (s *Static) Bootstrap(eng engine.Engine, self string) (*metapb.StoreIdent, 
 	return ident, nil
 }
 
-// rowNonce is the store's row of a cluster of one node: a format (1), then its nonce.
+// rowNonce is the store's row of a node that began a cluster: a format (1), then its
+// nonce.
 const rowNonce = "cluster-nonce"
 
 // rowBegun is the store's row of how a cluster of several nodes was begun: a

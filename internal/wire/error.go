@@ -90,19 +90,14 @@ func sentinels() []errorRow {
 		{104, placement.ErrRemoved},
 		{105, placement.ErrNoMember},
 		{106, placement.ErrNeeded},
-
-		{120, peerpb.ErrNotUndecided},
-		{121, peerpb.ErrUnreadable},
-		{122, peerpb.ErrGivenUp},
-		{123, peerpb.ErrNoVoter},
-		{124, peerpb.ErrTrustUnderWay},
+		{107, placement.ErrOtherFolder},
 
 		{110, engine.ErrDiskFull},
 		{111, engine.ErrClosed},
 	}...)
 }
 
-// changeSentinels are those about changes of replicas and leaders.
+// changeSentinels are those about changes of replicas and leaders, and about trust in one.
 func changeSentinels() []errorRow {
 	return []errorRow{
 		{26, peerpb.ErrBadChange},
@@ -117,6 +112,12 @@ func changeSentinels() []errorRow {
 		{35, peerpb.ErrMoveUnderWay},
 		{36, peerpb.ErrMoveStalled},
 		{37, peerpb.ErrWaitsForUpgrade},
+
+		{120, peerpb.ErrNotUndecided},
+		{121, peerpb.ErrUnreadable},
+		{122, peerpb.ErrGivenUp},
+		{123, peerpb.ErrNoVoter},
+		{124, peerpb.ErrTrustUnderWay},
 	}
 }
 
