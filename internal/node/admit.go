@@ -152,7 +152,10 @@ func (n *Node) checkCluster(ctx context.Context) {
 	}
 	at := make(map[string]bool) // true: it is a join address
 	for _, id := range n.book.stores() {
-		if addr, ok := n.resolve(id); ok && uint64(id) != n.ident.StoreId {
+		if uint64(id) == n.ident.StoreId {
+			continue
+		}
+		for _, addr := range n.resolveAll(id) {
 			at[addr] = false
 		}
 	}

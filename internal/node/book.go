@@ -21,20 +21,28 @@ import (
 const rowBook = "book"
 
 // book is who the members are and where: what the system range says, as far as this
-// node has heard of it, and what gossip says of addresses, which is newer. It is
-// safe for concurrent use.
+// node has heard of it, and what the stores say of their addresses, by gossip and when
+// they connect. Either may be behind the other, so both are tried. It is safe for
+// concurrent use.
 type book struct {
 	mu struct {
 		sync.Mutex
 		members []placement.Member // by node; never changed in place
-		heard   map[metapb.StoreID]string
+		heard   map[metapb.StoreID]heardAddr
+		tries   map[metapb.StoreID]int // how often a store was looked for
 	}
 	changed chan struct{} // has a value when members were set
 }
 
+// heardAddr is where a store said that it is, in its latest start that was heard of.
+type heardAddr struct {
+	start uint64
+	addr  string
+}
+
 func newBook(eng engine.Engine) (*book, error) {
 	b := &book{changed: make(chan struct{}, 1)}
-	b.mu.heard = make(map[metapb.StoreID]string)
+	b.mu.heard, b.mu.tries = make(map[metapb.StoreID]heardAddr), make(map[metapb.StoreID]int)
 	_, err := readRow(eng, keys.StoreRow(rowBook), func(raw []byte) error { return json.Unmarshal(raw, &b.mu.members) })
 	return b, err
 }
@@ -50,11 +58,13 @@ func (b *book) set(members []placement.Member) {
 	}
 }
 
-// hear notes where gossip says that a store is.
-func (b *book) hear(store metapb.StoreID, addr string) {
+// hear notes where a start of a store says that it is. What an earlier one said is old.
+func (b *book) hear(store metapb.StoreID, start uint64, addr string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.mu.heard[store] = addr
+	if start >= b.mu.heard[store].start {
+		b.mu.heard[store] = heardAddr{start, addr}
+	}
 }
 
 // all returns the members, without those that were removed.
@@ -110,21 +120,49 @@ func (b *book) stores() []metapb.StoreID {
 	return ids
 }
 
-// address returns where a store's node serves others.
+// address returns where a store's node may serve others. If there are several places they
+// take turns: who asks did not get through to the one of before.
 func (b *book) address(store metapb.StoreID) (string, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if addr := b.mu.heard[store]; addr != "" {
-		return addr, true
+	all := b.addressesLocked(store)
+	if len(all) == 0 {
+		return "", false
+	}
+	turn := b.mu.tries[store]
+	b.mu.tries[store]++
+	return all[turn%len(all)], true
+}
+
+// addresses returns all places where a store's node may serve others.
+func (b *book) addresses(store metapb.StoreID) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.addressesLocked(store)
+}
+
+func (b *book) addressesLocked(store metapb.StoreID) (all []string) {
+	if h := b.mu.heard[store]; h.addr != "" {
+		all = append(all, h.addr)
 	}
 	for _, m := range b.mu.members {
-		if m.Store == store && len(m.PeerURLs) > 0 {
-			if u, err := url.Parse(m.PeerURLs[0]); err == nil && u.Host != "" {
-				return u.Host, true
-			}
+		if addr := hostOf(m.PeerURLs); m.Store == store && addr != "" && !slices.Contains(all, addr) {
+			all = append(all, addr)
 		}
 	}
-	return "", false
+	return all
+}
+
+// hostOf is the address in the first of a node's peer URLs, empty if there is none.
+func hostOf(urls []string) string {
+	if len(urls) == 0 {
+		return ""
+	}
+	u, err := url.Parse(urls[0])
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }
 
 // resolve says where a store is: by Config.PeerAddress if it knows, else by the book.
@@ -135,6 +173,16 @@ func (n *Node) resolve(store metapb.StoreID) (string, bool) {
 		}
 	}
 	return n.book.address(store)
+}
+
+// resolveAll says where a store may be.
+func (n *Node) resolveAll(store metapb.StoreID) []string {
+	if n.cfg.PeerAddress != nil {
+		if addr, ok := n.cfg.PeerAddress(store); ok {
+			return []string{addr}
+		}
+	}
+	return n.book.addresses(store)
 }
 
 // notice takes in what this node's replica of the system range says of the alarms

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"net"
-	"net/url"
 	"slices"
 	"time"
 
@@ -67,11 +66,10 @@ func (n *Node) joinGossip() (*gossip.Gossip, error) {
 		Name: n.cfg.Name, ClientURLs: n.cfg.ClientURLs,
 	}
 	advertise := ""
-	if len(n.cfg.PeerURLs) > 0 {
-		if u, err := url.Parse(n.cfg.PeerURLs[0]); err == nil {
-			self.PeerAddr = u.Host
-			if ip := net.ParseIP(bind); ip == nil || ip.IsUnspecified() {
-				advertise = u.Hostname()
+	if self.PeerAddr = hostOf(n.cfg.PeerURLs); self.PeerAddr != "" {
+		if ip := net.ParseIP(bind); ip == nil || ip.IsUnspecified() {
+			if advertise, _, err = net.SplitHostPort(self.PeerAddr); err != nil {
+				return nil, err
 			}
 		}
 	}
@@ -110,7 +108,7 @@ func (n *Node) heard(events []gossip.Event) {
 	var stores []metapb.StoreID
 	for _, e := range events {
 		if e.Status == gossip.Alive && e.Member.PeerAddr != "" {
-			n.book.hear(e.Member.Store, e.Member.PeerAddr)
+			n.book.hear(e.Member.Store, e.Member.Start, e.Member.PeerAddr)
 			stores = append(stores, e.Member.Store)
 		}
 		if e.Status != gossip.Alive {

@@ -56,6 +56,8 @@ func (n *Node) startPeers(start uint64) error {
 		},
 		Listen:      n.cfg.PeerListener,
 		Resolve:     n.resolve,
+		Advertise:   hostOf(n.cfg.PeerURLs),
+		Heard:       n.book.hear,
 		Answer:      n.answerPeer,
 		TLS:         n.cfg.PeerTLS,
 		Deliver:     p.deliver,

@@ -39,6 +39,12 @@ type Config struct {
 	// Resolve says where a store can be reached; ok is false while nobody knows. It
 	// is asked before each attempt, so an address may change.
 	Resolve func(metapb.StoreID) (addr string, ok bool)
+	// Advertise, if set, is where others reach this process, host:port. They are told
+	// when it connects to them: they may know only where it was before.
+	Advertise string
+	// Heard, if set, is told where a store that was let in says that it is, and with
+	// which start. It must not wait.
+	Heard func(store metapb.StoreID, start uint64, addr string)
 	// TLS, if set, is for both directions: Certificates and RootCAs, and ClientCAs
 	// and ClientAuth for who is called. Nil: plain text.
 	TLS *tls.Config
@@ -141,6 +147,9 @@ func (c *Config) setDefaults() {
 	if c.Reachable == nil {
 		c.Reachable = func(metapb.StoreID, Lane, uint64) {}
 	}
+	if c.Heard == nil {
+		c.Heard = func(metapb.StoreID, uint64, string) {}
+	}
 	if c.Refused == nil {
 		c.Refused = func(metapb.StoreID, error) {}
 	}
@@ -180,6 +189,9 @@ func (c *Config) Validate() error {
 		return errors.New("rpc config: DialTimeout and 0 < RetryMin <= RetryMax do not hold")
 	case c.PingInterval <= 0 || c.SilenceMax < 2*c.PingInterval:
 		return errors.New("rpc config: SilenceMax is below two PingIntervals")
+	}
+	if len(c.Advertise) > addrBytesMax {
+		return fmt.Errorf("rpc config: the address where this process is reached has more than %d bytes", addrBytesMax)
 	}
 	for l, lane := range c.Lanes {
 		if lane.QueueBytesMax < frameOverheadBytes || lane.CreditBytesMax < 1 {

@@ -213,7 +213,7 @@ func (l *link) connect() error {
 func (l *link) greet(conn net.Conn, answers *reader, addr string) (*hello, error) {
 	me := l.t.who()
 	h := me.hello()
-	h.To = l.to
+	h.To, h.Addr = l.to, l.t.cfg.Advertise
 	for _, out := range l.lanes {
 		h.Lanes |= setOf(out.lane)
 	}

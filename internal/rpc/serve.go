@@ -154,6 +154,9 @@ func (t *Transport) letIn(ctx context.Context, conn, raw net.Conn, h *hello) (*i
 	for _, in := range s.lanes {
 		in.begin(s)
 	}
+	if h.Addr != "" {
+		t.cfg.Heard(h.Store, h.Start, h.Addr)
+	}
 	t.kick(h.Store)
 	welcome := me.hello()
 	welcome.Lanes = h.Lanes

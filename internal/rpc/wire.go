@@ -48,6 +48,8 @@ type hello struct {
 	Lanes laneSet
 	// To is the store that the sender means to reach.
 	To metapb.StoreID
+	// Addr is where the sender is to be reached itself; empty: it does not say.
+	Addr string
 	// Kind and Text are those of a RefusedError.
 	Kind refusal
 	Text string
@@ -65,10 +67,14 @@ const (
 	fieldTo
 	fieldKind
 	fieldText
+	fieldAddr
 )
 
-// textBytesMax bounds the sentence of a refusal.
-const textBytesMax = 4 << 10
+// textBytesMax bounds the sentence of a refusal, addrBytesMax an address.
+const (
+	textBytesMax = 4 << 10
+	addrBytesMax = 1 << 10
+)
 
 // append appends the whole message.
 func (h *hello) append(b []byte, kind byte) []byte {
@@ -84,6 +90,9 @@ func (h *hello) append(b []byte, kind byte) []byte {
 	if h.Text != "" {
 		b = fields.AppendText(b, fieldText, h.Text[:min(len(h.Text), textBytesMax)])
 	}
+	if h.Addr != "" {
+		b = fields.AppendText(b, fieldAddr, h.Addr)
+	}
 	return end(b, at)
 }
 
@@ -91,8 +100,11 @@ func (h *hello) append(b []byte, kind byte) []byte {
 func parseHello(b []byte) (*hello, error) {
 	h := new(hello)
 	err := fields.Walk(b, h.set, func(num fields.Number, s string) {
-		if num == fieldText {
+		switch num {
+		case fieldText:
 			h.Text = s[:min(len(s), textBytesMax)]
+		case fieldAddr:
+			h.Addr = s
 		}
 	})
 	if err != nil {

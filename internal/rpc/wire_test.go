@@ -25,6 +25,16 @@ func TestGolden(t *testing.T) {
 	if back, err := parseHello(b[headBytes+1:]); err != nil || !reflect.DeepEqual(back, h) {
 		t.Errorf("%+v, %v", back, err)
 	}
+	there := *h
+	there.Addr = "a:1"
+	hexAddr := "21" + hex1[len("1c"):] + "6203613a31"
+	at := there.append(nil, msgHello)
+	if got := hex.EncodeToString(at); got != hexAddr {
+		t.Errorf("hello with an address is %s, want %s", got, hexAddr)
+	}
+	if back, err := parseHello(at[headBytes+1:]); err != nil || !reflect.DeepEqual(back, &there) {
+		t.Errorf("%+v, %v", back, err)
+	}
 	newer := protowire.AppendTag(bytes.Clone(b[headBytes+1:]), 99, protowire.BytesType)
 	newer = protowire.AppendString(newer, "a field of a later version")
 	if back, err := parseHello(newer); err != nil || !reflect.DeepEqual(back, h) {
