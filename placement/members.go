@@ -205,7 +205,7 @@ func (f *facts) announce(o *AnnounceOp) ([]*cmdpb.Row, any, error) {
 }
 
 // changeMember adds, removes or updates a member, as etcd's Cluster API does.
-func (f *facts) changeMember(o *MemberOp) ([]*cmdpb.Row, any, error) {
+func (f *facts) changeMember(o *MemberOp, lives func(metapb.StoreID) bool) ([]*cmdpb.Row, any, error) {
 	if !o.Remove && len(o.PeerURLs) == 0 {
 		return nil, nil, ErrBadOp
 	}
@@ -229,7 +229,7 @@ func (f *facts) changeMember(o *MemberOp) ([]*cmdpb.Row, any, error) {
 	m := *old
 	reply := &MembersReply{Members: f.live(o.Node), Changed: o.Node, Alarms: slices.Clone(f.alarms)}
 	if o.Remove {
-		if err := f.spares(old); err != nil {
+		if err := f.spares(old, lives); err != nil {
 			return nil, nil, err
 		}
 		m.Removed = true
@@ -242,10 +242,10 @@ func (f *facts) changeMember(o *MemberOp) ([]*cmdpb.Row, any, error) {
 }
 
 // spares says that the cluster can do without a member: each range could elect a leader
-// among its replicas on the others. One that could not would have lost what it holds as
-// soon as the member's process ends. The directory may be behind by what was moved a
-// moment ago.
-func (f *facts) spares(m *Member) (err error) {
+// among its replicas on those of the others that live. One that could not would have lost
+// what it holds as soon as the member's process ends. The directory may be behind by what
+// was moved a moment ago.
+func (f *facts) spares(m *Member, lives func(metapb.StoreID) bool) (err error) {
 	removed := map[metapb.StoreID]bool{m.Store: true}
 	for _, o := range f.members {
 		if o.Removed {
@@ -260,12 +260,12 @@ func (f *facts) spares(m *Member) (err error) {
 			}
 			voters++
 			store := metapb.StoreID(r.StoreId)
-			if here = here || store == m.Store; !removed[store] {
+			if here = here || store == m.Store; !removed[store] && (lives == nil || lives(store)) {
 				stay++
 			}
 		}
 		if here && 2*stay <= voters {
-			err = fmt.Errorf("%w: of the %d replicas of range %d the others have %d; wait until it has more of them, or move this one with flotilla range move",
+			err = fmt.Errorf("%w: of the %d replicas of range %d others that can be reached have %d; wait until it has more of them, or take this one away with flotilla range move or remove",
 				ErrNeeded, voters, d.RangeId, stay)
 		}
 		return err == nil

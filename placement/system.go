@@ -24,10 +24,14 @@ type System struct {
 	// proposed is applied plus what is evaluated and not yet applied; nil if
 	// nothing was evaluated since the last Reset.
 	proposed *facts
+	lives    func(metapb.StoreID) bool // nil: all do
 }
 
 // NewSystem returns the facts of no rows at all.
 func NewSystem() *System { return &System{applied: newFacts()} }
+
+// SetLives has members be removed only if those whose stores live can do without them.
+func (s *System) SetLives(lives func(metapb.StoreID) bool) { s.lives = lives }
 
 // Load replaces everything by the rows that an engine holds.
 func (s *System) Load(r engine.Reader) error {
@@ -107,7 +111,7 @@ func (s *System) Evaluate(op any) (rows []*cmdpb.Row, reply any, err error) {
 	case *AnnounceOp:
 		rows, reply, err = f.announce(o)
 	case *MemberOp:
-		rows, reply, err = f.changeMember(o)
+		rows, reply, err = f.changeMember(o, s.lives)
 	case *MembersOp:
 		reply = &MembersReply{Members: f.live(0), Alarms: slices.Clone(f.alarms)}
 	case *CorruptOp:

@@ -190,10 +190,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		return nil, err
 	}
 	c := &Core{
-		cfg:       cfg,
-		store:     store,
-		router:    rt,
-		system:    system,
+		cfg: cfg, store: store, router: rt, system: system,
 		report:    make(map[metapb.RangeID]*metapb.Descriptor),
 		sends:     make(map[uint64]uint64),
 		expiries:  make(map[uint64]ranges.Expired),
@@ -205,6 +202,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		snapshots: newSnapshots(),
 		closings:  closings{closing: make(map[metapb.RangeID]*closing)},
 	}
+	system.SetLives(c.reaches)
 	c.knowFormat()
 	c.detour = placement.NewDetour(placement.DetourConfig{After: store.ElectionTimeout()})
 	if c.many {

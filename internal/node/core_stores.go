@@ -134,6 +134,9 @@ func (c *Core) canAsk(to metapb.StoreID) bool {
 	return l != nil && l.ready() && c.now.Sub(l.heardAt) < awayAfter
 }
 
+// reaches reports whether a store was heard of lately, or is this one.
+func (c *Core) reaches(store metapb.StoreID) bool { return store == c.cfg.StoreID || c.canAsk(store) }
+
 // misled notes that a store that was asked for a range's leader does not know it,
 // or has nothing of the range.
 func (c *Core) misled(from metapb.StoreID, id metapb.RangeID, err error) {

@@ -49,6 +49,27 @@ func TestRemovedWhileAway(t *testing.T) {
 	c.expectRemoved(2)
 }
 
+// With one of three away no other is removed: what it leaves could not elect a leader.
+func TestRemoveBesideOneThatIsAway(t *testing.T) {
+	c := newNetCluster(t, 3)
+	c.start(0, 1, 2)
+	c.put(0, "a", "1")
+	c.stop(2)
+	for _, n := range c.nodes[:2] {
+		until(t, "the third is not missed", func() (missed bool) {
+			return n.inLoop(t.Context(), func() { missed = !n.core.canAsk(3) }) == nil && missed
+		})
+	}
+	_, _, err := c.nodes[0].ChangeMember(t.Context(), 2, true, nil)
+	if !errors.Is(err, placement.ErrNeeded) {
+		t.Fatalf("the removal of one of two that are left: %v", err)
+	}
+	c.stop(1)
+	c.start(1)
+	c.put(1, "a", "2")
+	c.remove(0, 2)
+}
+
 // Nor does it help those that are left to a majority: one that knows of the removal
 // says so before there may be votes.
 func TestRemovedNodeDoesNotVote(t *testing.T) {
