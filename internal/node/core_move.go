@@ -110,10 +110,10 @@ func (c *Core) requestMove(id uint64, q *MoveRequest) {
 // mayMove says why a move makes no sense. It knows what was last heard of the range;
 // its leader looks again.
 func mayMove(d *metapb.Descriptor, m *placement.Move) error {
-	voters := 0
+	others := 0 // that vote, and stay
 	for _, p := range d.Replicas {
-		if p.Kind == metapb.ReplicaKind_VOTER || p.Kind == metapb.ReplicaKind_INCOMING {
-			voters++
+		if (p.Kind == metapb.ReplicaKind_VOTER || p.Kind == metapb.ReplicaKind_INCOMING) && metapb.StoreID(p.StoreId) != m.From {
+			others++
 		}
 	}
 	from := m.From != 0 && d.ReplicaOn(m.From) != nil
@@ -123,7 +123,7 @@ func mayMove(d *metapb.Descriptor, m *placement.Move) error {
 		return peerpb.ErrHasReplica
 	case m.From != 0 && !from && !to:
 		return peerpb.ErrNoReplica
-	case m.To == 0 && voters == 1 && d.ReplicaOn(m.From).Kind != metapb.ReplicaKind_LEARNER:
+	case m.To == 0 && others == 0:
 		return peerpb.ErrLastReplica
 	}
 	return nil
