@@ -31,8 +31,18 @@ type KV struct {
 // returns when what only they needed is removed.
 func (kv *KV) Compact(ctx context.Context, req *pb.CompactionRequest) (*pb.CompactionResponse, error) {
 	resp, err := kv.Client.Compact(ctx, req)
-	if err == nil && req.Physical {
-		err = kv.n.gc.wait(ctx, metapb.Revision(req.Revision))
+	if err != nil {
+		return nil, err
+	}
+	// Without a replica of the system range this node would hear of it with the answer to
+	// what it asks next, and not before.
+	rev := metapb.Revision(req.Revision)
+	err = kv.n.inLoop(ctx, func() { kv.n.core.SawCompacted(rev) })
+	switch {
+	case !req.Physical:
+		return resp, nil // it is done, whether or not this node stops meanwhile
+	case err == nil:
+		err = kv.n.gc.wait(ctx, rev)
 	}
 	return resp, err
 }

@@ -161,3 +161,6 @@ func (c *Core) sawDone(res *router.Result) {
 		c.sawCurrent(metapb.Revision(resp.GetHeader().GetRevision()))
 	}
 }
+
+// SawCompacted notes what is compacted, which a client is about to be told.
+func (c *Core) SawCompacted(rev metapb.Revision) { c.store.SetCompacted(rev) }
