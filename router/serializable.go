@@ -16,10 +16,14 @@ import (
 
 // currentRange is current for a range request.
 func (c *Client) currentRange(ctx context.Context, r *read, span *metapb.Span, req *pb.RangeRequest) (s, compacted metapb.Revision, err error) {
-	if !req.Serializable || span == nil || c.cfg.Local.Direct() {
+	if !req.Serializable || c.cfg.Local.Direct() {
 		return c.current(ctx, span, req.Revision)
 	}
-	return c.currentHere(ctx, r, &ReadTicket{Spans: []metapb.Span{cloneSpan(*span)}, Revision: metapb.Revision(max(req.Revision, 0))})
+	t := &ReadTicket{Revision: metapb.Revision(max(req.Revision, 0))}
+	if span != nil {
+		t.Spans = append(t.Spans, cloneSpan(*span))
+	}
+	return c.currentHere(ctx, r, t)
 }
 
 // currentHere is ticket for a read that may be old.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/watchfeed"
 )
@@ -21,7 +22,7 @@ func (n *Node) newHub() (*watchfeed.Hub, error) {
 		History: n.history,
 	}
 	cfg.Behind = func() bool { return !n.Direct() }
-	cfg.Ask = n.client.Revision
+	cfg.Ask = n.askCurrent
 	hub, err := watchfeed.NewHub(cfg)
 	if err != nil {
 		return nil, err
@@ -31,6 +32,17 @@ func (n *Node) newHub() (*watchfeed.Hub, error) {
 		return nil, fmt.Errorf("register the metrics of watches: %w", err)
 	}
 	return hub, nil
+}
+
+// askCurrent asks what is current for watches that begin. Where there is no leader it does
+// not wait for much longer than an election takes: they begin at what is known here then.
+func (n *Node) askCurrent(ctx context.Context) (metapb.Revision, error) {
+	if n.Leaderless() {
+		limited, cancel := context.WithTimeout(ctx, 2*n.cfg.ElectionTimeout)
+		defer cancel()
+		ctx = limited
+	}
+	return n.client.Revision(ctx)
 }
 
 // want has ranges closed that watches wait for.

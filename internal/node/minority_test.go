@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/flotilladb/flotilla/router"
+	"github.com/flotilladb/flotilla/watchfeed"
 )
 
 // until waits for something to become true, as long as the test may take.
@@ -21,6 +23,31 @@ func until(t testing.TB, what string, ok func() bool) {
 			t.Fatal(what)
 		case <-time.After(5 * time.Millisecond):
 		}
+	}
+}
+
+// minorityAsksNobody does through a node without a leader what needs nobody else: to read
+// nothing, serializably, and to begin watches, which as on a member of etcd begin at what
+// the node knows.
+func (c *netCluster) minorityAsksNobody(i int) {
+	t, n := c.t, c.nodes[i]
+	ctx, cancel := context.WithTimeout(t.Context(), readTimeout/2)
+	defer cancel()
+	nothing := &pb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("a"), Serializable: true}
+	if resp, err := n.KV().Range(ctx, nothing); err != nil || resp.Count != 0 {
+		t.Errorf("a serializable read of nothing: %v, %v", resp, err)
+	}
+	w, err := n.Watches().Open(watchfeed.StreamConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := w.Create(watchfeed.CreateRequest{Key: []byte("k")}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := w.Recv(ctx, nil)
+	if err != nil || got[0].Kind != watchfeed.Created || got[0].Revision < 1 {
+		t.Errorf("a watch from now on: %v, %v", got, err)
 	}
 }
 
@@ -50,6 +77,7 @@ func TestMinority(t *testing.T) {
 	if resp, err := n.KV().Txn(t.Context(), txn); err != nil || len(resp.Responses[0].GetResponseRange().Kvs) != 1 {
 		t.Errorf("a serializable transaction: %v, %v", resp, err)
 	}
+	c.minorityAsksNobody(2)
 	var wg sync.WaitGroup
 	for name, ask := range map[string]func() error{
 		"put": func() error {
