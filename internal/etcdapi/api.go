@@ -72,6 +72,8 @@ type Maintenance interface {
 	// RaftAppliedIndex, StorageVersion and IsLearner.
 	Status(context.Context) (*pb.StatusResponse, error)
 	HashKV(context.Context, *pb.HashKVRequest) (*pb.HashKVResponse, error)
+	// MoveLeader returns when the node leads the system range, or peerpb.ErrBadTransfer.
+	MoveLeader(ctx context.Context, node uint64) error
 }
 
 // Alarms is what was raised in the cluster.

@@ -65,6 +65,7 @@ var grpcErrors = []struct {
 	{peerpb.ErrLockLost, rpctypes.ErrGRPCTimeout},
 	{peerpb.ErrTxnAborted, rpctypes.ErrGRPCTimeout},
 	{peerpb.ErrRevisionRefused, rpctypes.ErrGRPCTimeout},
+	{peerpb.ErrBadTransfer, rpctypes.ErrGRPCBadLeaderTransferee},
 
 	{placement.ErrNoMember, rpctypes.ErrGRPCMemberNotFound},
 	{placement.ErrRemoved, rpctypes.ErrGRPCMemberNotFound},

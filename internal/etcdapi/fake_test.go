@@ -119,6 +119,13 @@ func (f *fakeNode) Status(context.Context) (*pb.StatusResponse, error) {
 	return &pb.StatusResponse{DbSize: 4096, RaftIndex: 9, StorageVersion: "3.7.0"}, nil
 }
 
+func (f *fakeNode) MoveLeader(_ context.Context, node uint64) error {
+	if node != 8 { // the other voter
+		return peerpb.ErrBadTransfer
+	}
+	return nil
+}
+
 func (f *fakeNode) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
 	return &pb.HashKVResponse{Hash: 42, HashRevision: r.Revision}, f.err
 }

@@ -92,7 +92,8 @@ func (s *maintenanceServer) Snapshot(*pb.SnapshotRequest, pb.Maintenance_Snapsho
 	return status.Error(codes.Unimplemented, "etcdserver: snapshots are not supported by this version of flotilla")
 }
 
-// MoveLeader knows no other member to move to.
+// MoveLeader has another node lead the system range, which is the leader that Status
+// shows. As in etcd only the node that leads takes it.
 func (s *maintenanceServer) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
 	if err := checkCaller(ctx, s.id); err != nil {
 		return nil, err
@@ -104,7 +105,10 @@ func (s *maintenanceServer) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequ
 	case r.TargetID == member:
 		return &pb.MoveLeaderResponse{}, nil
 	}
-	return nil, rpctypes.ErrGRPCBadLeaderTransferee
+	if err := s.m.MoveLeader(ctx, r.TargetID); err != nil {
+		return nil, toGRPC(err)
+	}
+	return &pb.MoveLeaderResponse{}, nil
 }
 
 // Downgrade is not there: every data format so far is the first.

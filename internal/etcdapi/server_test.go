@@ -21,6 +21,26 @@ import (
 	"github.com/flotilladb/flotilla/proto/adminpb"
 )
 
+// The leader goes where it is sent, from where it is, and nowhere else.
+func TestMoveLeader(t *testing.T) {
+	f := newFakeNode()
+	_, conn := serve(t, testConfig(t, f))
+	m := pb.NewMaintenanceClient(conn)
+	for _, tc := range []struct {
+		leader, target uint64
+		want           error
+	}{
+		{7, 8, nil}, {7, 7, nil}, {7, 9, rpctypes.ErrGRPCBadLeaderTransferee},
+		{8, 7, rpctypes.ErrGRPCNotLeader}, {0, 8, rpctypes.ErrGRPCNotLeader},
+	} {
+		f.leader = tc.leader
+		_, err := m.MoveLeader(t.Context(), &pb.MoveLeaderRequest{TargetID: tc.target})
+		if status.Code(err) != status.Code(tc.want) || rpctypes.ErrorDesc(err) != rpctypes.ErrorDesc(tc.want) {
+			t.Errorf("from %d to %d: %v, want %v", tc.leader, tc.target, err, tc.want)
+		}
+	}
+}
+
 // A client's first minutes: write, read, list, look around.
 func TestClientSession(t *testing.T) {
 	f := newFakeNode()

@@ -71,6 +71,15 @@ func (n *Node) TransferLeader(ctx context.Context, req *adminpb.TransferLeaderRe
 	return &adminpb.TransferLeaderResponse{LeaderStoreId: uint64(done.Leader)}, nil
 }
 
+// MoveLeader implements etcdapi.Maintenance. The store of a node has its id.
+func (n *Node) MoveLeader(ctx context.Context, node uint64) error {
+	done, err := n.TransferLeader(ctx, &adminpb.TransferLeaderRequest{RangeId: uint64(metapb.SystemRange), ToStoreId: node})
+	if err == nil && done.LeaderStoreId != node {
+		return peerpb.ErrRefused // an election came in between
+	}
+	return err
+}
+
 // descriptor returns a range as this node has it, or as the directory has.
 func (n *Node) descriptor(ctx context.Context, id metapb.RangeID) (d *metapb.Descriptor, err error) {
 	err = n.inLoop(ctx, func() {

@@ -74,6 +74,25 @@ func (l *load) stop(t *testing.T) (puts int64) {
 	return puts
 }
 
+// As a member of etcd, a node that leads hands that over to another.
+func TestMoveLeader(t *testing.T) {
+	c := newNetCluster(t, 3)
+	c.start(0, 1, 2)
+	for range 4 {
+		from := c.nodes[0].Leader()
+		to := from%3 + 1
+		if err := c.nodes[from-1].MoveLeader(t.Context(), to); err != nil {
+			t.Fatalf("from %d to %d: %v", from, to, err)
+		}
+		for _, n := range c.nodes {
+			until(t, "the leader is another", func() bool { return n.Leader() == to })
+		}
+	}
+	if err := c.nodes[0].MoveLeader(t.Context(), 9); !errors.Is(err, peerpb.ErrBadTransfer) {
+		t.Errorf("to a node that is not there: %v", err)
+	}
+}
+
 // Every range goes to every store, whatever node is asked, while clients write:
 // none of them notices, and no revision is passed over.
 func TestTransferLeaders(t *testing.T) {
