@@ -30,6 +30,9 @@ type KV struct {
 // Compact makes the states before a revision unreadable; with physical it
 // returns when what only they needed is removed.
 func (kv *KV) Compact(ctx context.Context, req *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	if err := kv.capped(false); err != nil {
+		return nil, err
+	}
 	resp, err := kv.Client.Compact(ctx, req)
 	if err != nil {
 		return nil, err
@@ -91,6 +94,14 @@ func (kv *KV) Range(ctx context.Context, req *pb.RangeRequest) (*pb.RangeRespons
 		return nil, err
 	}
 	return kv.Client.Range(ctx, req)
+}
+
+// RangeStream reads in pieces.
+func (kv *KV) RangeStream(ctx context.Context, req *pb.RangeRequest, send func(*pb.RangeResponse) error) error {
+	if err := kv.capped(false); err != nil {
+		return err
+	}
+	return kv.Client.RangeStream(ctx, req, send)
 }
 
 // IDs implements etcdapi.Identity.
