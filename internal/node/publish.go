@@ -153,10 +153,13 @@ func (p *Published) Revisions(current, compacted metapb.Revision) (grown bool) {
 	return grown
 }
 
-// SystemLeader publishes who leads the system range.
+// SystemLeader publishes who leads the system range. The term that clients are shown
+// does not go down: that of a leader elsewhere may not be known.
 func (p *Published) SystemLeader(leader metapb.StoreID, term uint64) {
-	if p.term.Load() != term || p.leader.Load() != uint64(leader) {
+	if p.term.Load() < term {
 		p.term.Store(term)
+	}
+	if p.leader.Load() != uint64(leader) {
 		p.leader.Store(uint64(leader))
 	}
 }
