@@ -132,6 +132,7 @@ pgo: build bench-tools
 	rm -rf $(PROFILES) && mkdir -p $(PROFILES)
 	bin/bench -runs 1 -workloads put,range,txnone -systems flotilla3,flotilla3x64 -profiles $(PROFILES)
 	$(GO) tool pprof -proto $(PROFILES)/*.prof > cmd/flotilla/default.pgo
+	bin/bench -trim cmd/flotilla/default.pgo
 
 proto:
 	proto/generate.sh

@@ -28,6 +28,7 @@ type options struct {
 	prepare   string
 	ranges    int
 	profiles  string
+	trim      string
 }
 
 func parse() options {
@@ -44,6 +45,7 @@ func parse() options {
 	flag.StringVar(&o.prepare, "prepare", "", "addresses of a running cluster, comma-separated: cut it into -ranges and spread the leaders, nothing else")
 	flag.IntVar(&o.ranges, "ranges", 1000, "how many ranges -prepare makes")
 	flag.StringVar(&o.profiles, "profiles", "", "folder for processor profiles of the servers, of loads by etcd's tool; they take time from what is measured")
+	flag.StringVar(&o.trim, "trim", "", "a merged profile: take the paths of this machine out of it, nothing else")
 	flag.Parse()
 	if o.quick {
 		o.runs = 1
@@ -65,6 +67,9 @@ func main() {
 func run(ctx context.Context, o options) error {
 	if o.prepare != "" {
 		return prepare(ctx, strings.Split(o.prepare, ","), o.ranges)
+	}
+	if o.trim != "" {
+		return trim(o.trim)
 	}
 	chosen, err := choose(o.workloads)
 	if err != nil {
