@@ -311,6 +311,12 @@ func (r *Router) ask(o op, n int64) {
 	})
 }
 
+// extend gives an op that has got on its whole time anew.
+func (r *Router) extend(o op) {
+	o.base().deadline = r.now.Add(r.cfg.RequestTimeout)
+	r.noteTimes(o.base())
+}
+
 // answer gives the client its result. The op goes on: it may have work left.
 // Only the first answer counts.
 func (r *Router) answer(o op, resp any, err error) {

@@ -85,6 +85,11 @@ func (o *txnOp) page(r *Router, p *peerpb.Prepared) {
 	default:
 		o.from = peerpb.Cursor{}
 		o.prepared++
+		if o.revoke != nil && !o.answered {
+			// A lease may have keys in any number of ranges, and ends at once in all. It is as
+			// long in coming to an end as they are many, but each has its time.
+			r.extend(o)
+		}
 	}
 	if p.Found != nil {
 		if err := o.foundIn(r, part, p.Found); err != nil {
