@@ -9,12 +9,13 @@ import (
 
 // Collector removes from a span of user keys what a compaction at To no longer
 // needs. Of the versions at or below To it keeps, for each key, the newest,
-// unless that is a tombstone below To. (A tombstone at To itself is kept, as
-// etcd does: a watch from To still wants it.)
+// unless that is a tombstone below To. What is at To itself is kept, a tombstone as in
+// etcd, and what the same revision covered after it wrote it: a watch from To still
+// wants them.
 //
 // From is the To of the last collection that was finished. A key with garbage
-// has a version in [From, To]: what was left below From is one version per key, and a
-// tombstone at From itself. So only blocks with such versions are read, and the
+// has a version in [From, To]: what was left below From is one version per key, and what
+// is at From itself. So only blocks with such versions are read, and the
 // cost is that of the garbage.
 //
 // A collection is a row of steps, each of bounded work, each leaving a batch to
@@ -200,7 +201,7 @@ func (s *collectStep) collect() (more bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		if rev == kept && sub == keptSub {
+		if rev == kept && (sub == keptSub || rev == s.c.to) {
 			return false, s.finishKey()
 		}
 		if s.spent() && s.deleted > 0 {

@@ -38,7 +38,7 @@ func leaves(versions []Version, to Revision) []Version {
 	}
 	var out []Version
 	for i, v := range versions {
-		if v.Revision > to || (newest[string(v.Key)] == i && (!v.Tombstone || v.Revision == to)) {
+		if v.Revision >= to || newest[string(v.Key)] == i && !v.Tombstone {
 			out = append(out, v)
 		}
 	}

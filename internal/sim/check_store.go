@@ -210,16 +210,18 @@ func (s *Sim) checkVersions(n *simNode, compacted, current int64) error {
 		return err
 	}
 	above := 0
-	kept := make(map[string]bool)
+	kept := make(map[string]metapb.Revision)
 	for _, v := range w.Versions {
 		if int64(v.Revision) > compacted {
 			above++
 			continue
 		}
-		if kept[string(v.Key)] || (v.Tombstone && int64(v.Revision) != compacted) {
+		other, both := kept[string(v.Key)]
+		at := metapb.Revision(compacted) // of which a watch may still want all
+		if both && (other != at || v.Revision != at) || v.Tombstone && v.Revision != at {
 			return fmt.Errorf("garbage is left: %q at revision %d, compacted %d", v.Key, v.Revision, compacted)
 		}
-		kept[string(v.Key)] = true
+		kept[string(v.Key)] = v.Revision
 	}
 	want := 0
 	for rev, muts := range s.hist.effects {

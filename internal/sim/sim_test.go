@@ -32,7 +32,7 @@ var (
 
 // seedsThatFound are those that found a bug; see docs/found-bugs.md.
 func seedsThatFound() []uint64 {
-	return []uint64{18, 68, 74, 106, 193, 269, 310, 367, 744, 778, 862, 990, 1271, 983728}
+	return []uint64{18, 68, 74, 106, 193, 269, 310, 367, 744, 778, 862, 990, 1271, 983728, 7010999}
 }
 
 // clusterSeedsThatFound did so with three nodes.
