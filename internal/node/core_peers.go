@@ -258,7 +258,7 @@ func (c *Core) replied(from metapb.StoreID, rep peerpb.Reply) {
 	}
 	delete(c.waits[from], rep.ID)
 	switch {
-	case rep.Err == nil, errors.Is(rep.Err, peerpb.ErrBadChange):
+	case rep.Err == nil, errors.Is(rep.Err, peerpb.ErrBadChange), errors.Is(rep.Err, peerpb.ErrNotCaughtUp), errors.Is(rep.Err, peerpb.ErrLeaderLeaves):
 		c.ledBy(id, from)
 	default:
 		c.misled(from, id, rep.Err)

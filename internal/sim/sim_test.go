@@ -89,10 +89,18 @@ func TestSeedsThatFound(t *testing.T) {
 			t.Error("three nodes with readers:", failure(seed, err))
 		}
 	}
+	for _, seed := range plannerSeedsThatFound() {
+		if _, err := Run(DrawPlanner(seed, 5), nil); err != nil {
+			t.Error("five nodes with a planner:", failure(seed, err))
+		}
+	}
 }
 
 // readerSeedsThatFound are of three nodes whose leaders are deposed while some only read.
 func readerSeedsThatFound() []uint64 { return []uint64{180, 246, 420, 690, 936, 910435, 984120} }
+
+// plannerSeedsThatFound are of five nodes whose planner moves replicas.
+func plannerSeedsThatFound() []uint64 { return []uint64{7150105} }
 
 // TestSeeds runs one simulation per seed. Each is a few seconds of virtual time.
 func TestSeeds(t *testing.T) {
