@@ -14,7 +14,7 @@ func plantsOfClusters() []plant {
 	for i := range all {
 		all[i].nodes = 3
 	}
-	return slices.Concat(all, plantsOfMoves(), plantsOfChecks())
+	return slices.Concat(all, plantsOfMoves(), plantsOfChecks(), plantsOfPlanning())
 }
 
 func plantsOfPromises() []plant {

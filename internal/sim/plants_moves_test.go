@@ -108,6 +108,15 @@ func plantsOfSnapshots() []plant {
 	}
 }
 
+// plantsOfPlanning are of a planner that moves replicas.
+func plantsOfPlanning() []plant {
+	return []plant{
+		{name: "refusal-of-a-leader-says-nothing-of-it", file: "internal/node/core_peers.go", seed: 7150105, nodes: 5, planner: true, edits: []edit{
+			{" || errors.Is(err, peerpb.ErrNotCaughtUp) || errors.Is(err, peerpb.ErrLeaderLeaves)\n", "\n"},
+		}},
+	}
+}
+
 // plantsOfFollowers are of what is watched and not here.
 func plantsOfFollowers() []plant {
 	return []plant{

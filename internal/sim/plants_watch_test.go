@@ -50,6 +50,9 @@ func plantsOfWatches() []plant {
 		{name: "ring-covers-one-revision-more", file: "watchfeed/catchup.go", edits: []edit{
 			{"		if f.ring.low >= low {\n", "		if f.ring.low > low {\n"},
 		}},
+		{name: "compaction-takes-what-its-revision-covered", file: "mvcc/gc.go", seed: 7010999, edits: []edit{
+			{"rev == kept && (sub == keptSub || rev == s.c.to) {", "rev == kept && sub == keptSub {"},
+		}},
 	}
 }
 
@@ -62,6 +65,9 @@ func plantsOfLeases() []plant {
 		}},
 		{name: "mark-installed-after-the-revoke", file: "range/mark.go", nodes: 3, seed: 109, edits: []edit{
 			{" && !reg.spoiled && !r.locks.ending(reg.id, false) {", " {"},
+		}},
+		{name: "revoke-of-many-ranges-has-the-time-of-one", file: "router/txn_reply.go", nodes: 3, seed: 7000650, edits: []edit{
+			{"			r.extend(o)\n", ""},
 		}},
 		{name: "mark-outlives-the-revoke", file: "range/mark.go", edits: []edit{
 			{"	r.marks.drop(id)\n	if", "	if"},
