@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/flotilladb/flotilla/internal/fields"
 	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/txnpb"
 )
@@ -51,39 +52,18 @@ func decodeEntry(data []byte) (*cmdpb.Entry, error) {
 	return ent, in.entry(ent, data)
 }
 
-// field takes a field off the front of b: a number, or what has a length. It
-// reports false for any other, and at what is not one.
-func field(b []byte) (num protowire.Number, value uint64, body, rest []byte, ok bool) {
-	num, typ, n := protowire.ConsumeTag(b)
-	if n < 0 {
-		return 0, 0, nil, nil, false
-	}
-	switch b = b[n:]; typ {
-	case protowire.VarintType:
-		value, n = protowire.ConsumeVarint(b)
-	case protowire.BytesType:
-		body, n = protowire.ConsumeBytes(b)
-	default:
-		return 0, 0, nil, nil, false
-	}
-	if n < 0 {
-		return 0, 0, nil, nil, false
-	}
-	return num, value, body, b[n:], true
-}
-
 // countEntry counts the updates of an entry and their mutations. plain says that it
 // has nothing else, and nothing that this version does not know.
 func countEntry(b []byte) (updates, mutations int, plain bool) {
 	for len(b) > 0 {
-		num, _, body, rest, ok := field(b)
+		f, rest, err := fields.Next(b)
 		switch {
-		case !ok:
+		case err != nil:
 			return 0, 0, false
-		case body == nil && (num == entryTerm || num == entryGeneration):
-		case body != nil && num == entryUpdates:
+		case f.Type == protowire.VarintType && (f.Number == entryTerm || f.Number == entryGeneration):
+		case f.Type == protowire.BytesType && f.Number == entryUpdates:
 			updates++
-			n, ok := countUpdate(body)
+			n, ok := countUpdate(f.Body)
 			if !ok {
 				return 0, 0, false
 			}
@@ -98,10 +78,12 @@ func countEntry(b []byte) (updates, mutations int, plain bool) {
 
 func countUpdate(b []byte) (mutations int, plain bool) {
 	for len(b) > 0 {
-		num, _, body, rest, ok := field(b)
+		f, rest, err := fields.Next(b)
 		switch {
-		case ok && body == nil && num == updateRevision:
-		case ok && body != nil && num == updateMutations:
+		case err != nil:
+			return 0, false
+		case f.Type == protowire.VarintType && f.Number == updateRevision:
+		case f.Type == protowire.BytesType && f.Number == updateMutations:
 			mutations++
 		default:
 			return 0, false
@@ -122,15 +104,15 @@ type entryRoom struct {
 // entry decodes what countEntry went over. The messages share b.
 func (r *entryRoom) entry(ent *cmdpb.Entry, b []byte) error {
 	for len(b) > 0 {
-		num, value, body, rest, _ := field(b)
-		switch num {
+		f, rest, _ := fields.Next(b)
+		switch f.Number {
 		case entryTerm:
-			ent.Term = value
+			ent.Term = f.Value
 		case entryGeneration:
-			ent.Generation = value
+			ent.Generation = f.Value
 		case entryUpdates:
 			u := &r.updates[len(r.slots)]
-			if err := r.update(u, body); err != nil {
+			if err := r.update(u, f.Body); err != nil {
 				return err
 			}
 			r.slots = append(r.slots, u)
@@ -146,13 +128,13 @@ func (r *entryRoom) entry(ent *cmdpb.Entry, b []byte) error {
 func (r *entryRoom) update(u *cmdpb.Update, b []byte) error {
 	first := len(r.inner)
 	for len(b) > 0 {
-		num, value, body, rest, _ := field(b)
-		switch num {
+		f, rest, _ := fields.Next(b)
+		switch f.Number {
 		case updateRevision:
-			u.Revision = int64(value)
+			u.Revision = int64(f.Value)
 		case updateMutations:
 			m := &r.mutations[len(r.inner)]
-			if err := m.UnmarshalVTUnsafe(body); err != nil {
+			if err := m.UnmarshalVTUnsafe(f.Body); err != nil {
 				return err
 			}
 			r.inner = append(r.inner, m)

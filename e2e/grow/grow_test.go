@@ -43,13 +43,18 @@ func newNode(t *testing.T, name, join string, args ...string) *proc.Node {
 			t.Fatal(err)
 		}
 	}
+	endAfter(t, n, name)
+	return n
+}
+
+// endAfter has a node end with its test, which shows what it said if it failed.
+func endAfter(t *testing.T, n *proc.Node, name string) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("%s:\n%s", name, n.Tail())
 		}
 		n.Kill()
 	})
-	return n
 }
 
 func start(t *testing.T, nodes ...*proc.Node) {

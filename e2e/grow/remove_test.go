@@ -36,12 +36,7 @@ func another(t *testing.T, n *proc.Node, name string, by *proc.Node) *proc.Node 
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("%s, again:\n%s", name, other.Tail())
-		}
-		other.Kill()
-	})
+	endAfter(t, other, name+", again")
 	return other
 }
 

@@ -20,33 +20,50 @@ func AppendText(b []byte, num Number, s string) []byte {
 	return protowire.AppendString(protowire.AppendTag(b, num, protowire.BytesType), s)
 }
 
+// Field is one field of a message.
+type Field struct {
+	Number Number
+	Type   protowire.Type
+	Value  uint64 // of a number
+	Body   []byte // of what has a length
+}
+
+// Next takes a field off the front of b. The value of one that is neither a number nor
+// has a length is passed over.
+func Next(b []byte) (f Field, rest []byte, err error) {
+	var n int
+	if f.Number, f.Type, n = protowire.ConsumeTag(b); n < 0 {
+		return f, nil, protowire.ParseError(n)
+	}
+	switch b = b[n:]; f.Type {
+	case protowire.VarintType:
+		f.Value, n = protowire.ConsumeVarint(b)
+	case protowire.BytesType:
+		f.Body, n = protowire.ConsumeBytes(b)
+	default:
+		n = protowire.ConsumeFieldValue(f.Number, f.Type, b)
+	}
+	if n < 0 {
+		return f, nil, protowire.ParseError(n)
+	}
+	return f, b[n:], nil
+}
+
 // Walk calls number and text for the fields of a message, in their order. What it is
 // given before an error is as the message has it.
 func Walk(b []byte, number func(Number, uint64), text func(Number, string)) error {
 	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return protowire.ParseError(n)
+		f, rest, err := Next(b)
+		if err != nil {
+			return err
 		}
-		b = b[n:]
-		switch typ {
+		switch f.Type {
 		case protowire.VarintType:
-			var v uint64
-			if v, n = protowire.ConsumeVarint(b); n >= 0 {
-				number(num, v)
-			}
+			number(f.Number, f.Value)
 		case protowire.BytesType:
-			var s string
-			if s, n = protowire.ConsumeString(b); n >= 0 {
-				text(num, s)
-			}
-		default:
-			n = protowire.ConsumeFieldValue(num, typ, b)
+			text(f.Number, string(f.Body))
 		}
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		b = b[n:]
+		b = rest
 	}
 	return nil
 }

@@ -35,13 +35,15 @@ func (n *Node) answerPeer(ctx context.Context, raw []byte) ([]byte, error) {
 
 // admit lets a node into the cluster.
 func (n *Node) admit(ctx context.Context, q *peerQuestion) *peerAnswer {
-	// A node that was removed hears of it also from one that waits for a majority: else
-	// it might be what makes one.
-	if q.Kind == askWho && q.Self != 0 && q.Cluster == n.ident.ClusterId && n.book.removed(q.Self) {
-		return n.refuseRemoved()
-	}
-	if q.Kind == askWho && q.Cluster == n.ident.ClusterId && n.book.otherFolder(q.Self, nonce(q.Nonce)) {
-		return n.refuseFolder()
+	// A node that was removed, or has lost its folder, hears of it also from one that waits
+	// for a majority: else it might be what makes one.
+	if q.Kind == askWho && q.Self != 0 && q.Cluster == n.ident.ClusterId {
+		switch {
+		case n.book.removed(q.Self):
+			return n.refuseRemoved()
+		case n.book.otherFolder(q.Self, nonce(q.Nonce)):
+			return n.refuseFolder()
+		}
 	}
 	select {
 	case <-n.announced:

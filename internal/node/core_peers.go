@@ -218,6 +218,11 @@ func (c *Core) heardLeader(err error) {
 	}
 }
 
+// leaderRefuses reports whether a range's leader alone refuses a change like that.
+func leaderRefuses(err error) bool {
+	return errors.Is(err, peerpb.ErrBadChange) || errors.Is(err, peerpb.ErrNotCaughtUp) || errors.Is(err, peerpb.ErrLeaderLeaves)
+}
+
 // ledBy notes who did what only a range's leader does, where no replica here can tell.
 // Its term is not known: whatever an error says is taken for newer.
 func (c *Core) ledBy(id metapb.RangeID, store metapb.StoreID) {
@@ -258,7 +263,7 @@ func (c *Core) replied(from metapb.StoreID, rep peerpb.Reply) {
 	}
 	delete(c.waits[from], rep.ID)
 	switch {
-	case rep.Err == nil, errors.Is(rep.Err, peerpb.ErrBadChange), errors.Is(rep.Err, peerpb.ErrNotCaughtUp), errors.Is(rep.Err, peerpb.ErrLeaderLeaves):
+	case rep.Err == nil || leaderRefuses(rep.Err):
 		c.ledBy(id, from)
 	default:
 		c.misled(from, id, rep.Err)

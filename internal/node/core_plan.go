@@ -153,7 +153,7 @@ func (c *Core) corruptOf(d *metapb.Descriptor) (stores []metapb.StoreID) {
 // this node plans is given its time.
 func (c *Core) health(store metapb.StoreID, lostAfter time.Duration) placement.StoreHealth {
 	last, known := c.heard[store]
-	hears := store == c.cfg.StoreID || c.canAsk(store)
+	hears := c.reaches(store)
 	if !known || hears {
 		c.heard[store] = c.now
 		last = c.now

@@ -72,7 +72,7 @@ func (c *Core) knowSystem() {
 // know. Whom a replica knows that is adrift does not.
 func (c *Core) askable(id metapb.RangeID) (metapb.StoreID, bool) {
 	hint, ok := c.leaderOf(id)
-	if ok && (hint.store == c.cfg.StoreID || c.canAsk(hint.store)) {
+	if ok && c.reaches(hint.store) {
 		return hint.store, true
 	}
 	r := c.store.Replica(id)

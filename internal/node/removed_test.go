@@ -30,9 +30,15 @@ func (c *netCluster) remove(by, member int) {
 // expectRemoved starts a node that has to end because it was removed.
 func (c *netCluster) expectRemoved(i int) {
 	c.t.Helper()
-	err := c.open(i)
-	if !errors.Is(err, placement.ErrRemoved) || !strings.Contains(err.Error(), "empty data folder") {
-		c.t.Fatalf("the start of a node that was removed: %v", err)
+	c.expectRefused(i, placement.ErrRemoved, "empty data folder")
+}
+
+// expectRefused starts a node that the cluster does not take back, and that has to say why
+// and what to do.
+func (c *netCluster) expectRefused(i int, why error, todo string) {
+	c.t.Helper()
+	if err := c.open(i); !errors.Is(err, why) || !strings.Contains(err.Error(), todo) {
+		c.t.Fatalf("the start of a node that is refused with %v: %v", why, err)
 	}
 }
 

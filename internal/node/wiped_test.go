@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/flotilladb/flotilla/placement"
@@ -25,10 +24,7 @@ func (c *netCluster) wipe(i int) {
 // expectForgotten starts a node that has to end because it has lost what it had.
 func (c *netCluster) expectForgotten(i int) {
 	c.t.Helper()
-	err := c.open(i)
-	if !errors.Is(err, placement.ErrOtherFolder) || !strings.Contains(err.Error(), "member") {
-		c.t.Fatalf("the start of a node that lost its data folder: %v", err)
-	}
+	c.expectRefused(i, placement.ErrOtherFolder, "member")
 }
 
 // A member of a cluster that was begun by several, whose data folder is empty when it
