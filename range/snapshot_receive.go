@@ -293,10 +293,14 @@ func (s *Store) ingest(in *Incoming, old *Replica) (*Ingest, error) {
 		}
 		// Of a span that was wider nothing may stay: it is another's now.
 		for i, was := range keys.Tables(old.desc.Span()) {
-			if i < len(tables)-1 && bytes.Compare(was.End, tables[i].End) > 0 {
-				g.Rest = append(g.Rest, engine.Span{Start: tables[i].End, End: was.End})
-			} else if i == len(tables)-1 && bytes.Compare(was.End, g.Excise.End) > 0 {
+			switch {
+			case i >= len(tables): // the range has no client keys any more
+				g.Rest = append(g.Rest, was)
+			case bytes.Compare(was.End, tables[i].End) <= 0:
+			case i == len(tables)-1:
 				g.Excise.End = was.End
+			default:
+				g.Rest = append(g.Rest, engine.Span{Start: tables[i].End, End: was.End})
 			}
 		}
 		old.stop()
