@@ -175,6 +175,7 @@ func (r *Replica) condemn() {
 	}
 	r.stepDown()
 	r.refuseQueue(peerpb.ErrNotLeader)
+	r.endSnapshots() // what it has must not become the majority's
 	r.abdicate()
 }
 

@@ -245,10 +245,15 @@ func (r *Replica) dropHolds() error {
 	if err != nil || held <= r.store.cfg.LogHeldBytesMax {
 		return err
 	}
+	r.endSnapshots()
+	return nil
+}
+
+// endSnapshots has all snapshots of the replica given up.
+func (r *Replica) endSnapshots() {
 	for _, to := range r.group.DropHolds() {
 		r.store.out.SnapshotsLost = append(r.store.out.SnapshotsLost, WantedSnapshot{Range: r.desc.ID(), To: r.storeOf(to), Replica: to})
 	}
-	return nil
 }
 
 // logShare is by how much a log grows until it is cut.

@@ -80,7 +80,7 @@ type Output struct {
 	// Snapshots are to be sent; see BeginSnapshot. For each SnapshotEnded is due.
 	Snapshots []WantedSnapshot
 	// SnapshotsLost are under way and of no use any more: the log does not go back as
-	// far. SnapshotEnded is due, without success.
+	// far, or what they are of is out of service. SnapshotEnded is due, without success.
 	SnapshotsLost []WantedSnapshot
 	// Transfers are asked for; see Transfer. Each is answered by who is told of it.
 	Transfers []WantedTransfer
