@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"os"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
@@ -45,8 +47,16 @@ func (e *Pebble) IngestAndExcise(ctx context.Context, tables []string, span Span
 		return wrap("ingest", diskErr(err))
 	}
 	start, end := bounds(span)
-	_, err := e.db.IngestAndExcise(ctx, tables, nil, nil, pebble.KeyRange{Start: start, End: end})
-	return wrap("ingest", readErr(err))
+	if _, err := e.db.IngestAndExcise(ctx, tables, nil, nil, pebble.KeyRange{Start: start, End: end}); err != nil {
+		return wrap("ingest", readErr(err))
+	}
+	// Pebble has removed those that it took over, and leaves out what is empty.
+	for _, path := range tables {
+		if err := e.cfg.FS.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			e.cfg.Logger.Warn("a table is left", "path", path, "error", err)
+		}
+	}
+	return nil
 }
 
 // NewTableWriter implements Engine.
