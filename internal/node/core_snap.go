@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -36,6 +37,8 @@ type snapshots struct {
 	pauses map[snapshotKey]clock.Time
 	jobs   []*SnapshotJob
 	open   []*ranges.SnapshotSender // that have a view of the engine
+	// receiveAt is when snapshots are taken again, after the disk had no room for one.
+	receiveAt clock.Time
 	// unused are tables that nobody needs any more.
 	unused []string
 	files  uint64 // that were named
@@ -82,8 +85,10 @@ const (
 	snapshotSilence = 10 * time.Second
 	// snapshotPlaceMax is how long one that has arrived may wait for its place.
 	snapshotPlaceMax = 30 * time.Second
-	// snapshotPause is between two snapshots for one replica.
+	// snapshotPause is between two snapshots for one replica, snapshotFullPause how long
+	// none is begun here after the disk had no room for one.
 	snapshotPause      = 500 * time.Millisecond
+	snapshotFullPause  = 5 * time.Second
 	snapshotChunkBytes = 256 << 10
 )
 
@@ -417,7 +422,7 @@ func (c *Core) beginReceiving(from metapb.StoreID, key snapshotKey, old *receivi
 		c.dropReceiving(key, old)
 	}
 	switch arrive, wait := c.snapshotsComing(); {
-	case arrive >= snapshotsReceivedMax:
+	case arrive >= snapshotsReceivedMax, c.now.Before(c.receiveAt):
 		return nil
 	case wait >= snapshotsWaitMax && ch.Header != nil && c.store.NoPlaceFor(ch.Header.Descriptor):
 		answer.Refused = true
@@ -434,6 +439,27 @@ func (c *Core) dropReceiving(key snapshotKey, rc *receiving) {
 	delete(c.receiving, key)
 }
 
+// DropSnapshots gives up the snapshots of which only a part is here, and returns their
+// files: the disk has no room left, and who could give some back may be the driver itself,
+// which waits for it. It may be called at any time.
+func (c *Core) DropSnapshots() (files []string) {
+	for _, key := range sortedKeys(c.receiving) {
+		rc := c.receiving[key]
+		at := slices.IndexFunc(c.jobs, func(j *SnapshotJob) bool { return j.receiver == rc.receiver })
+		if rc.whole || rc.busy && at < 0 { // who runs the job gives the room back
+			continue
+		}
+		if at >= 0 {
+			c.jobs = slices.Delete(c.jobs, at, at+1)
+		}
+		rc.receiver.Close()
+		files = append(files, rc.receiver.Files()...)
+		delete(c.receiving, key)
+	}
+	c.receiveAt = c.now.Add(snapshotFullPause)
+	return files
+}
+
 func (c *Core) sendTaken(to metapb.StoreID, a ranges.SnapshotAnswer) {
 	f := c.frameTo(to, frame.Snapshots)
 	f.Taken = []peerpb.SnapshotAnswer{a}
@@ -448,6 +474,9 @@ func (c *Core) chunkWritten(j *SnapshotJob) {
 	}
 	rc.busy = false
 	if j.err != nil { // damaged, or the disk is full: it begins anew
+		if errors.Is(j.err, engine.ErrDiskFull) {
+			c.receiveAt = c.now.Add(snapshotFullPause)
+		}
 		c.dropReceiving(j.key, rc)
 		return
 	}

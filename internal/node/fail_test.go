@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/range"
 )
 
 // brokenEngine is an engine whose log cannot be made durable any more once
@@ -140,4 +144,84 @@ func TestDiskStuck(t *testing.T) {
 		}
 	}
 	closeNode(t, n)
+}
+
+// crowdedEngine is an engine whose disk has no room for commits as long as there is a table
+// of a snapshot.
+type crowdedEngine struct {
+	engine.Engine
+	tables string
+	full   atomic.Bool
+}
+
+func (e *crowdedEngine) crowded() bool {
+	tables, _ := filepath.Glob(e.tables)
+	return e.full.Load() && len(tables) > 0
+}
+
+func (e *crowdedEngine) Commit(b engine.Batch, sync bool) error {
+	if e.crowded() {
+		return engine.ErrDiskFull
+	}
+	return e.Engine.Commit(b, sync)
+}
+
+func (e *crowdedEngine) CommitAsync(b engine.Batch, done func(error)) error {
+	if e.crowded() {
+		return engine.ErrDiskFull
+	}
+	return e.Engine.CommitAsync(b, done)
+}
+
+// A snapshot that comes takes the last room of the disk. The loop waits for room, and only it
+// hears of more chunks, and of their end: so it gives the snapshot up. Wherever that is: its
+// first chunk is written, or its second is about to be.
+func TestSnapshotTakesTheLastRoom(t *testing.T) {
+	for _, second := range []bool{false, true} {
+		dir := t.TempDir()
+		pebble, err := engine.OpenPebble(engine.Config{Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		eng := &crowdedEngine{Engine: pebble, tables: snapshotDir(dir) + "*"}
+		cfg := Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)}
+		cfg.setDefaults()
+		n, err := start(t.Context(), cfg, eng)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &metapb.Descriptor{
+			RangeId: 7, Start: keys.User([]byte("a")), End: keys.User([]byte("b")), Generation: 1, NextReplicaId: 2,
+			Replicas: []*metapb.Replica{{ReplicaId: 1, StoreId: 1, NodeId: 1}},
+		}
+		take := func(number uint64) {
+			ch := &ranges.SnapshotChunk{Range: 7, Replica: 1, Index: 20, ID: 5, Number: number}
+			if number == 0 {
+				ch.Header = &ranges.SnapshotHeader{Replica: 1, Descriptor: d, Index: 20, Term: 6}
+			}
+			if ch.Sum, err = ch.Checksum(); err == nil {
+				err = n.inLoop(t.Context(), func() { n.core.stepChunk(2, ch) })
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		take(0)
+		key := snapshotKey{7, 1}
+		until(t, "the first chunk is not there", func() (there bool) {
+			err = n.inLoop(t.Context(), func() { rc := n.core.receiving[key]; there = rc != nil && !rc.busy })
+			return there && err == nil
+		})
+		eng.full.Store(true)
+		if second {
+			take(1)
+		}
+		if _, err := n.KV().Put(soon(t), &pb.PutRequest{Key: []byte("k")}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.KV().Put(soon(t), &pb.PutRequest{Key: []byte("k")}); err != nil {
+			t.Fatal(err)
+		}
+		closeNode(t, n)
+	}
 }

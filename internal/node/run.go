@@ -305,12 +305,14 @@ func (n *Node) step() error {
 		c.Resp, c.Err = res.Resp, res.Err
 		c.Done <- struct{}{}
 	}
+	ingests, jobs := divide(rd.Jobs, (*SnapshotJob).Ingests)
+	n.snapshots.start(jobs)
 	if rd.Append != nil {
 		if err := n.commitAppend(&rd); err != nil {
 			return err
 		}
 	}
-	n.snapshots.start(rd.Jobs) // after the rows that an ingest must not overtake
+	n.snapshots.start(ingests) // after the rows that they must not overtake
 	return nil
 }
 
@@ -331,8 +333,9 @@ func (n *Node) commitAppend(rd *Ready) error {
 }
 
 // whenRoom commits as soon as the disk has room. By then the reserve and the
-// ballast are used up, mostly by others: nothing that the loop could do meanwhile
-// would not write too. Reads go on beside it.
+// ballast are used up, mostly by others, or by snapshots that come: those are given
+// up. Nothing else that the loop could do meanwhile would not write too. Reads go on
+// beside it.
 func (n *Node) whenRoom(commit func() error) error {
 	for {
 		err := commit()
@@ -340,6 +343,7 @@ func (n *Node) whenRoom(commit func() error) error {
 			return err
 		}
 		n.pub.room.Store(0)
+		n.dropSnapshots()
 		if sleep(n.loopIn.Context(), fullRetry) != nil {
 			return err
 		}

@@ -86,6 +86,46 @@ func (n *Node) removeTables(paths []string) {
 	}
 }
 
+// giveRoom removes what is here of the snapshot of a job, which is given up with it. The
+// loop would do that, too, but may be waiting for the room.
+func (n *Node) giveRoom(j *SnapshotJob) {
+	j.receiver.Close()
+	n.removeTables(j.receiver.Files())
+}
+
+// dropSnapshots gives the room of snapshots back that are not whole. REQUIRES: turn is held.
+func (n *Node) dropSnapshots() {
+	n.removeTables(n.core.DropSnapshots())
+	isReceiver := func(j *SnapshotJob) bool { return j.receiver != nil }
+	w := n.snapshots
+	w.mu.Lock()
+	queued, rest := divide(w.mu.jobs, isReceiver)
+	w.mu.jobs = rest
+	w.mu.Unlock()
+	n.inbox.Lock() // what is there the loop, which is here, has not looked at
+	written, _ := divide(n.inbox.jobs, func(j *SnapshotJob) bool { return isReceiver(j) && j.err == nil })
+	n.inbox.Unlock()
+	for _, j := range append(queued, written...) {
+		j.err = engine.ErrDiskFull
+		n.giveRoom(j)
+	}
+	for _, j := range queued {
+		w.done(j)
+	}
+}
+
+// divide returns the jobs of which something is so, and the others.
+func divide(jobs []*SnapshotJob, is func(*SnapshotJob) bool) (of, others []*SnapshotJob) {
+	for _, j := range jobs {
+		if is(j) {
+			of = append(of, j)
+		} else {
+			others = append(others, j)
+		}
+	}
+	return of, others
+}
+
 // snapshotWorkers run the jobs of snapshots beside the loop. The core has only so
 // many under way.
 type snapshotWorkers struct {
@@ -179,6 +219,9 @@ func (w *snapshotWorkers) do(ctx context.Context, j *SnapshotJob) {
 	}
 	if ctx.Err() != nil {
 		return // the node stops, and its next start begins anew
+	}
+	if j.receiver != nil && errors.Is(j.err, engine.ErrDiskFull) {
+		n.giveRoom(j)
 	}
 	if j.Ingests() && j.err == nil {
 		n.counts.Forget(j.Span())
