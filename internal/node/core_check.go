@@ -52,8 +52,9 @@ type checkWant struct {
 	id   metapb.RangeID
 	call uint64
 	at   clock.Time
-	// first is what differed in the check before.
+	// first is what differed in the check before, span what the range had then.
 	first *ranges.Verdict
+	span  metapb.Span
 }
 
 // check is the comparison of a range's replicas.
@@ -257,12 +258,20 @@ func (c *Core) judge(k *check) {
 		if k.first == nil {
 			// A cluster that takes a replica out of service for a mistake of its own is
 			// worse than one that looks twice.
-			k.first = &v
+			k.first, k.span = &v, k.desc.Span()
 			k.at = 0
 			c.wants = slices.Insert(c.wants, 0, k.checkWant)
 			return
 		}
 		v = v.Confirms(*k.first)
+	}
+	if k.first != nil {
+		// It may have split since, and what differed be on the right side.
+		c.store.Within(k.span, func(r *ranges.Replica) {
+			if id := r.Descriptor().ID(); id != k.id {
+				c.doubt(id)
+			}
+		})
 	}
 	for _, id := range v.Corrupt {
 		c.condemn(k.desc, id, false)
