@@ -391,6 +391,9 @@ func (c *Core) hashDone(j *SnapshotJob) {
 			h.state, h.sum = peerpb.CheckDone, j.sum
 		case ranges.Unreadable(j.err):
 			h.state = peerpb.CheckUnreadable
+			// Who asked may end before it has judged, and the engine says it once.
+			c.doubt(j.check.Range)
+			c.doubtAt = c.now.Add(doubtEvery)
 		default:
 			h.state = peerpb.CheckSkipped
 		}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/range"
@@ -43,5 +44,28 @@ func TestSplitBetweenTwoChecks(t *testing.T) {
 	compare("a", again)
 	if len(c.wants) != 0 || !slices.Equal(c.doubts, []metapb.RangeID{right}) {
 		t.Fatalf("to be checked: %v, %v; the right side is %d", c.wants, c.doubts, right)
+	}
+}
+
+// Who has bytes that cannot be read has its range checked until it is out of service: whoever
+// began the check that met them may be gone before it has judged.
+func TestDoubtOutlivesACheck(t *testing.T) {
+	for _, c := range []struct {
+		err   error
+		stays bool
+	}{{nil, false}, {&engine.CorruptionError{Path: "000007.sst"}, true}} {
+		r := newCoreRun(t, CoreConfig{})
+		r.core.doubt(DataRange)
+		name := ranges.CheckID{Range: DataRange, Store: 2, Number: 1}
+		hash := &ranges.StateHash{}
+		r.core.takeCheckpoints([]ranges.Checkpoint{{Check: name, Replica: 1, Index: 20, Hash: hash}})
+		r.core.jobs = nil
+		j := &SnapshotJob{hash: hash, check: name, err: c.err}
+		if err := r.core.SnapshotDone(j); err != nil {
+			t.Fatal(err)
+		}
+		if stays := slices.Contains(r.core.doubts, DataRange); stays != c.stays {
+			t.Errorf("%v: the range is to be checked again: %v", c.err, stays)
+		}
 	}
 }
