@@ -138,7 +138,8 @@ type Engine interface {
 	// there. On success their files are gone from where they were. The ends of
 	// span are bare keys.
 	IngestAndExcise(ctx context.Context, tables []string, span Span) error
-	// NewTableWriter begins a table file that can be ingested.
+	// NewTableWriter begins a table file that can be ingested. A table that is not small
+	// leaves half of the disk's reserve to others: then it fails with ErrDiskFull.
 	NewTableWriter(path string) (TableWriter, error)
 	// DiskUsage estimates the bytes on disk of a span of engine keys.
 	DiskUsage(span Span) (uint64, error)

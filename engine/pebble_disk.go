@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -104,6 +105,10 @@ func (w *spaceWatch) reserveBytes() uint64 {
 	total := w.total.Load()
 	return max(total/20, min(6*w.memory, total/4))
 }
+
+// tight reports whether less than half of the reserve is left. That half, and the ballast,
+// are for what must be written: a snapshot that comes is not, and may be as large as it is.
+func (w *spaceWatch) tight() bool { return w.free.Load() < w.reserveBytes()/2 }
 
 func (w *spaceWatch) ballastBytes() int64 { return min(w.size, int64(w.total.Load()/100)) }
 
@@ -243,7 +248,7 @@ func (fs *fullFS) file(c vfs.DiskWriteCategory, open func() (vfs.File, error)) (
 	if err != nil {
 		return nil, err
 	}
-	return &fullFile{File: f, space: fs.space, must: must, log: c == writeLog}, nil
+	return &fullFile{File: f, space: fs.space, must: must, log: c == writeLog, table: c == writeTable}, nil
 }
 
 // Create implements vfs.FS.
@@ -276,9 +281,21 @@ type fullFile struct {
 	space *spaceWatch
 	must  bool
 	log   bool // the write-ahead log
+	table bool // of a TableWriter
+	size  int64
 }
 
+// tableBytesFree is the size up to which a table takes what room there is: those that say
+// what is to go, and without which a table that was let in would be of no use, are small.
+const tableBytesFree = 64 << 10
+
 func (f *fullFile) Write(p []byte) (n int, err error) {
+	if f.table {
+		f.space.wrote(len(p))
+		if f.size += int64(len(p)); f.size > tableBytesFree && f.space.tight() {
+			return 0, syscall.ENOSPC
+		}
+	}
 	// Not the closure of do at first: this is the hot path of the log.
 	if n, err = f.File.Write(p); err == nil {
 		return n, nil

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -240,5 +241,44 @@ func TestSyncFails(t *testing.T) {
 	}
 	if err := after.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A table that is to be ingested, of a snapshot that comes, leaves half of the reserve, and the
+// ballast, to the log. A small one may take what there is.
+func TestTablesLeaveRoom(t *testing.T) {
+	const mb = 1 << 20
+	for _, tc := range []struct {
+		free, size int
+		fails      bool
+	}{{26, 4 * mb, false}, {24, 4 * mb, true}, {24, 1 << 10, false}} {
+		fs := vfs.NewMem()
+		usage := func(free int) {
+			fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: uint64(free) * mb, TotalBytes: 1000 * mb})
+		}
+		usage(900)
+		e := openTest(t, Config{Dir: "/db", FS: fs, MemtableBytes: 1 * mb, SpaceInterval: never})
+		w, err := e.NewTableWriter("/db/table")
+		if err != nil {
+			t.Fatal(err)
+		}
+		usage(tc.free)
+		rng := rand.New(rand.NewPCG(1, 1))
+		value := make([]byte, 1<<10)
+		for i := 0; i < tc.size>>10 && err == nil; i++ {
+			for j := range value {
+				value[j] = byte(rng.Uint32())
+			}
+			err = w.Set(keys.RaftLog(1, uint64(i)), value)
+		}
+		if e := w.Finish(); err == nil {
+			err = e
+		}
+		if errors.Is(err, ErrDiskFull) != tc.fails || !tc.fails && err != nil || e.Stats().DiskFull {
+			t.Errorf("%+v: %v, the ballast is gone: %v", tc, err, e.Stats().DiskFull)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
