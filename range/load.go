@@ -148,8 +148,9 @@ func (s *Store) loadAll() (err error) {
 		case d == nil || err != nil:
 			return err
 		case d.ReplicaOn(s.cfg.StoreID) == nil:
-			// It was taken out, and its removal did not become durable.
-			s.wipe(d, metapb.ReplicaID(d.NextReplicaId))
+			// It was taken out, or its span given up, and that its rows go did not become
+			// durable.
+			s.wipe(d, max(metapb.ReplicaID(d.NextReplicaId), s.lowest(d.ID())))
 		default:
 			if err := s.load(d, nil, l); err != nil {
 				return err

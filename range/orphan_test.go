@@ -1,10 +1,14 @@
 package ranges
 
 import (
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/mvcc"
+	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 )
@@ -53,5 +57,37 @@ func TestSnapshotOfARangeWithoutClientKeys(t *testing.T) {
 	}
 	if rows != "" {
 		t.Fatalf("the third still has %s", rows)
+	}
+}
+
+// A split gives the right side's span up, and the store crashes when that is in the engine and
+// the rows have not gone yet. No replica has them any more: they go at the start.
+func TestRowsOfASpanGivenUpGo(t *testing.T) {
+	s := newStoreScript(t, Config{})
+	s.request("put n 1")
+	s.store.Gone(Gone{Range: 3, Replica: 8})
+	s.run()
+	r := s.store.Replica(2)
+	left, right := r.divided(&peerpb.Split{At: keys.User([]byte("m")), RightID: 3})
+	s.store.apply = s.eng.NewBatch()
+	s.must(r.applySplit(s.store.apply, &cmdpb.SplitCommand{Left: left, Right: right}))
+	s.collect()
+	s.must(s.eng.Commit(s.rd.Apply, false))
+	s.eng = s.eng.Crash(func(unsynced int) int { return unsynced })
+	s.open()
+	s.run()
+	if d := s.store.Replica(2).desc; s.store.Replica(3) != nil || string(d.End) != string(left.End) {
+		t.Fatalf("after the start range 2 is %v", d)
+	}
+	kv, err := mvcc.Get(s.eng, []byte("n"), s.issued)
+	s.must(err)
+	if kv != nil {
+		t.Error("the rows are still there")
+	}
+	if _, _, err := s.eng.Get(keys.Descriptor(3)); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("the descriptor of what was given up: %v", err)
+	}
+	if lowest, err := readTombstone(s.eng, 3); lowest != 9 || err != nil {
+		t.Errorf("replica %d may come, %v", lowest, err)
 	}
 }

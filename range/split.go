@@ -95,7 +95,9 @@ func (r *Replica) applySplit(b engine.Batch, c *cmdpb.SplitCommand) error {
 	r.advanceLater()
 	if self := c.Right.ReplicaOn(r.store.cfg.StoreID); self == nil || metapb.ReplicaID(self.ReplicaId) < r.store.lowest(c.Right.ID()) ||
 		metapb.ReplicaID(self.ReplicaId) < r.store.absent[c.Right.ID()].replica {
-		r.splitOff(c.Right)
+		if err := r.splitOff(b, c.Right); err != nil {
+			return err
+		}
 		return writeDescriptor(b, c.Left)
 	}
 	if err := Bootstrap(b, c.Right, r.state.revision); err != nil {
@@ -124,12 +126,20 @@ func (r *Replica) applySplit(b engine.Batch, c *cmdpb.SplitCommand) error {
 // one is to come, before this replica had applied the split. The rows go with the next
 // log rows: until readers know of the split they take what is in the engine for all
 // there is.
-func (r *Replica) splitOff(right *metapb.Descriptor) {
+//
+// Until then there is a descriptor without replicas: a start takes what it names away.
+func (r *Replica) splitOff(b engine.Batch, right *metapb.Descriptor) error {
 	s := r.store
 	r.splitLeases(right)
+	nobody := proto.Clone(right).(*metapb.Descriptor)
+	nobody.Replicas = nil
+	if err := writeDescriptor(b, nobody); err != nil {
+		return err
+	}
 	if s.append == nil {
 		s.append = s.cfg.NewBatch()
 	}
+	s.append.Delete(keys.Descriptor(right.ID()))
 	for _, sp := range keys.Tables(right.Span()) {
 		s.append.DeleteRange(sp.Start, sp.End)
 	}
@@ -138,6 +148,7 @@ func (r *Replica) splitOff(right *metapb.Descriptor) {
 		r.before = r.desc
 	}
 	s.installs = true
+	return nil
 }
 
 // bornRange is the right side of a split that is not loaded yet.
