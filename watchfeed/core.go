@@ -132,6 +132,7 @@ type Core struct {
 	ahead       aheadQueue
 	idle        deque[progressDue]
 	idleGone    int // in idle, and canceled
+	tells       tells
 
 	// asks: how far ranges are closed comes by itself only when somebody wants it.
 	asks  bool
@@ -390,13 +391,15 @@ type Ready struct {
 	Feeds   []FeedOutput
 	Scans   []Scan
 	Outputs []Output
+	// Asks says that what is current is to be asked for, for Current.
+	Asks bool
 }
 
 // Ready releases what can be released, and hands out what there is to do. Scans
 // are answered by Scanned, in any order.
 func (c *Core) Ready() Ready {
 	c.work()
-	rd := Ready{Scans: c.newScans, Wants: c.takeWants()}
+	rd := Ready{Scans: c.newScans, Wants: c.takeWants(), Asks: c.takeTells()}
 	c.newScans = nil
 	for _, s := range c.dirty {
 		s.dirty = false
@@ -448,7 +451,7 @@ func (c *Core) work() {
 // last. What groups hold back waits for a Step.
 func (c *Core) HasWork() bool {
 	return len(c.poked) > 0 || len(c.dirty) > 0 || len(c.newScans) > 0 || len(c.wants) > 0 ||
-		len(c.feedsOut)+len(c.asksTo) > 0
+		len(c.feedsOut)+len(c.asksTo) > 0 || c.tells.ask
 }
 
 // Tick tells the time.

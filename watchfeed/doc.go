@@ -18,7 +18,7 @@
 // or from the engine, until it may join.
 //
 // Hub is the shell: goroutine "watch-hub" owns the core, "watch-scan" (a few)
-// read the engine for it, "watch-ask" (one of a stream that needs it) asks what is
-// current. Lock order: a Stream's mutex and the hub's are never
-// held together.
+// read the engine for it, "watch-ask" (one of a stream that needs it, one for
+// progress) asks what is current. Lock order: a Stream's mutex and the hub's are
+// never held together.
 package watchfeed

@@ -87,6 +87,7 @@ const (
 	doCancel
 	doProgress
 	doDrained
+	doCurrent // of no stream
 )
 
 // tickInterval is how often the core is told the time.
@@ -357,6 +358,10 @@ func (h *Hub) releaseLocked() {
 
 func (h *Hub) do(c *command) {
 	s := c.stream
+	if c.kind == doCurrent {
+		h.core.Current(c.now)
+		return
+	}
 	if c.kind == doOpen {
 		id, err := h.core.Open(s.cfg)
 		if err != nil {
@@ -394,6 +399,9 @@ func (h *Hub) flush() (delivered bool) {
 	if len(rd.Feeds) > 0 {
 		h.cfg.Feeds(rd.Feeds)
 	}
+	if rd.Asks {
+		h.ask()
+	}
 	for _, sc := range rd.Scans {
 		// As many as the core has under way at a time.
 		err := h.stop.Go("watch-scan", func(ctx context.Context) {
@@ -418,6 +426,21 @@ func (h *Hub) flush() (delivered bool) {
 		delivered = true
 	}
 	return delivered
+}
+
+// ask tells the core what is current. REQUIRES: turn is held.
+func (h *Hub) ask() {
+	if now, ok := h.known(); ok {
+		h.core.Current(now)
+		return
+	}
+	_ = h.stop.Go("watch-ask", func(ctx context.Context) { // else it is stopping
+		now, err := h.cfg.Ask(ctx)
+		if err != nil {
+			now = 0
+		}
+		_ = h.send(command{kind: doCurrent, now: now})
+	})
 }
 
 // scan does a scan, here and elsewhere.
@@ -480,7 +503,9 @@ func (h *Hub) end() {
 	h.releaseLocked()
 	h.mu.Unlock()
 	for i := range commands {
-		commands[i].stream.end(ErrStopping)
+		if s := commands[i].stream; s != nil {
+			s.end(ErrStopping)
+		}
 	}
 	for _, s := range h.streams {
 		s.end(ErrStopping)

@@ -36,6 +36,8 @@ const (
 	gone
 	// followed: it is what another store follows here.
 	followed
+	// telling: in Core.tells.
+	telling
 
 	filters = noPut | noDelete
 )

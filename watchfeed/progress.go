@@ -3,6 +3,7 @@ package watchfeed
 import (
 	"container/heap"
 	"slices"
+	"time"
 
 	"github.com/flotilladb/flotilla/internal/clock"
 )
@@ -91,7 +92,8 @@ type progressDue struct {
 	w  *watcher
 }
 
-// progressTick tells watches that were idle for the interval how far they are.
+// progressTick tells watches that were idle for the interval how far they are. Where what
+// is current comes by itself that is at once.
 // All wait equally long, so the queue is in order of time.
 func (c *Core) progressTick() {
 	for c.idle.len() > 0 && !c.idle.first().at.After(c.now) {
@@ -100,8 +102,12 @@ func (c *Core) progressTick() {
 			c.idleGone--
 			continue
 		}
-		if !w.has(sent|catching|ahead) && w.stream.room() {
-			c.want(w.place.group, c.current)
+		switch {
+		case w.has(sent | catching | ahead | telling):
+		case c.asks:
+			w.flags |= telling
+			c.tells.due = append(c.tells.due, w)
+		case w.stream.room():
 			c.advance(w.place.group)
 			if !w.has(sent | catching) {
 				c.sayProgress(w)
@@ -110,6 +116,76 @@ func (c *Core) progressTick() {
 		w.flags &^= sent
 		c.idle.push(progressDue{at: c.now.Add(c.cfg.ProgressInterval), w: w})
 	}
+	c.tell()
+}
+
+// tells are watches that were idle for the interval, on one of several stores. What is
+// current there is known only when it was asked for, and their ranges may not be closed
+// at it: were they told what is known, that would be as old as the interval at least, or
+// what was current when this store asked last, and their clients could not begin again
+// there when that is compacted.
+type tells struct {
+	due   []*watcher // next
+	asked []*watcher // are told when they are at rev, and at the time until at the latest
+	rev   Revision   // 0: not known yet
+	until clock.Time
+	// ask: Ready is to say that what is current is wanted. asking: it did.
+	ask, asking bool
+}
+
+// tellPatience is how long it may take to know how far idle watches are.
+const tellPatience = time.Second
+
+// tell tells idle watches how far they are, as soon as that is known.
+func (c *Core) tell() {
+	t := &c.tells
+	waiting := t.asked[:0]
+	for _, w := range t.asked {
+		if !w.has(gone | sent | catching) {
+			c.advance(w.place.group)
+			if (t.rev == 0 || w.place.group.released < t.rev) && c.now.Before(t.until) {
+				waiting = append(waiting, w)
+				continue
+			}
+		}
+		w.flags &^= telling
+		if !w.has(gone|sent|catching) && w.stream.room() {
+			c.sayProgress(w)
+		}
+	}
+	clear(t.asked[len(waiting):])
+	t.asked = waiting
+	if len(t.asked) > 0 || len(t.due) == 0 {
+		return
+	}
+	t.asked, t.due = t.due, t.asked[:0]
+	t.rev, t.until = 0, c.now.Add(tellPatience)
+	t.ask = !t.asking
+}
+
+// Current says what is current, which Ready wanted to know; 0: nobody can say.
+func (c *Core) Current(now Revision) {
+	t := &c.tells
+	t.asking = false
+	if now == 0 {
+		return
+	}
+	t.rev = max(now, c.current)
+	var last *group
+	for _, w := range t.asked {
+		if g := w.place.group; g != last && !w.has(gone) {
+			c.want(g, t.rev)
+			last = g
+		}
+	}
+}
+
+// takeTells reports whether what is current is to be asked for.
+func (c *Core) takeTells() bool {
+	t := &c.tells
+	ask := t.ask
+	t.asking, t.ask = t.asking || ask, false
+	return ask
 }
 
 // aheadQueue are watchers whose start is ahead, lowest first.

@@ -91,6 +91,8 @@ func (s *script) do(d *datadriven.TestData) error {
 		s.core.Cancel(s.streams[stream], id)
 	case "close":
 		s.core.Close(s.streams[stream])
+	case "current":
+		s.core.Current(Revision(number(d.CmdArgs[0].Key)))
 	case "progress":
 		s.core.RequestProgress(s.streams[stream], s.core.current)
 	case "take":
@@ -231,6 +233,9 @@ func (s *script) ready() string {
 			sc := &rd.Scans[i]
 			s.scans = append(s.scans, *sc)
 			fmt.Fprintf(&out, "scan [%s, %s) (%d, %d]%s\n", sc.Start, sc.End, sc.From, sc.To, describeParts(sc.Parts))
+		}
+		if rd.Asks {
+			out.WriteString("asks what is current\n")
 		}
 		for i := range rd.Feeds {
 			out.WriteString(describeFeed(&rd.Feeds[i]))

@@ -300,6 +300,9 @@ func (w *world) ready() {
 		if w.away != nil {
 			w.away.send(rd.Feeds)
 		}
+		if rd.Asks {
+			w.core.Current(Revision(w.rng.Intn(2)) * w.current)
+		}
 		for i := range rd.Outputs {
 			out := &rd.Outputs[i]
 			c := w.client(out.Stream)

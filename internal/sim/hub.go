@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/router"
 	"github.com/flotilladb/flotilla/watchfeed"
 )
 
@@ -100,6 +101,9 @@ func (h *simHub) flush() {
 		h.n.feedsOut = append(h.n.feedsOut, rd.Feeds...)
 		h.n.wake()
 	}
+	if rd.Asks {
+		h.ask()
+	}
 	for _, sc := range rd.Scans {
 		h.scan(sc)
 	}
@@ -110,6 +114,20 @@ func (h *simHub) flush() {
 			h.core.Drained(out.Stream, responses, bytes)
 		}
 	}
+}
+
+// ask asks for the hub what is current.
+func (h *simHub) ask() {
+	call := &router.Call{Req: &router.ReadTicket{}, Done: make(chan struct{}, 1)}
+	h.n.submit(call, func() {
+		var now metapb.Revision
+		if call.Err == nil {
+			now = call.Resp.(*router.ReadReply).S
+		}
+		if h.n.hub == h {
+			h.send(func(c *watchfeed.Core) { c.Current(now) })
+		}
+	})
 }
 
 // scan reads for the hub, some time, and tells it some time later.
