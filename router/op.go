@@ -34,6 +34,7 @@ type opBase struct {
 	deadline clock.Time     // the client is answered with ErrTimeout then
 	wake     clock.Time     // tick is due; zero: never
 	slots    int            // requests and asks under way
+	slot     uint32         // of the last of them, counted from 1; 0: none
 	answered bool           // the client has its result
 	tries    int            // how often was it sent again
 	awaits   metapb.RangeID // which had no leader: when it has one, wake is now; 0: none
@@ -71,6 +72,8 @@ type slot struct {
 	op  op // nil: free
 	tag int
 	use uint32 // grows each time that the slot is freed
+	// next and prev are the op's others, counted from 1; 0: there is none.
+	next, prev uint32
 }
 
 const slotBits = 32
@@ -385,9 +388,13 @@ func (r *Router) put(o op, tag int) uint64 {
 		i = uint32(len(r.slots))
 		r.slots = append(r.slots, slot{use: 1})
 	}
-	s := &r.slots[i]
-	s.op, s.tag = o, tag
-	o.base().slots++
+	s, b := &r.slots[i], o.base()
+	s.op, s.tag, s.next, s.prev = o, tag, b.slot, 0
+	if b.slot != 0 {
+		r.slots[b.slot-1].prev = i + 1
+	}
+	b.slot = i + 1
+	b.slots++
 	return uint64(s.use)<<slotBits | uint64(i)
 }
 
@@ -409,7 +416,16 @@ func (r *Router) take(id uint64) (o op, tag int, ok bool) {
 
 func (r *Router) release(i uint32) {
 	s := &r.slots[i]
-	s.op.base().slots--
+	b := s.op.base()
+	b.slots--
+	if s.prev != 0 {
+		r.slots[s.prev-1].next = s.next
+	} else {
+		b.slot = s.next
+	}
+	if s.next != 0 {
+		r.slots[s.next-1].prev = s.prev
+	}
 	s.op = nil
 	s.use++
 	r.free = append(r.free, i)
@@ -417,10 +433,8 @@ func (r *Router) release(i uint32) {
 
 // abandon frees all slots of an op.
 func (r *Router) abandon(o op) {
-	for i := range r.slots {
-		if r.slots[i].op == o {
-			r.release(uint32(i))
-		}
+	for b := o.base(); b.slot != 0; {
+		r.release(b.slot - 1)
 	}
 }
 

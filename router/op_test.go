@@ -3,6 +3,8 @@ package router
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -371,5 +373,64 @@ func TestOwnRequestsPassWhileStopping(t *testing.T) {
 	}
 	if len(rd.Sends) != 1 {
 		t.Errorf("%d requests sent, want the node's own", len(rd.Sends))
+	}
+}
+
+// When very many requests without an answer have no time left in the same moment, the loop
+// of their node does not stand still: each ends in its own time, however many others wait.
+func TestTimeoutsOfMany(t *testing.T) {
+	r, err := New(Config{Store: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Descriptors([]*metapb.Descriptor{desc(2, 1, "", "")})
+	const n = 1 << 16
+	for i := range n {
+		r.Request(uint64(i), &pb.PutRequest{Key: []byte("k")}, 1)
+	}
+	r.Ready()
+	began := time.Now()
+	r.Tick(clock.Time(8 * time.Second))
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("%d requests end in %v", n, took)
+	}
+	if got := len(r.Ready().Results); got != n || r.Len() != 0 {
+		t.Errorf("%d of %d are answered, %d are left", got, n, r.Len())
+	}
+}
+
+// An op that ends gives back all that it has under way, whatever was answered before.
+func TestAbandonFreesAll(t *testing.T) {
+	r, err := New(Config{Store: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	ops := []op{&pageOp{}, &pageOp{}, &pageOp{}}
+	open := map[uint64]op{}
+	for range 20_000 {
+		o := ops[rng.IntN(len(ops))]
+		switch n := rng.IntN(10); {
+		case n < 6:
+			open[r.put(o, 0)] = o
+		case n < 9:
+			for id, of := range open {
+				if got, _, ok := r.take(id); !ok || got != of {
+					t.Fatalf("request %x is not its op's", id)
+				}
+				delete(open, id)
+				break
+			}
+		default:
+			r.abandon(o)
+			maps.DeleteFunc(open, func(_ uint64, of op) bool { return of == o })
+		}
+		under := 0
+		for _, o := range ops {
+			under += o.base().slots
+		}
+		if under != len(open) || len(r.slots)-len(r.free) != len(open) {
+			t.Fatalf("%d are under way, %d by the ops' count, %d by the places'", len(open), under, len(r.slots)-len(r.free))
+		}
 	}
 }
