@@ -223,6 +223,7 @@ func (c *Core) learn(d *metapb.Descriptor) {
 	c.meet(d)
 	if c.many {
 		c.bornClosing(d)
+		c.unpark(d.ID(), func(*read) bool { return true }) // what they read may be another's by now
 		c.watchMoves(d)
 	}
 	c.router.Descriptors([]*metapb.Descriptor{d})

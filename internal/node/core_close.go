@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -24,7 +25,7 @@ type closings struct {
 	touched []metapb.RangeID
 	// questions are those to replicas of this store that are under way.
 	questions places[question]
-	// advanced: some range has got on since the reads were looked at.
+	// advanced: there are reads to be looked at.
 	advanced bool
 }
 
@@ -191,7 +192,7 @@ func (c *Core) count(id metapb.RangeID, cl *closing) bool {
 		return false
 	}
 	cl.closed = cl.told
-	c.advanced = true
+	c.unpark(id, func(rd *read) bool { return rd.rev <= cl.closed })
 	c.touchClosing(id, cl)
 	return true
 }
@@ -289,17 +290,16 @@ func (c *Core) Touched(fn func(*ranges.Replica)) {
 	c.touched = c.touched[:0]
 }
 
-// closedOver reports whether every range over a span that has a replica here is
-// closed at a revision; those that are not are asked to. The others are closed when
-// they are read.
-func (c *Core) closedOver(span metapb.Span, s metapb.Revision) bool {
-	all := true
+// notClosed returns a range over a span that has a replica here and is not closed at a
+// revision, 0 if there is none; all that are not are asked to. Those without a replica are
+// closed when they are read.
+func (c *Core) notClosed(span metapb.Span, s metapb.Revision) (lacks metapb.RangeID) {
 	c.store.Within(span, func(r *ranges.Replica) {
 		id := r.Descriptor().ID()
 		if c.closingOf(id).closed < s {
-			all = false
+			lacks = cmp.Or(lacks, id)
 			c.Want(id, s)
 		}
 	})
-	return all
+	return lacks
 }

@@ -1,6 +1,9 @@
 package node
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -19,8 +22,13 @@ import (
 type reads struct {
 	fresh      []*read // their S is to be asked for
 	askedReads []*read // the sequencer was asked
-	// waiting have their S, and wait until their ranges are closed there.
+	// waiting have their S, and it is to be seen whether their ranges are closed there.
 	waiting []*read
+	// parked wait for a range that was not, each for one of its: a range that does not get
+	// on must not have all that wait for it looked at whenever another one does. parkedCount
+	// is their number.
+	parked      map[metapb.RangeID][]*read
+	parkedCount int
 	// askingS: the sequencer was asked, and has not answered.
 	askingS bool
 	current metapb.Revision // the highest known to be given out. Invariant: grows.
@@ -60,7 +68,7 @@ func (c *Core) requestRead(id uint64, req any) bool {
 	switch {
 	case c.said, c.stopping && len(rd.spans) > 0: // what only wants a header is done, and must be answered
 		c.results = append(c.results, router.Result{ID: id, Err: router.ErrStopping})
-	case len(c.fresh)+len(c.askedReads)+len(c.waiting) >= readsMax:
+	case len(c.fresh)+len(c.askedReads)+len(c.waiting)+c.parkedCount >= readsMax:
 		c.results = append(c.results, router.Result{ID: id, Err: router.ErrTooManyRequests})
 	case rd.reply == nil:
 		c.waiting = append(c.waiting, rd)
@@ -111,20 +119,49 @@ func (c *Core) checkReads() {
 		return
 	}
 	c.advanced = false
-	left := c.waiting[:0]
 	for _, rd := range c.waiting {
-		ready := true
+		var lacks metapb.RangeID
 		for _, span := range rd.spans {
-			ready = c.closedOver(span, rd.rev) && ready
+			lacks = cmp.Or(lacks, c.notClosed(span, rd.rev))
 		}
-		if ready {
+		if lacks == 0 {
 			c.endRead(rd, nil)
+			continue
+		}
+		if c.parked == nil {
+			c.parked = make(map[metapb.RangeID][]*read)
+		}
+		c.parked[lacks] = append(c.parked[lacks], rd)
+		c.parkedCount++
+	}
+	clear(c.waiting)
+	c.waiting = c.waiting[:0]
+}
+
+// unpark has those looked at again that wait for a range and of which it is true.
+func (c *Core) unpark(id metapb.RangeID, which func(*read) bool) {
+	all := c.parked[id]
+	left := all[:0]
+	for _, rd := range all {
+		if which(rd) {
+			c.waiting = append(c.waiting, rd)
+			c.advanced = true
 		} else {
 			left = append(left, rd)
 		}
 	}
-	clear(c.waiting[len(left):])
-	c.waiting = left
+	c.keepParked(id, all, left)
+}
+
+// keepParked has only these of all wait for a range.
+func (c *Core) keepParked(id metapb.RangeID, all, left []*read) {
+	c.parkedCount -= len(all) - len(left)
+	clear(all[len(left):])
+	if len(left) == 0 {
+		delete(c.parked, id)
+	} else {
+		c.parked[id] = left
+	}
 }
 
 func (c *Core) endRead(rd *read, err error) {
@@ -135,20 +172,33 @@ func (c *Core) endRead(rd *read, err error) {
 	c.results = append(c.results, res)
 }
 
-// tickReads tells those who waited too long.
+// tickReads tells those who waited too long, and looks again at those whose range has gone.
 func (c *Core) tickReads() {
 	for _, list := range []*[]*read{&c.fresh, &c.askedReads, &c.waiting} {
-		left := (*list)[:0]
-		for _, rd := range *list {
-			if rd.deadline.After(c.now) {
-				left = append(left, rd)
-			} else {
-				c.endRead(rd, router.ErrTimeout)
-			}
-		}
+		left := c.endLate(*list)
 		clear((*list)[len(left):])
 		*list = left
 	}
+	for _, id := range slices.Sorted(maps.Keys(c.parked)) {
+		all := c.parked[id]
+		c.keepParked(id, all, c.endLate(all))
+		if c.store.Replica(id) == nil {
+			c.unpark(id, func(*read) bool { return true })
+		}
+	}
+}
+
+// endLate tells those of a list who waited too long, and leaves the others.
+func (c *Core) endLate(list []*read) []*read {
+	left := list[:0]
+	for _, rd := range list {
+		if rd.deadline.After(c.now) {
+			left = append(left, rd)
+		} else {
+			c.endRead(rd, router.ErrTimeout)
+		}
+	}
+	return left
 }
 
 // sawCurrent notes a revision that was given out.

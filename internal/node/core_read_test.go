@@ -1,0 +1,97 @@
+package node
+
+import (
+	"testing"
+	"time"
+
+	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/router"
+)
+
+// readers are reads of a node of several, of which the range is asked to close and does not.
+type readers struct {
+	*coreRun
+	id metapb.RangeID
+}
+
+func newReaders(t *testing.T, n int) *readers {
+	r := &readers{coreRun: newCoreRun(t, CoreConfig{})}
+	r.run()
+	c := r.core
+	c.many = true
+	span := metapb.Span{Start: keys.User([]byte("k")), End: keys.User([]byte("k\x00"))}
+	r.id = c.router.Lookup(span.Start).ID()
+	for i := range n {
+		c.waiting = append(c.waiting, &read{
+			id: uint64(i), spans: []metapb.Span{span}, rev: 100 + metapb.Revision(i%2), reply: &router.ReadReply{}, deadline: c.now.Add(readTimeout),
+		})
+	}
+	r.look()
+	return r
+}
+
+// look has the core look at its reads as after something has got on.
+func (r *readers) look() {
+	r.core.advanced = true
+	r.core.checkReads()
+}
+
+// Reads of a range that does not get on, however many they are, cost nothing when others do.
+func TestReadsOfAStuckRange(t *testing.T) {
+	r := newReaders(t, 60_000)
+	began := time.Now()
+	for range 100 {
+		r.look()
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("to look at them took %v", took)
+	}
+	if n := r.core.parkedCount; n != 60_000 {
+		t.Errorf("%d reads wait", n)
+	}
+}
+
+// Who waits for a range is looked at again when it has got on far enough, when it is cut,
+// when it has gone, and in the end.
+func TestParkedReads(t *testing.T) {
+	want := func(r *readers, parked, answered int, err error) {
+		t.Helper()
+		r.core.checkReads()
+		if n := r.core.parkedCount; n != parked || len(r.core.waiting) != 0 {
+			t.Errorf("%d reads wait, and %d to be looked at; want %d", n, len(r.core.waiting), parked)
+		}
+		for _, res := range r.core.results {
+			if res.Err != err {
+				t.Errorf("read %d: %v", res.ID, res.Err)
+			}
+		}
+		if n := len(r.core.results); n != answered {
+			t.Errorf("%d are answered, want %d", n, answered)
+		}
+	}
+	r := newReaders(t, 10)
+	want(r, 10, 0, nil)
+	cl := r.core.closing[r.id]
+	for i, rev := range []metapb.Revision{99, 100, 101} {
+		cl.told = rev
+		r.core.count(r.id, cl)
+		want(r, 10-5*i, 5*i, nil)
+	}
+
+	r = newReaders(t, 10)
+	r.core.parked[99], r.core.parked[r.id] = r.core.parked[r.id], nil
+	r.core.tickReads()
+	want(r, 10, 0, nil)
+	if n := len(r.core.parked[r.id]); n != 10 {
+		t.Errorf("%d wait for the range that has their keys", n)
+	}
+	r.core.closing[r.id].closed = 101
+	r.core.learn(r.core.router.Lookup(keys.User([]byte("k"))))
+	want(r, 0, 10, nil)
+
+	r = newReaders(t, 10)
+	r.core.now = r.core.now.Add(readTimeout)
+	r.core.tickReads()
+	want(r, 0, 10, router.ErrTimeout)
+}
