@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -195,4 +196,54 @@ func TestRangesComeAndGoUnderReads(t *testing.T) {
 			t.Fatalf("\n got %v\nwant %v", got, want)
 		}
 	})
+}
+
+// lostNode is a node of several on which one range has not got on for long.
+type lostNode struct {
+	*fakeNode
+	asked int
+}
+
+func (*lostNode) Direct() bool { return false }
+
+func (n *lostNode) Submit(c *Call) error {
+	n.asked++
+	return ErrTooManyRequests // at once, where in a cluster nothing would come
+}
+
+func (n *lostNode) Pieces(dst []Piece, span metapb.Span, s metapb.Revision) []Piece {
+	dst = n.fakeNode.Pieces(dst, span, s)
+	for i := range dst {
+		dst[i].Closed = 2
+	}
+	return dst
+}
+
+// A serializable read of what has not got on since before the last compaction is refused
+// at once: it could only ask the same again.
+func TestSerializableOfWhatIsCompacted(t *testing.T) {
+	n := &lostNode{fakeNode: newFakeNode(t)}
+	n.put("k", "v")
+	c, err := NewClient(ClientConfig{Local: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := &pb.RangeRequest{Key: []byte("k"), Serializable: true}
+	if resp, err := c.Range(t.Context(), one); err != nil || len(resp.Kvs) != 1 || resp.Header.Revision != 2 {
+		t.Fatalf("before: %v, %v", resp, err)
+	}
+	n.current, n.compacted = 9, 5
+	txn := &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: one}}}}
+	for name, read := range map[string]func() error{
+		"range": func() error { _, err := c.Range(t.Context(), one); return err },
+		"txn":   func() error { _, err := c.Txn(t.Context(), txn); return err },
+		"stream": func() error {
+			return c.RangeStream(t.Context(), one, func(*pb.RangeResponse) error { return nil })
+		},
+	} {
+		n.asked = 0
+		if err := read(); !errors.Is(err, ErrTimeout) || n.asked != 1 {
+			t.Errorf("%s: %v, asked %d times", name, err, n.asked)
+		}
+	}
 }

@@ -46,8 +46,10 @@ func (c *Client) currentHere(ctx context.Context, r *read, t *ReadTicket) (s, co
 			s = min(s, r.pieces[i].Closed)
 		}
 	}
-	if s < 1 {
-		return 0, 0, ErrTimeout // nothing was ever closed
+	if s < 1 || s < compacted {
+		// Nothing was ever closed, or nothing of what is closed may be read: a range has lost
+		// its majority, while others were compacted. It is no use to ask again.
+		return 0, 0, ErrTimeout
 	}
 	return s, compacted, nil
 }
