@@ -80,7 +80,7 @@ func BenchmarkBatch100(b *testing.B) {
 			batch := e.NewBatch()
 			for i := range 100 {
 				name[len(name)-1] = byte(i)
-				k, v := batch.SetDeferred(keys.VersionLen(name), len(value))
+				k, v := batch.SetDeferred(keys.VersionLen(name, 0), len(value))
 				keys.AppendVersion(k[:0], name, rev, 0)
 				copy(v, value)
 				rev++

@@ -7,9 +7,8 @@
 // that both must pass.
 //
 // Every key is an engine key: a prefix, a zero byte, and either nothing or a
-// version suffix of twelve bytes and its length (package keys draws it). Within
-// one prefix, the key without a version sorts first, then versions from the
-// newest to the oldest.
+// version suffix and its length (package keys draws it). Within one prefix, the
+// key without a version sorts first, then versions from the newest to the oldest.
 //
 // Durability is by order: all writes of an engine share one log, so a sync of a
 // later batch makes every earlier one durable too. A batch committed without

@@ -13,7 +13,7 @@ import (
 // path of a range of one key.
 func Get(r engine.Reader, key []byte, at Revision) (*mvccpb.KeyValue, error) {
 	// One buffer for the bounds and the seek: [key, key + version 0).
-	buf := make([]byte, 0, 3*keys.VersionLen(key)+1)
+	buf := make([]byte, 0, 3*keys.VersionLen(key, keys.SubMax)+1)
 	lower := keys.AppendUserPrefix(buf, key)
 	upper := keys.AppendUserPrefix(lower[len(lower):], key)
 	upper = append(upper, 0) // the bare key of key+"\x00"

@@ -119,7 +119,7 @@ func AppendMutation(b engine.Batch, rev Revision, m *txnpb.Mutation) {
 	if !m.Tombstone {
 		v = Value{Create: Revision(m.CreateRevision), Version: m.Version, Lease: m.Lease, Raw: m.Value}
 	}
-	key, value := b.SetDeferred(keys.VersionLen(m.Key), ValueLen(&v))
+	key, value := b.SetDeferred(keys.VersionLen(m.Key, m.Sub), ValueLen(&v))
 	keys.AppendVersion(key[:0], m.Key, rev, m.Sub)
 	AppendValue(value[:0], &v)
 	if m.Lease != m.PrevLease {

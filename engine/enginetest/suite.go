@@ -35,7 +35,7 @@ func Run(t *testing.T, h Harness) {
 		{"SeekPrefixGE", testSeekPrefix},
 		{"NextPrefix", testNextPrefix},
 		{"BothWays", testBothWays},
-		{"ShortSuffix", testShortSuffix},
+		{"LongSuffix", testLongSuffix},
 		{"SetDeferred", testSetDeferred},
 		{"Batch", testBatch},
 		{"DeleteRange", testDeleteRange},

@@ -13,7 +13,7 @@ func testSetDeferred(t *testing.T, h Harness) {
 	e, _ := h.Open(t)
 	defer e.Close()
 	batch := e.NewBatch()
-	k, v := batch.SetDeferred(keys.VersionLen(b("k")), 3)
+	k, v := batch.SetDeferred(keys.VersionLen(b("k"), 0), 3)
 	keys.AppendVersion(k[:0], b("k"), 7, 0)
 	copy(v, "abc")
 	batch.Set(ver("l", 1, 0), b("x"))

@@ -16,7 +16,7 @@
 //	0x11   address, 0x00 0x01, transaction id (32)         none   intents (address escaped)
 //	0x12   address, 0x00 0x01, transaction id (32)         none   transaction records, by anchor (address escaped)
 //	0x13   'u' user key, 0x00 0x01, (nothing)              none   leased key -> lease id (address escaped)
-//	0x20   user key                                        12 B   versions, newest first
+//	0x20   user key                                        yes    versions, newest first
 //
 // Everything from 0x10 on is addressed by key and so does not move on a split:
 // the engine spans of a range are Tables(span), one per table.
@@ -24,9 +24,11 @@
 // An engine key ends with 0x00 and then either nothing or the suffix and its
 // length, as Pebble's cockroachkvs comparer has it: a suffix is the revision (8
 // bytes, big endian), the sub-revision (4 bytes, big endian) and the length
-// byte 13. Revisions have this fixed width everywhere, so that they can be
-// filled in. Read back from a table, a suffix whose sub-revision is zero may be
-// the short form of nine bytes; both are the same key to the engine.
+// byte 13; without the sub-revision, if that is zero, and then the length byte
+// is 9. Pebble's columnar blocks give such a suffix back in this short form
+// whatever was written, and some of its checks compare bytes. Older folders
+// hold long ones with a sub-revision of zero; both are the same key to the
+// engine.
 //
 // Functions named Append write behind dst and allocate only when dst is too
 // small; their namesakes without Append allocate. What a Decode function

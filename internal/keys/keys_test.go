@@ -50,6 +50,7 @@ func TestOldBytes(t *testing.T) {
 		{Intent(User([]byte("a\x00b")), id), "\x11ua\x00\xffb\x00\x01" + txn + "\x00"},
 		{Record(User([]byte("a")), id), "\x12ua\x00\x01" + txn + "\x00"},
 		{Leased([]byte("a")), "\x13ua\x00\x01\x00"},
+		{Version([]byte("a"), 258, 0), "\x20a\x00\x00\x00\x00\x00\x00\x00\x01\x02\x09"},
 		{Version([]byte("a"), 258, 3), "\x20a\x00\x00\x00\x00\x00\x00\x00\x01\x02\x00\x00\x00\x03\x0d"},
 		{UserPrefix([]byte("a")), "\x20a\x00"},
 	} {
@@ -108,27 +109,18 @@ func TestRoundTrips(t *testing.T) {
 		if err != nil || !bytes.Equal(got, key) || gotRev != rev || gotSub != sub {
 			t.Fatalf("version %x: %x %d %d %v", key, got, gotRev, gotSub, err)
 		}
-		if len(v) != VersionLen(key) {
-			t.Fatalf("VersionLen(%x) = %d, want %d", key, VersionLen(key), len(v))
+		if len(v) != VersionLen(key, sub) {
+			t.Fatalf("VersionLen(%x, %d) = %d, want %d", key, sub, VersionLen(key, sub), len(v))
 		}
 	}
 }
 
-// A columnar block gives back a suffix without its sub-revision when that is
-// zero.
-func TestShortSuffix(t *testing.T) {
-	short := append(UserPrefix([]byte("k")), 0, 0, 0, 0, 0, 0, 0, 5, 9)
-	key, rev, sub, err := DecodeVersion(short)
+// Older folders hold suffixes with a sub-revision of zero.
+func TestLongSuffix(t *testing.T) {
+	long := append(UserPrefix([]byte("k")), 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 13)
+	key, rev, sub, err := DecodeVersion(long)
 	if err != nil || string(key) != "k" || rev != 5 || sub != 0 {
 		t.Fatalf("got %q %d %d %v", key, rev, sub, err)
-	}
-}
-
-func TestSetRevision(t *testing.T) {
-	v := Version([]byte("k"), 1, 7)
-	SetRevision(v, 1<<40)
-	if !bytes.Equal(v, Version([]byte("k"), 1<<40, 7)) {
-		t.Fatalf("got %s", Format(v))
 	}
 }
 
@@ -378,7 +370,7 @@ func FuzzDecode(f *testing.F) {
 		if addr, err := DecodeRow(key); err == nil {
 			same(Row(addr))
 		}
-		if k, rev, sub, err := DecodeVersion(key); err == nil && key[len(key)-1] == suffixLen {
+		if k, rev, sub, err := DecodeVersion(key); err == nil && (sub != 0 || key[len(key)-1] == shortSuffixLen) {
 			same(Version(k, rev, sub))
 		}
 		if id, kind, index, err := DecodeLocal(key); err == nil {

@@ -10,8 +10,8 @@ import (
 const (
 	// suffixLen is the length of a version suffix with its length byte.
 	suffixLen = 8 + 4 + 1
-	// shortSuffixLen is the same without the sub-revision, as columnar blocks
-	// give it back when the sub-revision is zero.
+	// shortSuffixLen is the same without the sub-revision, which is left out
+	// when it is zero.
 	shortSuffixLen = 8 + 1
 )
 
@@ -20,12 +20,17 @@ const (
 const SubMax uint32 = math.MaxUint32
 
 // VersionLen returns the length of the engine key of a version.
-func VersionLen(userKey []byte) int { return 1 + len(userKey) + 1 + suffixLen }
+func VersionLen(userKey []byte, sub uint32) int {
+	if sub == 0 {
+		return 1 + len(userKey) + 1 + shortSuffixLen
+	}
+	return 1 + len(userKey) + 1 + suffixLen
+}
 
 // Version is the engine key of one version of a client's key.
 // REQUIRES: rev > 0 (zero would read back as no version).
 func Version(userKey []byte, rev metapb.Revision, sub uint32) []byte {
-	return AppendVersion(make([]byte, 0, VersionLen(userKey)), userKey, rev, sub)
+	return AppendVersion(make([]byte, 0, VersionLen(userKey, sub)), userKey, rev, sub)
 }
 
 // AppendVersion appends the engine key of one version of a client's key.
@@ -38,6 +43,9 @@ func AppendVersion(dst, userKey []byte, rev metapb.Revision, sub uint32) []byte 
 // REQUIRES: rev > 0.
 func AppendSuffix(dst []byte, rev metapb.Revision, sub uint32) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, uint64(rev))
+	if sub == 0 {
+		return append(dst, shortSuffixLen)
+	}
 	dst = binary.BigEndian.AppendUint32(dst, sub)
 	return append(dst, suffixLen)
 }
@@ -45,17 +53,12 @@ func AppendSuffix(dst []byte, rev metapb.Revision, sub uint32) []byte {
 // UserPrefix is the bare key of a client's key: it sorts before all versions of
 // the key and after all versions of smaller keys.
 func UserPrefix(userKey []byte) []byte {
-	return AppendUserPrefix(make([]byte, 0, VersionLen(userKey)), userKey)
+	return AppendUserPrefix(make([]byte, 0, 1+len(userKey)+1), userKey)
 }
 
 // AppendUserPrefix appends the bare key of a client's key.
 func AppendUserPrefix(dst, userKey []byte) []byte {
 	return append(append(append(dst, tableVersion), userKey...), sentinel)
-}
-
-// SetRevision fills a revision into an engine key that AppendVersion wrote.
-func SetRevision(engineKey []byte, rev metapb.Revision) {
-	binary.BigEndian.PutUint64(engineKey[len(engineKey)-suffixLen:], uint64(rev))
 }
 
 // VersionSpan returns the engine keys of all versions of the client keys in
