@@ -75,6 +75,15 @@ func (s *Store) addPeer(id metapb.StoreID) {
 	}
 }
 
+// DropPeer ends the talk to a store about promises, until it is heard again.
+// REQUIRES: no replica here shares its range with that store.
+func (s *Store) DropPeer(id metapb.StoreID) {
+	if i, ok := slices.BinarySearch(s.peers.stores, id); ok {
+		s.peers.stores = slices.Delete(s.peers.stores, i, i+1)
+		s.peers.live.SetPeers(s.peers.stores)
+	}
+}
+
 // followers answers the questions of other stores.
 type followers struct{ store *Store }
 

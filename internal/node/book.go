@@ -194,8 +194,16 @@ func (n *Node) notice() {
 	}
 	n.noticed = v
 	n.pub.setAlarms(n.pub.alarmAsks.Add(1), n.core.System().Alarms())
-	n.book.set(n.core.System().Members())
+	members := n.core.System().Members()
+	n.book.set(members)
 	n.core.Meet(n.book.stores())
+	var left []metapb.StoreID
+	for _, m := range members {
+		if m.Removed {
+			left = append(left, m.Store)
+		}
+	}
+	n.core.Left(left)
 }
 
 // membersInterval is how often a node asks for the members and the alarms that has no
@@ -232,8 +240,12 @@ func (n *Node) saveBook() {
 }
 
 func (n *Node) askMembers(ctx context.Context) {
-	hears := false
-	if n.inLoop(ctx, func() { hears = n.core.Store().Replica(metapb.SystemRange) != nil }) != nil || hears {
+	hears, left := false, []metapb.StoreID(nil)
+	err := n.inLoop(ctx, func() {
+		hears = n.core.Store().Replica(metapb.SystemRange) != nil
+		left = n.core.Talks()
+	})
+	if err != nil || hears {
 		return
 	}
 	members, err := n.members(ctx) // and the alarms
@@ -241,11 +253,19 @@ func (n *Node) askMembers(ctx context.Context) {
 		n.failSoon(fmt.Errorf("%w, and has no replica any more: its data folder is of no use to it", placement.ErrRemoved))
 		return
 	}
-	if err != nil || slices.EqualFunc(members, n.book.all(), sameMember) {
+	if err != nil {
 		return
 	}
-	n.book.set(members)
-	_ = n.inLoop(ctx, func() { n.core.Meet(n.book.stores()) }) // else the node stops
+	if !slices.EqualFunc(members, n.book.all(), sameMember) {
+		n.book.set(members)
+	}
+	left = slices.DeleteFunc(left, func(id metapb.StoreID) bool {
+		return slices.ContainsFunc(members, func(m placement.Member) bool { return m.Store == id })
+	})
+	_ = n.inLoop(ctx, func() { // else the node stops
+		n.core.Meet(n.book.stores())
+		n.core.Left(left)
+	})
 }
 
 func sameMember(a, b placement.Member) bool {

@@ -89,6 +89,8 @@ type Ready struct {
 	Corrupt []Corrupt
 	// Halted are replicas that met what only a newer version knows. Advance fills it in.
 	Halted []ranges.Halted
+	// Forgotten are stores that are not talked to any more. Advance fills it in.
+	Forgotten []metapb.StoreID
 }
 
 // Core is everything of a node that decides: a router, a store's replicas, and
@@ -388,7 +390,7 @@ func (c *Core) reach(applied []ranges.Applied) {
 // HasReady reports whether Ready would do anything.
 func (c *Core) HasReady() bool {
 	return c.store.HasWork() || c.store.HasOutput() || len(c.results) > 0 || len(c.changed) > 0 || c.router.HasReady() || c.mayTell() ||
-		len(c.jobs)+len(c.removed)+len(c.lost)+len(c.unused)+len(c.found)+len(c.feedsIn)+len(c.halted) > 0 || c.failed != nil ||
+		len(c.jobs)+len(c.removed)+len(c.lost)+len(c.unused)+len(c.found)+len(c.feedsIn)+len(c.halted)+len(c.forgotten) > 0 || c.failed != nil ||
 		c.many && c.hasPeerWork()
 }
 
@@ -432,8 +434,8 @@ func (c *Core) Advance(rd *Ready) {
 		rd.Frames = c.outbox(rd)
 	}
 	rd.Results = append(rd.Results, c.results...)
-	rd.Removed, rd.Jobs, rd.Unused, rd.Corrupt, rd.Feeds, rd.Halted = c.removed, c.jobs, c.unused, c.found, c.feedsIn, c.halted
-	c.results, c.removed, c.jobs, c.unused, c.found, c.feedsIn, c.halted = nil, nil, nil, nil, nil, nil, nil
+	rd.Removed, rd.Jobs, rd.Unused, rd.Corrupt, rd.Feeds, rd.Halted, rd.Forgotten = c.removed, c.jobs, c.unused, c.found, c.feedsIn, c.halted, c.forgotten
+	c.results, c.removed, c.jobs, c.unused, c.found, c.feedsIn, c.halted, c.forgotten = nil, nil, nil, nil, nil, nil, nil, nil
 }
 
 // run lets requests, replies and grants go back and forth until all wait for

@@ -30,6 +30,8 @@ type link struct {
 	// down: nothing was acknowledged for so long that the session was given up, and
 	// nothing was heard since.
 	down bool
+	// forgotten: the peer was removed from the cluster, and nothing was heard of it since.
+	forgotten bool
 
 	// leaves: this store is about to stop. ends: it has said so, and takes nothing
 	// more.

@@ -15,7 +15,7 @@ import (
 // peers is what a core has to do with other stores.
 type peers struct {
 	links map[metapb.StoreID]*link
-	order []metapb.StoreID // keys of links, sorted
+	order []metapb.StoreID // keys of links that were not forgotten, sorted
 	// waits are the requests that were sent to each store and are not answered.
 	waits map[metapb.StoreID]map[uint64]metapb.RangeID
 	// leaders are who leads ranges, as errors said, or answers where no replica is here.
@@ -307,6 +307,7 @@ func (c *Core) tickLinks() {
 			c.lostLink(to)
 		}
 	}
+	c.tickLeft()
 }
 
 // hasFrames reports whether there is something to send.

@@ -93,16 +93,20 @@ func (c *Core) refusal(id metapb.RangeID) error {
 }
 
 // NoneTakes reports whether too few stores have room for a range to be written. A store
-// that is not heard of may have some.
+// that is not heard of may have some, one that was removed takes nothing.
 func (c *Core) NoneTakes() bool {
 	if !c.full {
 		return false
 	}
-	room := 0
+	stores, room := 1, 0
 	for _, to := range c.order {
-		if l := c.links[to]; !l.peerFull {
+		if c.left[to] {
+			continue
+		}
+		stores++
+		if !c.links[to].peerFull {
 			room++
 		}
 	}
-	return room <= min(1+len(c.order), 3)/2
+	return room <= min(stores, 3)/2
 }

@@ -30,6 +30,7 @@ type stores struct {
 	lookingUp bool
 	lookup    placement.LookupOp
 	lookupAt  clock.Time
+	leavers
 }
 
 // lookupDelay is how long the directory is left alone after it was read, and
@@ -39,7 +40,7 @@ const (
 	lookupPage  = 1000
 )
 
-// Meet tells of stores of the cluster. None is forgotten.
+// Meet tells of stores of the cluster.
 func (c *Core) Meet(ids []metapb.StoreID) {
 	for _, id := range ids {
 		c.meetStore(id)
@@ -48,11 +49,21 @@ func (c *Core) Meet(ids []metapb.StoreID) {
 
 // meetStore makes the link to a store.
 func (c *Core) meetStore(to metapb.StoreID) {
-	if to == 0 || to == c.cfg.StoreID || c.links[to] != nil {
+	l := c.links[to]
+	switch {
+	case to == 0 || to == c.cfg.StoreID || l != nil && !l.forgotten:
+		return
+	case l != nil:
+		l.forgotten = false
+		c.addLink(to)
 		return
 	}
 	c.links[to] = &link{self: c.cfg.StoreID, peer: to, selfStart: c.cfg.StoreStart, formats: frame.Formats{Reads: c.cfg.Reads, Cluster: c.format}}
 	c.waits[to] = make(map[uint64]metapb.RangeID)
+	c.addLink(to)
+}
+
+func (c *Core) addLink(to metapb.StoreID) {
 	c.order = append(c.order, to)
 	slices.Sort(c.order)
 }

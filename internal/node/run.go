@@ -296,6 +296,9 @@ func (n *Node) step() error {
 	if len(rd.Frames) > 0 {
 		n.peers.Load().send(rd.Frames)
 	}
+	for _, store := range rd.Forgotten {
+		n.peers.Load().t.Forget(store)
+	}
 	// In the order in which the calls came, those of one connection are neighbours
 	// more often than in that of the ranges, and share a write to it.
 	slices.SortFunc(rd.Results, func(a, b router.Result) int { return cmp.Compare(a.ID, b.ID) })
