@@ -151,7 +151,7 @@ func (f *facts) join(o *JoinOp) ([]*cmdpb.Row, any, error) {
 		case known.Removed:
 		case known.Name == o.Name:
 			return nil, nil, fmt.Errorf("%w: %q is node %d at %s", ErrNameTaken, o.Name, known.Node, strings.Join(known.PeerURLs, ","))
-		case known.Name == "" && slices.Equal(known.PeerURLs, o.PeerURLs):
+		case known.Name == "" && sameURLs(known.PeerURLs, o.PeerURLs):
 			m.Node, m.Store = known.Node, known.Store // it was announced
 		case shares(known.PeerURLs, o.PeerURLs):
 			return nil, nil, fmt.Errorf("%w: node %d, %q, is at %s", ErrURLTaken, known.Node, known.Name, strings.Join(known.PeerURLs, ","))
@@ -169,6 +169,12 @@ func (f *facts) newMember(m *Member) (rows []*cmdpb.Row) {
 		rows = []*cmdpb.Row{numberRow(rowNodeID, node+1), numberRow(rowStoreID, store+1)}
 	}
 	return append(rows, memberRow(m))
+}
+
+// sameURLs reports whether two members name the same URLs, in any order.
+func sameURLs(a, b []string) bool {
+	set := func(urls []string) []string { return slices.Compact(slices.Sorted(slices.Values(urls))) }
+	return slices.Equal(set(a), set(b))
 }
 
 func shares(a, b []string) bool {

@@ -285,3 +285,22 @@ func node(d *datadriven.TestData) metapb.NodeID {
 	n, _ := strconv.ParseUint(text(d, "node"), 10, 64)
 	return metapb.NodeID(n)
 }
+
+// Who joins is the node that was announced at its URLs, whichever of them it names first.
+func TestJoinNamesURLsInAnyOrder(t *testing.T) {
+	s := NewSystem()
+	_, got, err := s.Evaluate(&MemberOp{PeerURLs: []string{"http://b:1", "http://a:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, joined, err := s.Evaluate(&JoinOp{Name: "a", Nonce: 7, PeerURLs: []string{"http://a:1", "http://b:1"}})
+	if err != nil || joined.(*JoinReply).Node != got.(*MembersReply).Changed {
+		t.Fatalf("announced as %v, joined as %v, %v", got, joined, err)
+	}
+	if _, _, err := s.Evaluate(&MemberOp{PeerURLs: []string{"http://c:1", "http://d:1"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Evaluate(&JoinOp{Name: "c", Nonce: 8, PeerURLs: []string{"http://c:1"}}); !errors.Is(err, ErrURLTaken) {
+		t.Fatalf("one of the two URLs: %v", err)
+	}
+}
