@@ -127,6 +127,11 @@ func (c *Config) setDefaults() {
 	}
 }
 
+// leaseTTLMin is the shortest lease, in seconds: as in etcd, one and a half election timeouts.
+func (c *Config) leaseTTLMin() int64 {
+	return int64((3*c.ElectionTimeout/2 + time.Second - 1) / time.Second)
+}
+
 // planner returns the rules of the planner, nil if there is to be none.
 func (c *Config) planner() *placement.Limits {
 	if c.NoPlanner {

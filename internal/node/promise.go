@@ -32,11 +32,6 @@ func (c *Config) liveness(earlier time.Duration) raftgroup.LivenessConfig {
 	}
 }
 
-// leaseTTLMin is the shortest lease, in seconds: as in etcd, one and a half election timeouts.
-func (c *Config) leaseTTLMin() int64 {
-	return int64((3*c.ElectionTimeout/2 + time.Second - 1) / time.Second)
-}
-
 // notePromise returns the longest promise that earlier starts of the store may have given,
 // once it is durable that this one gives some of a length.
 func notePromise(eng engine.Engine, length time.Duration) (earlier time.Duration, err error) {
