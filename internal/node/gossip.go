@@ -26,9 +26,8 @@ func (n *Node) runGossip(ctx context.Context) {
 		n.cfg.Logger.Info("this node does not gossip: it hears of others from the system range")
 		return
 	}
-	g, err := n.joinGossip()
-	if err != nil {
-		n.cfg.Logger.Error("this node hears of others only from the system range", "error", err)
+	g := n.beginGossip(ctx)
+	if g == nil {
 		return
 	}
 	n.gossip.Store(g)
@@ -49,6 +48,27 @@ func (n *Node) runGossip(ctx context.Context) {
 		}
 	}
 }
+
+// beginGossip begins to gossip as soon as that is possible: what holds the address may let
+// it go. It returns nil if the node stops before.
+func (n *Node) beginGossip(ctx context.Context) *gossip.Gossip {
+	for told := ""; ; {
+		g, err := n.joinGossip()
+		if err == nil {
+			return g
+		}
+		if err.Error() != told {
+			told = err.Error()
+			n.cfg.Logger.Error("this node hears of others only from the system range, trying again to gossip", "error", err)
+		}
+		if sleep(ctx, gossipRetry) != nil {
+			return nil
+		}
+	}
+}
+
+// gossipRetry is when it is tried again to gossip.
+const gossipRetry = time.Second
 
 // joinGossip begins to gossip; the system range says where the others do.
 func (n *Node) joinGossip() (*gossip.Gossip, error) {
