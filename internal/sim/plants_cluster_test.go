@@ -145,8 +145,8 @@ func plantsOfReads() []plant {
 		{name: "closed-without-the-index", file: "internal/node/core_close.go", edits: []edit{
 			{"r == nil || r.Applied() < cl.index {", "r == nil {"},
 		}},
-		{name: "read-of-what-is-not-closed", file: "internal/node/core_read.go", edits: []edit{
-			{"c.closedOver(span, rd.rev) && ready", "c.closedOver(span, rd.rev-1) && ready"},
+		{name: "read-of-what-is-not-closed", file: "internal/node/core_read.go", unproved: true, edits: []edit{
+			{"c.notClosed(span, rd.rev))", "c.notClosed(span, rd.rev-1))"},
 		}},
 		{name: "read-joins-a-question-under-way", file: "internal/node/core_read.go", edits: []edit{
 			{"		c.fresh = append(c.fresh, rd)\n", "		if c.askingS {\n			c.askedReads = append(c.askedReads, rd)\n			break\n		}\n		c.fresh = append(c.fresh, rd)\n"},

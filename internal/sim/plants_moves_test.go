@@ -126,6 +126,9 @@ func plantsOfFollowers() []plant {
 		{name: "who-waits-for-a-part-is-not-woken", file: "watchfeed/split.go", unproved: true, edits: []edit{
 			{"	if left.absent {\n", "	if left == nil {\n"},
 		}},
+		{name: "idle-is-told-what-is-current", file: "watchfeed/progress.go", seed: 4, edits: []edit{
+			{"	rev := max(w.place.group.released, w.next-1)\n", "	rev := max(w.place.group.released, w.next-1, c.tells.rev)\n"},
+		}},
 		{name: "follows-one-revision-late", file: "watchfeed/remote.go", seed: 2, edits: []edit{
 			{"After: r.at})", "After: r.at + 1})"},
 		}},
