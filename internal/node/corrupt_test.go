@@ -1,12 +1,14 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,31 +17,45 @@ import (
 	"github.com/flotilladb/flotilla/engine"
 )
 
-// damage flips a byte in every page of a part of the biggest table that holds
-// versions: they sort last.
-func damage(t *testing.T, dir string) (table string) {
+// damage flips a byte of a value where the versions of keys are: they sort behind all
+// else, such as the entry of the log that has the same value.
+func damage(t *testing.T, dir string, value []byte) (table string) {
 	t.Helper()
 	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var raw []byte
-	for _, name := range tables {
-		b, err := os.ReadFile(name)
+	slices.Sort(tables) // their numbers grow with the keys of a flush
+	for _, name := range slices.Backward(tables) {
+		raw, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(b) > len(raw) {
-			table, raw = name, b
+		at := bytes.LastIndex(raw, value)
+		if at < 0 {
+			continue
+		}
+		raw[at+len(value)/2] ^= 0xff
+		if err := os.WriteFile(name, raw, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	t.Fatal("no table has the value")
+	return ""
+}
+
+// randomValues are n of 64 KiB that do not compress.
+func randomValues(n int) [][]byte {
+	rng := rand.New(rand.NewPCG(1, 1))
+	values := make([][]byte, n)
+	for i := range values {
+		values[i] = make([]byte, 64<<10)
+		for j := range values[i] {
+			values[i][j] = byte(rng.Uint32())
 		}
 	}
-	for i := len(raw) / 2; i < len(raw)*3/4; i += 4096 {
-		raw[i] ^= 0xff
-	}
-	if err := os.WriteFile(table, raw, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return table
+	return values
 }
 
 // What a damaged block holds is refused at once, naming its file; the node
@@ -47,12 +63,8 @@ func damage(t *testing.T, dir string) (table string) {
 func TestCorruptBlock(t *testing.T) {
 	dir := t.TempDir()
 	n := open(t, dir)
-	rng := rand.New(rand.NewPCG(1, 1))
-	value := make([]byte, 64<<10)
-	for i := range 64 {
-		for j := range value {
-			value[j] = byte(rng.Uint32())
-		}
+	values := randomValues(64)
+	for i, value := range values {
 		if _, err := n.KV().Put(t.Context(), &pb.PutRequest{Key: fmt.Appendf(nil, "k%03d", i), Value: value}); err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +72,7 @@ func TestCorruptBlock(t *testing.T) {
 	if err := errors.Join(n.eng.Flush(), n.Stop(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	table := damage(t, dir)
+	table := damage(t, dir, values[40])
 	n = open(t, dir)
 	var bad []byte // a key in the damage
 	served, refused := 0, 0
