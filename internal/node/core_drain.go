@@ -253,9 +253,10 @@ func (c *Core) answersArrived() bool {
 	return true
 }
 
-// resumeSequencer has a sequencer go on that was stopped and stays.
+// resumeSequencer has a sequencer go on that was stopped and stays, until the node needs it no
+// more: one that stops has calls to answer first, as others have that ask here.
 func (c *Core) resumeSequencer() {
-	if c.seq != nil && c.many && !c.stopping {
+	if c.seq != nil && c.many && c.endBy == 0 {
 		c.seq.Resume()
 		c.pumpSequencer()
 	}

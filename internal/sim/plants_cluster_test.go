@@ -14,7 +14,7 @@ func plantsOfClusters() []plant {
 	for i := range all {
 		all[i].nodes = 3
 	}
-	return slices.Concat(all, plantsOfMoves(), plantsOfChecks(), plantsOfPlanning())
+	return slices.Concat(all, plantsOfMoves(), plantsOfChecks(), plantsOfPlanning(), plantsOfStopping())
 }
 
 func plantsOfPromises() []plant {

@@ -108,6 +108,15 @@ func plantsOfSnapshots() []plant {
 	}
 }
 
+// plantsOfStopping are of nodes that stop in order.
+func plantsOfStopping() []plant {
+	return []plant{
+		{name: "stopped-sequencer-of-a-stopping-node", file: "internal/node/core_drain.go", seed: 7240193, nodes: 3, checks: true, edits: []edit{
+			{"	if c.seq != nil && c.many && c.endBy == 0 {\n", "	if c.seq != nil && c.many && !c.stopping {\n"},
+		}},
+	}
+}
+
 // plantsOfPlanning are of a planner that moves replicas.
 func plantsOfPlanning() []plant {
 	return []plant{

@@ -89,6 +89,11 @@ func TestSeedsThatFound(t *testing.T) {
 			t.Error("three nodes with readers:", failure(seed, err))
 		}
 	}
+	for _, seed := range checkSeedsThatFound() {
+		if _, err := Run(DrawChecks(seed, 3), nil); err != nil {
+			t.Error("three nodes that are compared:", failure(seed, err))
+		}
+	}
 	for _, seed := range plannerSeedsThatFound() {
 		if _, err := Run(DrawPlanner(seed, 5), nil); err != nil {
 			t.Error("five nodes with a planner:", failure(seed, err))
@@ -98,6 +103,9 @@ func TestSeedsThatFound(t *testing.T) {
 
 // readerSeedsThatFound are of three nodes whose leaders are deposed while some only read.
 func readerSeedsThatFound() []uint64 { return []uint64{180, 246, 420, 690, 936, 910435, 984120} }
+
+// checkSeedsThatFound are of three nodes whose replicas move and are compared.
+func checkSeedsThatFound() []uint64 { return []uint64{7240193} }
 
 // plannerSeedsThatFound are of five nodes whose planner moves replicas.
 func plannerSeedsThatFound() []uint64 { return []uint64{7150105} }
