@@ -81,7 +81,8 @@ func (l *Liveness) Lead(rangeID metapb.RangeID, term uint64, set StoreSet) *Lead
 func (l *Liveness) GiveUp(x *Leadership) { x.given = true }
 
 // EndLead says that a leadership is over, or will never be worth a lease again.
-// All replicas are told, until they say that they know.
+// All replicas are told, until they say that they know. In its term there is no other:
+// what one of them said before it was told may come later.
 func (l *Liveness) EndLead(x *Leadership) {
 	x.given = true
 	if l.leads[x.tie.Range] == x {

@@ -245,10 +245,6 @@ func (r *Replica) finishChange() {
 			s.mark(r)
 		}
 	}
-	if r.single() && r.lead != nil {
-		s.peers.live.EndLead(r.lead)
-		r.lead = nil
-	}
 	r.beginLead(r.leading)
 	if (len(before.Replicas) == 1) != r.single() {
 		r.leaseRenewals()

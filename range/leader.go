@@ -74,9 +74,11 @@ func (s *Store) countLeader(r *Replica, leads bool) {
 	}
 }
 
-// beginLead asks the other replicas whether they follow, which the lease needs.
+// beginLead asks the other replicas whether they follow, which the lease needs. A leader
+// that is left alone does not end its leadership: if it has others again in the same term,
+// an answer of before would count that was taken back since.
 func (r *Replica) beginLead(term uint64) {
-	if r.single() {
+	if r.single() && r.lead == nil {
 		return
 	}
 	m := r.group.Members()
@@ -101,7 +103,7 @@ func (r *Replica) Deserted() bool { return r.deserted() }
 // deserted reports whether this leader of others has held no lease for so long that
 // it is better to look for another one.
 func (r *Replica) deserted() bool {
-	if r.lead == nil || r.lead.Holds(r.store.now) {
+	if r.lead == nil || r.single() || r.lead.Holds(r.store.now) {
 		return false
 	}
 	timeout := r.store.peers.live.ElectionTimeout()

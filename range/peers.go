@@ -225,7 +225,7 @@ func (s *Store) tickPeers() {
 // extendRenewals lets renewals that do not take the way through the replica go on
 // for as long as the lease is held; false if it is a leader's with leases no more.
 func (r *Replica) extendRenewals() bool {
-	if r.lead == nil || r.expirer == nil {
+	if r.lead == nil || r.single() || r.expirer == nil {
 		return false
 	}
 	r.expirer.Renewals().SetLease(r.lead.Until())
