@@ -222,13 +222,29 @@ func (l *Liveness) stepDemands(p *livenessPeer, m *LivenessMessage) {
 			p.refuses = append(p.refuses, tie)
 		}
 	}
-	for _, tie := range m.Asks {
-		if x := l.leads[tie.Range]; (x == nil || x.tie != tie || x.given) && !slices.Contains(p.releases, tie) {
-			l.release(p, tie)
-		}
-	}
+	l.answerAsks(p, m.Asks)
 	if len(m.Releases)+len(m.Questions) > 0 {
 		p.talk, l.dirty = true, true
+	}
+}
+
+// answerAsks releases what a peer asks about, and is not had, unless that is said already.
+func (l *Liveness) answerAsks(p *livenessPeer, asks []Tie) {
+	var said map[Tie]struct{} // releases may be many, and so may asks
+	for _, tie := range asks {
+		if x := l.leads[tie.Range]; x != nil && x.tie == tie && !x.given {
+			continue
+		}
+		if said == nil {
+			said = make(map[Tie]struct{}, len(p.releases))
+			for _, r := range p.releases {
+				said[r] = struct{}{}
+			}
+		}
+		if _, ok := said[tie]; !ok {
+			said[tie] = struct{}{}
+			l.release(p, tie)
+		}
 	}
 }
 

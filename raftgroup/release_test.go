@@ -7,8 +7,8 @@ import (
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
-// A leader that was alone for a while releases the others, and asks them again in the
-// same term. A release that comes again then says nothing: what was asked is newer.
+// A leader releases another one, and asks it again, were it in the same term. A release that
+// comes again then says nothing: what was asked is newer.
 func TestReleaseThatComesAgain(t *testing.T) {
 	s := &livenessScene{stores: make(map[metapb.StoreID]*sceneStore), leads: make(map[metapb.StoreID]*Leadership)}
 	s.start(1, 1)
