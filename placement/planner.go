@@ -53,6 +53,14 @@ type storeCount struct {
 	moves             int // that come to it or go from it
 }
 
+// health is Lost of a store that nobody knows.
+func (s *storeCount) health() StoreHealth {
+	if s == nil {
+		return Lost
+	}
+	return s.Health
+}
+
 func newPlan(pic *Picture, limits Limits) *plan {
 	p := &plan{pic: pic, limits: limits, stores: make(map[metapb.StoreID]*storeCount), busy: make(map[metapb.RangeID]bool)}
 	for i := range pic.Stores {
@@ -141,7 +149,7 @@ func (p *plan) mend(r *RangeState) {
 			worst, corrupt = metapb.StoreID(repl.StoreId), true
 		case s == nil || s.Health == Lost || s.Leaving:
 			bad++
-			if worst == 0 || !corrupt && (s == nil || s.Health == Lost) {
+			if worst == 0 || !corrupt && (s.health() > p.stores[worst].health()) {
 				worst = metapb.StoreID(repl.StoreId)
 			}
 		default:
@@ -168,7 +176,8 @@ func (p *plan) mend(r *RangeState) {
 		} else if corrupt && good > 0 {
 			// There is no room for another one until it is gone.
 			p.add(r, Operator{Move: Move{From: worst}, Why: "its data is corrupt"})
-		} else if s := p.stores[worst]; s != nil && s.Leaving && good > 0 {
+		} else if s := p.stores[worst]; s != nil && s.Leaving && good > 0 && (s.Health != Live || 2*(live-1) > good+bad-1) {
+			// Those that stay can do without it: the change itself needs most of them.
 			p.add(r, Operator{Move: Move{From: worst}, Why: "its store leaves"})
 		}
 	case good < want:

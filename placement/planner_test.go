@@ -330,3 +330,29 @@ func TestCorruptReplica(t *testing.T) {
 		}
 	}
 }
+
+// Of two stores one leaves, or one of three is lost besides: the others keep what there is,
+// and a range always has most of its replicas on stores that live.
+func TestPlanToOneStore(t *testing.T) {
+	w := newPlanWorld(t, 3, 5, 2, 1, 3)
+	w.pic.Stores[1].Leaving = true
+	w.pic.Stores[2].Leaving, w.pic.Stores[2].Health = true, Away
+	w.round()
+	for _, r := range w.pic.Ranges[:2] { // as many at a time
+		if d := r.Descriptor; len(d.Replicas) != 2 || d.ReplicaOn(3) != nil {
+			t.Fatalf("the replica that is away does not go first: %v", d)
+		}
+	}
+	w.settle(20)
+	for _, r := range w.pic.Ranges {
+		if d := r.Descriptor; len(d.Replicas) != 1 || d.ReplicaOn(1) == nil || r.Leader != 1 {
+			t.Errorf("it is not on store 1 alone, but led by %d: %v", r.Leader, d)
+		}
+	}
+
+	w = newPlanWorld(t, 3, 1, 1, 2, 3)
+	w.pic.Stores[1].Leaving, w.pic.Stores[2].Health = true, Away
+	if plan := Plan(&w.pic, w.limits); len(plan) > 0 {
+		t.Errorf("the change needs the one that is away: %v", plan)
+	}
+}
