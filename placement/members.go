@@ -30,6 +30,9 @@ type Member struct {
 	GossipAddr string
 	// Removed: it is no member any more, and its ids are never used again.
 	Removed bool
+	// Leaving: it is to be removed, and is once no range needs it. Until then it may go
+	// away and come back, and the planner takes its replicas away.
+	Leaving bool
 }
 
 // Fields of a member's row. Unknown ones are passed over.
@@ -41,6 +44,7 @@ const (
 	memberClientURL
 	memberGossipAddr
 	memberRemoved
+	memberLeaving
 )
 
 // prefixMember is the prefix of the rows of members; the node's id follows.
@@ -63,6 +67,9 @@ func memberRow(m *Member) *cmdpb.Row {
 	text(memberGossipAddr, m.GossipAddr)
 	if m.Removed {
 		number(memberRemoved, 1)
+	}
+	if m.Leaving {
+		number(memberLeaving, 1)
 	}
 	return setRow(name, b)
 }
@@ -90,6 +97,8 @@ func (m *Member) setNumber(num fields.Number, v uint64) {
 		m.Nonce = v
 	case memberRemoved:
 		m.Removed = v != 0
+	case memberLeaving:
+		m.Leaving = v != 0
 	}
 }
 
@@ -196,7 +205,7 @@ func (f *facts) announce(o *AnnounceOp) ([]*cmdpb.Row, any, error) {
 	case old != nil && old.Nonce != 0 && m.Nonce != 0 && old.Nonce != m.Nonce:
 		return nil, nil, ErrOtherFolder
 	case old != nil:
-		m.Nonce = cmp.Or(old.Nonce, m.Nonce)
+		m.Nonce, m.Leaving = cmp.Or(old.Nonce, m.Nonce), old.Leaving
 	}
 	for _, other := range f.members {
 		if other.Node != m.Node && !other.Removed && other.Name == m.Name {
@@ -210,8 +219,9 @@ func (f *facts) announce(o *AnnounceOp) ([]*cmdpb.Row, any, error) {
 	return []*cmdpb.Row{row}, &peerpb.Done{}, nil
 }
 
-// changeMember adds, removes or updates a member, as etcd's Cluster API does.
-func (f *facts) changeMember(o *MemberOp, lives func(metapb.StoreID) bool) ([]*cmdpb.Row, any, error) {
+// changeMember adds, removes or updates a member, as etcd's Cluster API does. A member to
+// be removed that a range needs is only marked, if a planner can take its replicas away.
+func (f *facts) changeMember(o *MemberOp, lives func(metapb.StoreID) bool, planned bool) ([]*cmdpb.Row, any, error) {
 	if !o.Remove && len(o.PeerURLs) == 0 {
 		return nil, nil, ErrBadOp
 	}
@@ -235,14 +245,20 @@ func (f *facts) changeMember(o *MemberOp, lives func(metapb.StoreID) bool) ([]*c
 	m := *old
 	reply := &MembersReply{Members: f.live(o.Node), Changed: o.Node, Alarms: slices.Clone(f.alarms)}
 	if o.Remove {
-		if err := f.spares(old, lives); err != nil {
+		err := f.spares(old, lives)
+		if err != nil && !old.Leaving && !(planned && f.format.Has(metapb.LeavingMembers) && f.canLeave(old, lives)) {
 			return nil, nil, err
 		}
-		m.Removed = true
+		m.Removed, m.Leaving = err == nil, err != nil
 	} else {
 		m.PeerURLs = o.PeerURLs
+	}
+	if !m.Removed {
 		reply.Members = append(reply.Members, m)
 		slices.SortFunc(reply.Members, func(a, b Member) int { return compareMembers(&a, &b) })
+	}
+	if o.Remove && m.Leaving && old.Leaving {
+		return nil, reply, nil
 	}
 	return []*cmdpb.Row{memberRow(&m)}, reply, nil
 }
@@ -252,31 +268,73 @@ func (f *facts) changeMember(o *MemberOp, lives func(metapb.StoreID) bool) ([]*c
 // what it holds as soon as the member's process ends. The directory may be behind by what
 // was moved a moment ago.
 func (f *facts) spares(m *Member, lives func(metapb.StoreID) bool) (err error) {
-	removed := map[metapb.StoreID]bool{m.Store: true}
-	for _, o := range f.members {
-		if o.Removed {
-			removed[o.Store] = true
-		}
-	}
+	removed := f.storesGone(m, false)
 	f.dir.Visit(metapb.Span{}, func(d *metapb.Descriptor) bool {
-		voters, stay, here := 0, 0, false
-		for _, r := range d.Replicas {
-			if r.Kind == metapb.ReplicaKind_LEARNER {
-				continue
-			}
-			voters++
-			store := metapb.StoreID(r.StoreId)
-			if here = here || store == m.Store; !removed[store] && (lives == nil || lives(store)) {
-				stay++
-			}
-		}
-		if here && 2*stay <= voters {
+		if v := countVoters(d, m.Store, removed, lives); v.here && 2*v.stay <= v.all {
 			err = fmt.Errorf("%w: of the %d replicas of range %d others that can be reached have %d; wait until it has more of them, or take this one away with flotilla range move or remove",
-				ErrNeeded, voters, d.RangeId, stay)
+				ErrNeeded, v.all, d.RangeId, v.stay)
 		}
 		return err == nil
 	})
 	return err
+}
+
+// canLeave reports whether a member would be spared once the replicas on all that leave
+// were taken away, and whether that can be: each range has a majority now, and has one
+// among those that stay, or it can move to one of them.
+func (f *facts) canLeave(m *Member, lives func(metapb.StoreID) bool) bool {
+	gone := f.storesGone(m, true)
+	takes := slices.ContainsFunc(f.members, func(o *Member) bool {
+		return o.Name != "" && !gone[o.Store] && (lives == nil || lives(o.Store))
+	})
+	can := true
+	f.dir.Visit(metapb.Span{}, func(d *metapb.Descriptor) bool {
+		v := countVoters(d, m.Store, gone, lives)
+		can = !v.here || 2*v.live > v.all && (2*v.stay > v.all-v.gone || v.gone == v.all && takes)
+		return can
+	})
+	return can
+}
+
+// storesGone are the stores of a member and of those that were removed; leaving: also of
+// those that leave.
+func (f *facts) storesGone(m *Member, leaving bool) map[metapb.StoreID]bool {
+	gone := map[metapb.StoreID]bool{m.Store: true}
+	for _, o := range f.members {
+		if o.Removed || leaving && o.Leaving {
+			gone[o.Store] = true
+		}
+	}
+	return gone
+}
+
+// voterCount counts a range's voters: those on stores that live, those on stores that are
+// gone from the cluster or go, and those that live and stay.
+type voterCount struct {
+	all, live, gone, stay int
+	here                  bool // one is on the store that is asked for
+}
+
+func countVoters(d *metapb.Descriptor, on metapb.StoreID, gone map[metapb.StoreID]bool, lives func(metapb.StoreID) bool) (v voterCount) {
+	for _, r := range d.Replicas {
+		if r.Kind == metapb.ReplicaKind_LEARNER {
+			continue
+		}
+		v.all++
+		store := metapb.StoreID(r.StoreId)
+		v.here = v.here || store == on
+		live := lives == nil || lives(store)
+		if live {
+			v.live++
+		}
+		switch {
+		case gone[store]:
+			v.gone++
+		case live:
+			v.stay++
+		}
+	}
+	return v
 }
 
 // live returns the members but one, in order of id.

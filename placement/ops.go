@@ -122,7 +122,9 @@ type AnnounceOp struct {
 }
 
 // MemberOp changes a member: without a Node it adds one that is to join from
-// PeerURLs. Answered by *MembersReply, ErrOneStore, ErrNoMember or ErrURLTaken.
+// PeerURLs. Answered by *MembersReply, ErrOneStore, ErrNoMember, ErrURLTaken or ErrNeeded.
+// One to be removed that is among the members of the answer leaves: it is removed by
+// another MemberOp, when no range needs it any more.
 type MemberOp struct {
 	Node     metapb.NodeID
 	Remove   bool

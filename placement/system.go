@@ -25,13 +25,18 @@ type System struct {
 	// nothing was evaluated since the last Reset.
 	proposed *facts
 	lives    func(metapb.StoreID) bool // nil: all do
+	planned  bool                      // a planner is at work
 }
 
 // NewSystem returns the facts of no rows at all.
 func NewSystem() *System { return &System{applied: newFacts()} }
 
 // SetLives has members be removed only if those whose stores live can do without them.
-func (s *System) SetLives(lives func(metapb.StoreID) bool) { s.lives = lives }
+// planned: a planner takes replicas away from members that leave, so who is needed may begin
+// to.
+func (s *System) SetLives(lives func(metapb.StoreID) bool, planned bool) {
+	s.lives, s.planned = lives, planned
+}
 
 // Load replaces everything by the rows that an engine holds.
 func (s *System) Load(r engine.Reader) error {
@@ -111,7 +116,7 @@ func (s *System) Evaluate(op any) (rows []*cmdpb.Row, reply any, err error) {
 	case *AnnounceOp:
 		rows, reply, err = f.announce(o)
 	case *MemberOp:
-		rows, reply, err = f.changeMember(o, s.lives)
+		rows, reply, err = f.changeMember(o, s.lives, s.planned)
 	case *MembersOp:
 		reply = &MembersReply{Members: f.live(0), Alarms: slices.Clone(f.alarms)}
 	case *CorruptOp:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -68,6 +69,10 @@ func (sc *sysScript) run(t *testing.T, d *datadriven.TestData) string {
 			Name: text(d, "name"), PeerURLs: strings.Fields(text(d, "peer")), ClientURLs: strings.Fields(text(d, "client")), GossipAddr: text(d, "gossip")}})
 	case "member":
 		return sc.evaluate(&MemberOp{Node: node(d), Remove: d.HasArg("remove"), PeerURLs: strings.Fields(text(d, "peer"))})
+	case "live":
+		stores := strings.Fields(text(d, "stores"))
+		sc.leader.SetLives(func(id metapb.StoreID) bool { return slices.Contains(stores, fmt.Sprint(id)) }, d.HasArg("planned"))
+		return ""
 	case "members":
 		return sc.evaluate(&MembersOp{})
 	case "unknown":
@@ -218,6 +223,7 @@ func TestOldRows(t *testing.T) {
 		{setRow(rowOneStore, nil), "sone-store="},
 		{memberRow(&Member{Node: 2, Store: 3, Name: "n", Nonce: 4, PeerURLs: []string{"p"}, ClientURLs: []string{"c"}, GossipAddr: "g", Removed: true}),
 			"snode/\x00\x00\x00\x00\x00\x00\x00\x02=\x08\x03\x12\x01n\x18\x04\x22\x01p\x2a\x01c\x32\x01g\x38\x01"},
+		{memberRow(&Member{Node: 2, Store: 3, Leaving: true}), "snode/\x00\x00\x00\x00\x00\x00\x00\x02=\x08\x03\x12\x002\x00\x40\x01"},
 	} {
 		if got := string(tc.row.Address) + "=" + string(tc.row.Value); got != tc.want {
 			t.Errorf("%q, want %q", got, tc.want)

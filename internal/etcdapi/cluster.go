@@ -49,7 +49,8 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 	return resp, nil
 }
 
-// MemberRemove removes a node. Its replicas move to others by and by.
+// MemberRemove removes a node. Its replicas move to others by and by; if a range needs the
+// node for its majority, before it is removed.
 func (s *clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
 	resp := &pb.MemberRemoveResponse{}
 	err := checkCaller(ctx, s.id)

@@ -204,7 +204,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		snapshots: newSnapshots(),
 		closings:  closings{closing: make(map[metapb.RangeID]*closing)},
 	}
-	system.SetLives(c.reaches)
+	system.SetLives(c.reaches, c.cfg.Planner != nil)
 	c.knowFormat()
 	c.detour = placement.NewDetour(placement.DetourConfig{After: store.ElectionTimeout()})
 	if c.many {
@@ -544,7 +544,7 @@ func (c *Core) result(res router.Result) {
 			c.store.Revoked(e, res.Err)
 			return
 		}
-		if c.formatRaised(res.ID) || c.operated(res.ID, res.Resp, res.Err) || c.corruptNoted(res.ID, res.Resp, res.Err) {
+		if c.formatRaised(res.ID) || c.leavingEnded(res.ID) || c.operated(res.ID, res.Resp, res.Err) || c.corruptNoted(res.ID, res.Resp, res.Err) {
 			return
 		}
 		id, ok := c.sends[res.ID]

@@ -27,6 +27,10 @@ type planning struct {
 	pictured   []placement.RangeState
 	storesThen []placement.StoreState
 	pictureAt  clock.Time
+	// asksLeave is our request that removes a member that leaves, 0: none. The last one was for
+	// askedLeave.
+	asksLeave  uint64
+	askedLeave metapb.NodeID
 }
 
 const (
@@ -56,6 +60,7 @@ func (c *Core) tickPlan() {
 	if limits.Validate() != nil {
 		return
 	}
+	c.endLeaving()
 	stores := c.storeStates(limits.LostAfter)
 	if c.now.Before(c.pictureAt) && slices.Equal(stores, c.storesThen) {
 		return
@@ -106,6 +111,35 @@ func (c *Core) endHopeless(pic *placement.Picture) {
 	}
 }
 
+// endLeaving asks for the removal of a member that leaves. It is done when no range needs
+// it, whether or not somebody still waits for it.
+func (c *Core) endLeaving() {
+	if c.asksLeave != 0 {
+		return
+	}
+	next := metapb.NodeID(0) // each in its turn
+	for _, m := range c.system.Members() {
+		if m.Leaving && (next == 0 || next <= c.askedLeave && m.Node > c.askedLeave) {
+			next = m.Node
+		}
+	}
+	if next != 0 {
+		c.internal++
+		c.asksLeave, c.askedLeave = internalBit|c.internal, next
+		c.router.RequestOwn(c.asksLeave, &router.SystemRequest{Op: &placement.MemberOp{Node: next, Remove: true}}, c.now)
+	}
+}
+
+// leavingEnded takes the system range's answer. It reports whether it was that. What is
+// not done yet is tried again.
+func (c *Core) leavingEnded(reqID uint64) bool {
+	if reqID != c.asksLeave {
+		return false
+	}
+	c.asksLeave = 0
+	return true
+}
+
 // storeStates are the stores as this node sees them, in order of id.
 func (c *Core) storeStates(lostAfter time.Duration) (stores []placement.StoreState) {
 	for _, m := range c.system.Members() {
@@ -113,7 +147,7 @@ func (c *Core) storeStates(lostAfter time.Duration) (stores []placement.StoreSta
 			continue // it has not come yet
 		}
 		stores = append(stores, placement.StoreState{
-			ID: m.Store, Node: m.Node, Leaving: m.Removed, Health: c.health(m.Store, lostAfter),
+			ID: m.Store, Node: m.Node, Leaving: m.Removed || m.Leaving, Health: c.health(m.Store, lostAfter),
 		})
 	}
 	slices.SortFunc(stores, func(a, b placement.StoreState) int { return int(a.ID) - int(b.ID) })

@@ -105,9 +105,44 @@ func memberList(members []placement.Member) []*pb.Member {
 	return out
 }
 
-// ChangeMember implements etcdapi.Cluster.
+// ChangeMember implements etcdapi.Cluster. A member to be removed that a range needs leaves
+// first: its replicas are taken away. That goes on, and ends with the removal, also if
+// nobody waits for it.
 func (n *Node) ChangeMember(ctx context.Context, id uint64, remove bool, peerURLs []string) (changed *pb.Member, all []*pb.Member, err error) {
 	op := &placement.MemberOp{Node: metapb.NodeID(id), Remove: remove, PeerURLs: peerURLs}
+	members, id, err := n.changeMember(ctx, op)
+	for leaves := false; remove && err == nil && hasMember(members, id); leaves = true {
+		if !leaves {
+			n.cfg.Logger.Info("a member is to be removed and ranges need it: their replicas are taken away from it first", "node", id)
+		}
+		if sleep(ctx, leavePause) != nil {
+			return nil, nil, ctx.Err()
+		}
+		if members, _, err = n.changeMember(ctx, op); errors.Is(err, placement.ErrNoMember) {
+			members, err = n.members(ctx) // it was removed meanwhile
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	all = memberList(members)
+	for _, m := range all {
+		if m.ID == id {
+			changed = m
+		}
+	}
+	return changed, all, nil
+}
+
+// leavePause is how long a member that leaves is given until somebody looks again.
+const leavePause = 100 * time.Millisecond
+
+func hasMember(members []placement.Member, id uint64) bool {
+	return slices.ContainsFunc(members, func(m placement.Member) bool { return uint64(m.Node) == id })
+}
+
+// changeMember returns all members after a change, and which was changed.
+func (n *Node) changeMember(ctx context.Context, op *placement.MemberOp) ([]placement.Member, uint64, error) {
 	got, err := n.client.System(ctx, op)
 	if errors.Is(err, placement.ErrOneStore) {
 		if err = n.endOneStore(ctx); err == nil {
@@ -115,19 +150,13 @@ func (n *Node) ChangeMember(ctx context.Context, id uint64, remove bool, peerURL
 		}
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, err
 	}
 	reply, ok := got.(*placement.MembersReply)
 	if !ok {
-		return nil, nil, fmt.Errorf("change a member: unexpected reply %T", got)
+		return nil, 0, fmt.Errorf("change a member: unexpected reply %T", got)
 	}
-	all = memberList(reply.Members)
-	for _, m := range all {
-		if m.ID == uint64(reply.Changed) {
-			changed = m
-		}
-	}
-	return changed, all, nil
+	return reply.Members, uint64(reply.Changed), nil
 }
 
 // ListStores implements etcdapi.Admin.

@@ -99,3 +99,35 @@ func TestRemovedNodeDoesNotVote(t *testing.T) {
 	}
 	c.put(0, "a", "2")
 }
+
+// One of two members is removed while it serves: its replicas are taken away first, for a
+// range that is on both needs each of them. What was written stays with the other one.
+func TestRemoveOneOfTwo(t *testing.T) {
+	c := newNetCluster(t, 3)
+	c.tune = func(cfg *Config) { cfg.NoPlanner = false }
+	c.start(0, 1, 2)
+	c.put(0, "a", "1")
+	for i := 2; i > 0; i-- { // the last one by itself
+		gone := c.nodes[i]
+		_, all, err := gone.ChangeMember(t.Context(), uint64(i+1), true, nil)
+		if err != nil || len(all) != i {
+			t.Fatalf("member %d is removed: %v, %v", i+1, all, err)
+		}
+		<-gone.Failed()
+		c.stop(i)
+		c.put(0, "b", "2")
+	}
+	if got := c.get(0, "a"); got != "1" {
+		t.Errorf("what is left: a=%q", got)
+	}
+}
+
+// Without a planner an operator takes the replicas away.
+func TestRemoveOneOfTwoWithoutPlanner(t *testing.T) {
+	c := newNetCluster(t, 2)
+	c.start(0, 1)
+	c.put(0, "a", "1")
+	if _, _, err := c.nodes[0].ChangeMember(t.Context(), 2, true, nil); !errors.Is(err, placement.ErrNeeded) {
+		t.Fatalf("one of two is removed: %v", err)
+	}
+}

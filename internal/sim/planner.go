@@ -335,7 +335,9 @@ func (s *Sim) leave(n *simNode) {
 	}
 	call := &router.Call{Req: &router.SystemRequest{Op: &placement.MemberOp{Node: metapb.NodeID(n.id), Remove: true}}, Done: make(chan struct{}, 1)}
 	via.submit(call, func() {
-		if call.Err == nil || errors.Is(call.Err, placement.ErrNoMember) {
+		reply, ok := call.Resp.(*placement.MembersReply)
+		removed := ok && !slices.ContainsFunc(reply.Members, func(m placement.Member) bool { return m.Store == n.id })
+		if removed || errors.Is(call.Err, placement.ErrNoMember) {
 			n.tracef("leaves: %v", call.Err)
 			n.left = true
 		}

@@ -152,7 +152,7 @@ func (c *coder) member(m *placement.Member) {
 	list(c, &m.PeerURLs, (*coder).string)
 	list(c, &m.ClientURLs, (*coder).string)
 	c.string(&m.GossipAddr)
-	c.bool(&m.Removed)
+	c.flags(&m.Removed, &m.Leaving)
 }
 
 func (c *coder) alarm(a *placement.Alarm) {

@@ -27,15 +27,19 @@ const (
 	RemoteFeeds
 	// Detours are asks to the sequencer that a third store passes on.
 	Detours
+	// LeavingMembers are members that lose their replicas before they are removed.
+	LeavingMembers
 )
 
 // Features are all of them, in order.
-func Features() []Feature { return []Feature{Checks, CorruptReplicas, RemoteFeeds, Detours} }
+func Features() []Feature {
+	return []Feature{Checks, CorruptReplicas, RemoteFeeds, Detours, LeavingMembers}
+}
 
 // Since is the first format that has a feature.
 func (f Feature) Since() Format {
 	switch f {
-	case Checks, CorruptReplicas, RemoteFeeds, Detours:
+	case Checks, CorruptReplicas, RemoteFeeds, Detours, LeavingMembers:
 		return 2
 	}
 	return FormatNewest + 1
@@ -55,6 +59,8 @@ func (f Feature) String() string {
 		return "watches on nodes without a replica"
 	case Detours:
 		return "asking the sequencer through another store"
+	case LeavingMembers:
+		return "removing one of the last two members"
 	}
 	return fmt.Sprintf("feature %d", int(f))
 }
