@@ -83,8 +83,8 @@ type Limits struct {
 	// SlackPercent is by how much of the mean a store may differ before its replicas,
 	// or leaders, are moved for balance. Default 5.
 	SlackPercent int
-	// MovesMax bounds the operators at work, StoreMovesMax those that bring replicas
-	// to, or take them from, one store. Default 64 and 2.
+	// MovesMax bounds the operators at work, StoreMovesMax those that move replicas to one
+	// store, or from it. Default 64 and 2.
 	MovesMax, StoreMovesMax int
 	// TransfersMax bounds the transfers of one plan. Default 128.
 	TransfersMax int

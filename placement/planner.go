@@ -91,8 +91,8 @@ func newPlan(pic *Picture, limits Limits) *plan {
 // add plans an operator, if there is room for it.
 func (p *plan) add(r *RangeState, op Operator) bool {
 	from, to := p.stores[op.Move.From], p.stores[op.Move.To]
-	if p.moves >= p.limits.MovesMax || p.full(from) || p.full(to) {
-		return false
+	if p.moves >= p.limits.MovesMax || p.full(from) && to != nil || p.full(to) {
+		return false // what only goes costs its store little
 	}
 	op.ID = OperatorID{r.Descriptor.ID(), r.Descriptor.Generation}
 	op.Move.Range = r.Descriptor.ID()
