@@ -1,0 +1,54 @@
+package node
+
+import (
+	"time"
+
+	"github.com/flotilladb/flotilla/placement"
+	"github.com/flotilladb/flotilla/router"
+)
+
+// What this store learns of its ranges is told to the directory, which the system range has.
+
+// mayTell reports whether there is something to tell the directory now. Not
+// while the node stops: its next start tells everything.
+func (c *Core) mayTell() bool {
+	reaches := c.seq != nil || c.many && c.serves
+	return c.reporting == nil && len(c.report) > 0 && reaches && !c.stopping && !c.now.Before(c.reportAt)
+}
+
+// tellDirectory reports changed ranges to the system range.
+func (c *Core) tellDirectory() bool {
+	if !c.mayTell() {
+		return false
+	}
+	op := &placement.DirectoryOp{}
+	for _, id := range c.store.IDs() {
+		if d := c.report[id]; d != nil {
+			op.Descriptors = append(op.Descriptors, d)
+		}
+	}
+	clear(c.report)
+	c.reporting = op
+	c.router.Request(reportID, &router.SystemRequest{Op: op}, c.now)
+	return true
+}
+
+// reportDelay is how long the directory is left alone after it was not reached.
+const reportDelay = 100 * time.Millisecond
+
+// reported takes the system range's answer. What it did not take is told again
+// after a while, unless something newer is known by now. Not at once: a router
+// that takes nothing says so at once.
+func (c *Core) reported(err error) {
+	op := c.reporting
+	c.reporting = nil
+	if err == nil {
+		return
+	}
+	c.reportAt = c.now.Add(reportDelay)
+	for _, d := range op.Descriptors {
+		if now := c.report[d.ID()]; now == nil || now.Generation < d.Generation {
+			c.report[d.ID()] = d
+		}
+	}
+}
