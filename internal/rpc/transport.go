@@ -146,25 +146,38 @@ func (t *Transport) kick(store metapb.StoreID) {
 	}
 }
 
-// repeats lets a line into the log if it says something new, or every so often.
+// repeats lets a line into the log if it says something new, or every so often; and no
+// more than repeatsMax in that time, whatever they say.
 type repeats struct {
 	mu   sync.Mutex
-	text string
-	at   time.Time
+	told map[string]time.Time // lines, and when they were let in
 }
 
-const repeatInterval = 10 * time.Second
+const (
+	repeatInterval = 10 * time.Second
+	repeatsMax     = 64
+)
+
+// news reports whether a line is to be let in.
+func (r *repeats) news(text string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at, ok := r.told[text]; ok && now.Sub(at) < repeatInterval {
+		return false
+	}
+	maps.DeleteFunc(r.told, func(_ string, at time.Time) bool { return now.Sub(at) >= repeatInterval })
+	if len(r.told) >= repeatsMax {
+		return false
+	}
+	if r.told == nil {
+		r.told = make(map[string]time.Time)
+	}
+	r.told[text] = now
+	return true
+}
 
 func (r *repeats) log(logger *slog.Logger, args ...any) {
-	text := fmt.Sprint(args...)
-	now := time.Now()
-	r.mu.Lock()
-	again := text == r.text && now.Sub(r.at) < repeatInterval
-	if !again {
-		r.text, r.at = text, now
-	}
-	r.mu.Unlock()
-	if !again {
+	if r.news(fmt.Sprint(args...), time.Now()) {
 		logger.Warn("peer refused", args...)
 	}
 }
