@@ -122,6 +122,9 @@ func (l *link) wait(d time.Duration) bool {
 
 func (l *link) report(err error) {
 	text := err.Error()
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Err != nil {
+		text = fmt.Sprint(op.Op, op.Addr, op.Err) // without the port that the connection had here
+	}
 	if text == l.told {
 		return
 	}
