@@ -145,15 +145,13 @@ func (n *Node) heard(events []gossip.Event) {
 
 // load is what this node has to do.
 func (n *Node) load(ctx context.Context) (gossip.Load, error) {
-	st := n.eng.Stats()
-	load := gossip.Load{BytesUsed: st.DiskBytes}
-	err := n.inLoop(ctx, func() {
-		replicas, leaders := n.core.Store().Count()
-		load.Ranges, load.Leaders = uint64(replicas), uint64(leaders)
-	})
+	var replicas, leaders int
+	if err := n.inLoop(ctx, func() { replicas, leaders = n.core.Store().Count() }); err != nil {
+		return gossip.Load{}, err // the loop may still come to it
+	}
 	const roundBytes = 16 << 20 // a few bytes more are no news
-	load.BytesUsed -= load.BytesUsed % roundBytes
-	return load, err
+	used := n.eng.Stats().DiskBytes
+	return gossip.Load{BytesUsed: used - used%roundBytes, Ranges: uint64(replicas), Leaders: uint64(leaders)}, nil
 }
 
 // Gossip returns what gossip says of the other stores, by store.
