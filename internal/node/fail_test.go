@@ -101,13 +101,11 @@ func TestFailsInATurnOfACaller(t *testing.T) {
 	}
 }
 
-// fullEngine is an engine whose disk is full for some commits.
+// fullEngine is an engine whose disk has no room for a commit when full says so.
 type fullEngine struct {
 	engine.Engine
-	refuse atomic.Int32
+	full func() bool
 }
-
-func (e *fullEngine) full() bool { return e.refuse.Add(-1) >= 0 }
 
 func (e *fullEngine) Commit(b engine.Batch, sync bool) error {
 	if e.full() {
@@ -129,7 +127,8 @@ func TestDiskStuck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eng := &fullEngine{Engine: pebble}
+	var refuse atomic.Int32
+	eng := &fullEngine{Engine: pebble, full: func() bool { return refuse.Add(-1) >= 0 }}
 	cfg := Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)}
 	cfg.setDefaults()
 	n, err := start(t.Context(), cfg, eng)
@@ -137,40 +136,13 @@ func TestDiskStuck(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 3 {
-		eng.refuse.Store(int32(i + 1))
+		refuse.Store(int32(i + 1))
 		put(t, n.KV(), "k", "v", int64(2+i))
 		if _, err := n.KV().Range(t.Context(), &pb.RangeRequest{Key: []byte("k")}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	closeNode(t, n)
-}
-
-// crowdedEngine is an engine whose disk has no room for commits as long as there is a table
-// of a snapshot.
-type crowdedEngine struct {
-	engine.Engine
-	tables string
-	full   atomic.Bool
-}
-
-func (e *crowdedEngine) crowded() bool {
-	tables, _ := filepath.Glob(e.tables)
-	return e.full.Load() && len(tables) > 0
-}
-
-func (e *crowdedEngine) Commit(b engine.Batch, sync bool) error {
-	if e.crowded() {
-		return engine.ErrDiskFull
-	}
-	return e.Engine.Commit(b, sync)
-}
-
-func (e *crowdedEngine) CommitAsync(b engine.Batch, done func(error)) error {
-	if e.crowded() {
-		return engine.ErrDiskFull
-	}
-	return e.Engine.CommitAsync(b, done)
 }
 
 // A snapshot that comes takes the last room of the disk. The loop waits for room, and only it
@@ -183,7 +155,11 @@ func TestSnapshotTakesTheLastRoom(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		eng := &crowdedEngine{Engine: pebble, tables: snapshotDir(dir) + "*"}
+		var crowded atomic.Bool // there is no room as long as there is a table of a snapshot
+		eng := &fullEngine{Engine: pebble, full: func() bool {
+			tables, _ := filepath.Glob(snapshotDir(dir) + "*")
+			return crowded.Load() && len(tables) > 0
+		}}
 		cfg := Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)}
 		cfg.setDefaults()
 		n, err := start(t.Context(), cfg, eng)
@@ -212,7 +188,7 @@ func TestSnapshotTakesTheLastRoom(t *testing.T) {
 			err = n.inLoop(t.Context(), func() { rc := n.core.receiving[key]; there = rc != nil && !rc.busy })
 			return there && err == nil
 		})
-		eng.full.Store(true)
+		crowded.Store(true)
 		if second {
 			take(1)
 		}

@@ -69,34 +69,22 @@ func draw(seed uint64) Config {
 
 // TestSeedsThatFound runs them once more.
 func TestSeedsThatFound(t *testing.T) {
-	for _, seed := range seedsThatFound() {
-		if _, err := Run(DrawOne(seed), nil); err != nil {
-			t.Error(failure(seed, err))
-		}
-	}
-	for _, seed := range clusterSeedsThatFound() {
-		if _, err := Run(DrawCluster(seed, 3), nil); err != nil {
-			t.Error("three nodes:", failure(seed, err))
-		}
-	}
-	for _, seed := range moveSeedsThatFound() {
-		if _, err := Run(DrawMoves(seed, 4), nil); err != nil {
-			t.Error("four nodes whose replicas move:", failure(seed, err))
-		}
-	}
-	for _, seed := range readerSeedsThatFound() {
-		if _, err := Run(DrawReaders(seed, 3), nil); err != nil {
-			t.Error("three nodes with readers:", failure(seed, err))
-		}
-	}
-	for _, seed := range checkSeedsThatFound() {
-		if _, err := Run(DrawChecks(seed, 3), nil); err != nil {
-			t.Error("three nodes that are compared:", failure(seed, err))
-		}
-	}
-	for _, seed := range plannerSeedsThatFound() {
-		if _, err := Run(DrawPlanner(seed, 5), nil); err != nil {
-			t.Error("five nodes with a planner:", failure(seed, err))
+	for _, kind := range []struct {
+		name  string
+		seeds []uint64
+		draw  func(seed uint64) Config
+	}{
+		{"one node", seedsThatFound(), DrawOne},
+		{"three nodes", clusterSeedsThatFound(), func(seed uint64) Config { return DrawCluster(seed, 3) }},
+		{"four nodes whose replicas move", moveSeedsThatFound(), func(seed uint64) Config { return DrawMoves(seed, 4) }},
+		{"three nodes with readers", readerSeedsThatFound(), func(seed uint64) Config { return DrawReaders(seed, 3) }},
+		{"three nodes that are compared", checkSeedsThatFound(), func(seed uint64) Config { return DrawChecks(seed, 3) }},
+		{"five nodes with a planner", plannerSeedsThatFound(), func(seed uint64) Config { return DrawPlanner(seed, 5) }},
+	} {
+		for _, seed := range kind.seeds {
+			if _, err := Run(kind.draw(seed), nil); err != nil {
+				t.Errorf("%s: %s", kind.name, failure(seed, err))
+			}
 		}
 	}
 }
