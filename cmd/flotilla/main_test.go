@@ -8,11 +8,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/stop"
+	"github.com/flotilladb/flotilla/proto/adminpb"
 )
 
 func flotilla(t *testing.T, args ...string) (code int, stdout, stderr string) {
@@ -197,6 +199,22 @@ func askOperators(t *testing.T, addr string) {
 	}
 	if code, out, _ = flotilla(t, "store", "list", "--endpoints="+addr); code != 0 || !strings.Contains(out, "default") {
 		t.Fatalf("stores: %d\n%s", code, out)
+	}
+}
+
+// Who is on its way out is named as such.
+func TestListedStoreLeaves(t *testing.T) {
+	var out strings.Builder
+	a := &app{out: &out}
+	stores := &adminpb.ListStoresResponse{Stores: []*adminpb.StoreInfo{{StoreId: 1, Name: "a"}, {StoreId: 2, Name: "b", Leaving: true}}}
+	for _, c := range []struct{ output, want string }{
+		{"simple", `(?s)1 +0 +a +stays .*2 +0 +b +leaves `},
+		{"json", `(?s)"a".*"leaving": ?false.*"b".*"leaving": ?true`},
+	} {
+		out.Reset()
+		if err := a.printStores(c.output, stores); err != nil || !regexp.MustCompile(c.want).MatchString(out.String()) {
+			t.Errorf("%s: %v\n%s", c.output, err, &out)
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ type storeView struct {
 	Name      string `json:"name"`
 	Reads     uint64 `json:"reads_format"` // 0: not heard of
 	HoldsBack bool   `json:"holds_back"`
+	Leaving   bool   `json:"leaving"`
 }
 
 func newStore(a *app) *cobra.Command {
@@ -41,7 +42,8 @@ func newStore(a *app) *cobra.Command {
 		Short: "List all stores, and the formats that they read",
 		Long: "List all stores, and the formats that they read. The cluster writes only what all its\n" +
 			"members read. While nodes are upgraded, some things wait for the last of them; this\n" +
-			"says for which, and what waits.",
+			"says for which, and what waits. A store that leaves is of a node that is removed when\n" +
+			"its ranges are elsewhere.",
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := flags.check(cmd); err != nil {
@@ -66,13 +68,13 @@ func (a *app) printStores(output string, resp *adminpb.ListStoresResponse) error
 		ClusterFormat: resp.ClusterFormat, NewestFormat: resp.NewestFormat, Waiting: append([]string{}, resp.Waiting...), Stores: []storeView{},
 	}
 	for _, s := range resp.Stores {
-		v.Stores = append(v.Stores, storeView{ID: s.StoreId, Node: s.NodeId, Name: s.Name, Reads: s.ReadsFormat, HoldsBack: s.HoldsBack})
+		v.Stores = append(v.Stores, storeView{ID: s.StoreId, Node: s.NodeId, Name: s.Name, Reads: s.ReadsFormat, HoldsBack: s.HoldsBack, Leaving: s.Leaving})
 	}
 	if output == "json" {
 		return a.printJSON(v)
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tNODE\tNAME\tREADS FORMAT")
+	fmt.Fprintln(w, "ID\tNODE\tNAME\tSTATE\tREADS FORMAT")
 	for _, s := range v.Stores {
 		reads := fmt.Sprint(s.Reads)
 		if s.Reads == 0 {
@@ -81,7 +83,11 @@ func (a *app) printStores(output string, resp *adminpb.ListStoresResponse) error
 		if s.HoldsBack {
 			reads += " (the cluster waits for it)"
 		}
-		fmt.Fprintf(w, "%d\t%x\t%s\t%s\n", s.ID, s.Node, s.Name, reads)
+		state := "stays"
+		if s.Leaving {
+			state = "leaves"
+		}
+		fmt.Fprintf(w, "%d\t%x\t%s\t%s\t%s\n", s.ID, s.Node, s.Name, state, reads)
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -178,6 +178,7 @@ func (n *Node) ListStores(ctx context.Context) (*adminpb.ListStoresResponse, err
 			newest = max(newest, reads)
 			resp.Stores = append(resp.Stores, &adminpb.StoreInfo{
 				StoreId: uint64(m.Store), NodeId: uint64(m.Node), Name: m.Name, ReadsFormat: uint64(reads),
+				Leaving: m.Leaving,
 			})
 		}
 	})

@@ -1032,7 +1032,9 @@ type StoreInfo struct {
 	// started.
 	ReadsFormat uint64 `protobuf:"varint,4,opt,name=reads_format,json=readsFormat,proto3" json:"reads_format,omitempty"`
 	// holds_back: the cluster's format cannot be raised because of it.
-	HoldsBack     bool `protobuf:"varint,5,opt,name=holds_back,json=holdsBack,proto3" json:"holds_back,omitempty"`
+	HoldsBack bool `protobuf:"varint,5,opt,name=holds_back,json=holdsBack,proto3" json:"holds_back,omitempty"`
+	// leaving: its node is to be removed, and is once no range needs it.
+	Leaving       bool `protobuf:"varint,6,opt,name=leaving,proto3" json:"leaving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1098,6 +1100,13 @@ func (x *StoreInfo) GetReadsFormat() uint64 {
 func (x *StoreInfo) GetHoldsBack() bool {
 	if x != nil {
 		return x.HoldsBack
+	}
+	return false
+}
+
+func (x *StoreInfo) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
 	}
 	return false
 }
@@ -1175,14 +1184,15 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x0ecluster_format\x18\x01 \x01(\x04R\rclusterFormat\x12#\n" +
 	"\rnewest_format\x18\x02 \x01(\x04R\fnewestFormat\x12\x18\n" +
 	"\awaiting\x18\x03 \x03(\tR\awaiting\x123\n" +
-	"\x06stores\x18\x04 \x03(\v2\x1b.flotilla.adminpb.StoreInfoR\x06stores\"\x95\x01\n" +
+	"\x06stores\x18\x04 \x03(\v2\x1b.flotilla.adminpb.StoreInfoR\x06stores\"\xaf\x01\n" +
 	"\tStoreInfo\x12\x19\n" +
 	"\bstore_id\x18\x01 \x01(\x04R\astoreId\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\x04R\x06nodeId\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12!\n" +
 	"\freads_format\x18\x04 \x01(\x04R\vreadsFormat\x12\x1d\n" +
 	"\n" +
-	"holds_back\x18\x05 \x01(\bR\tholdsBack2\xe1\x05\n" +
+	"holds_back\x18\x05 \x01(\bR\tholdsBack\x12\x18\n" +
+	"\aleaving\x18\x06 \x01(\bR\aleaving2\xe1\x05\n" +
 	"\x05Admin\x12W\n" +
 	"\n" +
 	"ListRanges\x12#.flotilla.adminpb.ListRangesRequest\x1a$.flotilla.adminpb.ListRangesResponse\x12T\n" +
