@@ -17,6 +17,7 @@ import (
 var (
 	flagPlanted = flag.String("planted", "", "plant the bugs whose name matches, one after the other")
 	flagPlantTo = flag.Int("planted-seeds", 1000, "how many seeds a planted bug may take to be found")
+	flagPlantAt = flag.Int("planted-from", 1, "the first of them")
 	flagBuilt   = flag.String("planted-build", "", "where the simulator with all bugs is kept; if it is there it is not built")
 	flagFirst   = flag.Bool("first", false, "stop at the first seed that fails")
 )
@@ -118,8 +119,8 @@ func (p *plant) find(t *testing.T, s *simulator, number int) {
 			return
 		}
 	}
-	for from := 1; from <= *flagPlantTo; from++ {
-		last, found := try(from, *flagPlantTo+1-from)
+	for from, end := *flagPlantAt, *flagPlantAt+*flagPlantTo; from < end; from++ {
+		last, found := try(from, end-from)
 		if found {
 			return
 		}

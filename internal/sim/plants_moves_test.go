@@ -17,7 +17,7 @@ func plantsOfChanges() []plant {
 			{"	s.append.Set(row.Key, row.Value)\n", "	_ = row\n"},
 			{"	s.tombstones[id] = lowest\n", ""},
 		}},
-		{name: "learner-votes-too-early", file: "range/change.go", seed: 24, edits: []edit{
+		{name: "learner-votes-too-early", file: "range/change.go", seed: 2391, edits: []edit{
 			{"		if !r.caughtUp(metapb.ReplicaID(p.ReplicaId)) {\n", "		if !r.caughtUp(metapb.ReplicaID(p.ReplicaId)) && p.ReplicaId == 0 {\n"},
 		}},
 		{name: "voters-that-are-not-there", file: "range/change.go", unproved: true, edits: []edit{
@@ -37,7 +37,7 @@ func plantsOfChanges() []plant {
 		{name: "moves-hand-over-to-each-other", file: "internal/node/core_operate.go", seed: 636, edits: []edit{
 			{"&& o.op.Move.Next(o.desc, t.Leader).Change != nil {", "&& t.Leader == 0 {"},
 		}},
-		{name: "leader-that-is-removed-counts", file: "range/remove.go", seed: 347, edits: []edit{
+		{name: "leader-that-is-removed-counts", file: "range/remove.go", seed: 2104, edits: []edit{
 			{"	s.countLeader(r, false)\n", ""},
 		}},
 		{name: "commit-is-not-written-with-a-change", file: "raftgroup/ready.go", unproved: true, edits: []edit{
@@ -81,10 +81,10 @@ func plantsOfSnapshots() []plant {
 		{name: "compacted-is-the-system-range-s-alone", file: "internal/node/core.go", unproved: true, edits: []edit{
 			{"metapb.Revision { return c.store.Compacted() }", "metapb.Revision { return c.system.Compacted() }"},
 		}},
-		{name: "snapshot-is-no-gap-to-watches", file: "internal/node/core_snap.go", seed: 61, edits: []edit{
+		{name: "snapshot-is-no-gap-to-watches", file: "internal/node/core_snap.go", seed: 2018, edits: []edit{
 			{"	c.lost = append(c.lost, id)\n", ""},
 		}},
-		{name: "snapshot-over-what-is-newer", file: "range/snapshot_receive.go", seed: 64, edits: []edit{
+		{name: "snapshot-over-what-is-newer", file: "range/snapshot_receive.go", seed: 2041, edits: []edit{
 			{"		case s.inTheWay(in):\n", "		case s.inTheWay(in) && in.id == 0:\n"},
 		}},
 		{name: "snapshot-leaves-what-was-there", file: "range/ingest.go", seed: 6, edits: []edit{
@@ -150,7 +150,7 @@ func plantsOfFollowers() []plant {
 		{name: "leaves-with-what-is-held", file: "watchfeed/absent.go", seed: 3, edits: []edit{
 			{"	c.lost(id, through)\n", ""},
 		}},
-		{name: "scan-goes-on-over-what-left", file: "watchfeed/absent.go", seed: 34, edits: []edit{
+		{name: "scan-goes-on-over-what-left", file: "watchfeed/absent.go", seed: 2158, edits: []edit{
 			{"			s.void = true // it may have found rows gone\n", "			s.void = false\n"},
 		}},
 	}

@@ -75,7 +75,7 @@ func plantsOfTransactions() []plant {
 		{name: "locks-gone-before-intents", file: "range/prepare.go", edits: []edit{
 			{"	r.logEnd(b, l, body.Commit)\n", "	r.logEnd(b, l, body.Commit)\n	r.unpark(r.locks.release(body.Txn, r.store.now))\n"},
 		}},
-		{name: "lost-lock-not-noticed", file: "router/txn_reply.go", edits: []edit{
+		{name: "lost-lock-not-noticed", file: "router/txn_reply.go", nodes: 3, readers: true, seed: 78, edits: []edit{
 			{"&peerpb.Release{Txn: o.id, Lock: p.lock})", "&peerpb.Release{Txn: o.id})"},
 		}},
 		{name: "record-gone-before-intents", file: "router/txn_end.go", edits: []edit{
