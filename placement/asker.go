@@ -7,11 +7,19 @@ package placement
 // It is a core; not safe for concurrent use.
 type Asker struct {
 	waiting []Ask // not sent, in the order in which they came
-	// sent are under way, in order of Seq; answered ones are taken out.
-	sent []Ask
-	seq  uint64 // of the last one sent
+	// sent is the frame under way, or the last one. Their Seqs are one after the other.
+	sent []askSent
+	// Of sent, open are not answered, and none is before first.
+	open, first int
+	seq         uint64 // of the last one sent
 	// epoch is the newest seen. Invariant: grows.
 	epoch uint64
+}
+
+// askSent is an ask that was sent.
+type askSent struct {
+	Ask
+	answered bool
 }
 
 // Add takes an ask in.
@@ -24,41 +32,45 @@ func (a *Asker) Epoch() uint64 { return a.epoch }
 func (a *Asker) Saw(epoch uint64) { a.epoch = max(a.epoch, epoch) }
 
 // Idle reports whether nothing is under way and nothing waits.
-func (a *Asker) Idle() bool { return len(a.sent)+len(a.waiting) == 0 }
+func (a *Asker) Idle() bool { return a.open+len(a.waiting) == 0 }
 
 // HasNext reports whether Next has something.
-func (a *Asker) HasNext() bool { return len(a.sent) == 0 && len(a.waiting) > 0 }
+func (a *Asker) HasNext() bool { return a.open == 0 && len(a.waiting) > 0 }
 
 // Next returns the next frame of asks, if none is under way.
 func (a *Asker) Next() []Ask {
 	if !a.HasNext() {
 		return nil
 	}
-	a.sent, a.waiting = a.waiting, a.sent[:0]
-	for i := range a.sent {
+	a.sent, a.first, a.open = a.sent[:0], 0, len(a.waiting)
+	for _, ask := range a.waiting {
 		a.seq++
-		a.sent[i].Seq = a.seq
+		ask.Seq = a.seq
+		a.sent = append(a.sent, askSent{Ask: ask})
 	}
+	a.waiting = a.waiting[:0]
 	return a.Again()
 }
 
 // Again returns what is under way, to be sent once more.
 func (a *Asker) Again() []Ask {
-	if len(a.sent) == 0 {
+	if a.open == 0 {
 		return nil
 	}
-	asks := make([]Ask, len(a.sent))
-	for i := range a.sent {
-		a.sent[i].Epoch = a.epoch
-		asks[i] = a.sent[i]
+	asks := make([]Ask, 0, a.open)
+	for i := range a.sent[a.first:] {
+		if s := &a.sent[a.first+i]; !s.answered {
+			s.Epoch = a.epoch
+			asks = append(asks, s.Ask)
+		}
 	}
 	return asks
 }
 
 // AnsweredUpTo is the highest Seq up to which nothing is under way.
 func (a *Asker) AnsweredUpTo() uint64 {
-	if len(a.sent) > 0 {
-		return a.sent[0].Seq - 1
+	if a.open > 0 {
+		return a.sent[a.first].Seq - 1
 	}
 	return a.seq
 }
@@ -68,30 +80,22 @@ func (a *Asker) AnsweredUpTo() uint64 {
 // what is above an older one's grant, the grant would bring the versions of a key
 // out of order.
 func (a *Asker) Answered(ans *Answer) bool {
-	if ans.Err != nil || ans.Epoch < a.epoch {
+	if ans.Err != nil || ans.Epoch < a.epoch || a.open == 0 {
 		return false
 	}
-	for i := range a.sent {
-		if a.sent[i].Seq != ans.Seq {
-			continue
-		}
-		if a.sent[i].Name != ans.Name || a.sent[i].N != ans.N {
-			return false
-		}
-		a.sent = append(a.sent[:i], a.sent[i+1:]...)
-		a.epoch = ans.Epoch
-		return true
+	begin := a.sent[0].Seq
+	if ans.Seq < begin || ans.Seq > a.seq {
+		return false
 	}
-	return false
-}
-
-// TakeBack returns everything that is under way or waits, in order, and forgets
-// it: the sequencer is on this very store now.
-func (a *Asker) TakeBack() []Ask {
-	all := append(a.sent, a.waiting...)
-	a.sent, a.waiting = nil, nil
-	for i := range all {
-		all[i].Seq = 0
+	s := &a.sent[ans.Seq-begin]
+	if s.answered || s.Name != ans.Name || s.N != ans.N {
+		return false
 	}
-	return all
+	s.answered = true
+	a.open--
+	for a.first < len(a.sent) && a.sent[a.first].answered {
+		a.first++
+	}
+	a.epoch = ans.Epoch
+	return true
 }
