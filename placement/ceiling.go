@@ -65,6 +65,7 @@ func (p *pace) persisted() {
 }
 
 // grow is called when somebody has to wait: the use is not what it was in the last window.
+// It is once for each trip of the log, however many wait for it.
 func (p *pace) grow() {
 	if p.known && p.ahead < 1<<20 {
 		p.ahead *= 2
@@ -119,7 +120,9 @@ func (s *Sequencer) Persisted(op *CeilingOp) {
 	}
 	s.ceiling = op.Ceiling
 	s.pace.persisted()
-	s.drain()
+	if s.drain(); len(s.waiting) > 0 {
+		s.pace.grow()
+	}
 	s.raise()
 }
 

@@ -81,3 +81,33 @@ func TestRevisionsSkipped(t *testing.T) {
 		}
 	}
 }
+
+// Many that have to wait at once double what is ahead once for each trip of the log, and not
+// once each.
+func TestRevisionsSkippedAfterBurst(t *testing.T) {
+	s, err := NewSequencer(SequencerConfig{Epoch: 2, Last: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := clock.Time(time.Hour)
+	s.Tick(now)
+	s.Persisted(s.Ready().Ceiling)
+	const asks, each = 1000, 4
+	for range asks {
+		s.Alloc(Ask{N: each})
+	}
+	trips, durable := 0, int64(0)
+	for op := s.Ready().Ceiling; op != nil; op = s.Ready().Ceiling {
+		durable = int64(op.Ceiling)
+		s.Persisted(op)
+		trips++
+	}
+	if last := int64(s.Last()); last != 1+asks*each {
+		t.Fatalf("the last revision is %d", last)
+	}
+	skipped := durable - int64(s.Last())
+	t.Logf("%d would be skipped after %d trips of the log", skipped, trips)
+	if skipped > 4*64 || trips > 2 {
+		t.Errorf("%d would be skipped after %d trips of the log", skipped, trips)
+	}
+}

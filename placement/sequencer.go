@@ -160,8 +160,10 @@ func (s *Sequencer) allocSlow(ask Ask) (Answer, bool) {
 	// Who waits is served first, also where a later ask would need no ceiling:
 	// the answers of a store's path are in its order.
 	if len(s.waiting) > 0 || !s.room(ask.N) {
+		if len(s.waiting) == 0 {
+			s.pace.grow()
+		}
 		s.waiting = append(s.waiting, ask)
-		s.pace.grow()
 		s.raise()
 		return Answer{}, false
 	}
