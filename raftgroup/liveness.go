@@ -303,10 +303,13 @@ func (l *Liveness) hasPeers() bool {
 	return false
 }
 
+// beatAll has all peers told that this store lives. One that was heard once and is no more
+// is asked for no promise, be it that it hears all: none would arrive here, and those that it
+// gave would hold it to leaders that can do nothing.
 func (l *Liveness) beatAll(ask bool) {
 	for _, p := range l.peers {
 		if p.wanted {
-			p.beat, p.ask = true, p.ask || ask
+			p.beat, p.ask = true, p.ask || ask && (p.start == 0 || l.isLive(p))
 			l.dirty = true
 		}
 	}
