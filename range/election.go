@@ -72,6 +72,12 @@ func (s *Store) stand() {
 			}
 			continue
 		}
+		if r.Leader() != 0 && !s.peers.live.MayVote(id, s.cfg.StoreID) {
+			// Another promise forbids it. The leader is not forgotten without an end of the tie
+			// to it: should it be back, it would count on that, and rest.
+			s.peers.elections.Again(id, s.now)
+			continue
+		}
 		if err := r.group.ForgetLeader(); err != nil {
 			s.fail(fmt.Errorf("range %d: %w", r.desc.RangeId, err))
 			return
