@@ -65,6 +65,10 @@ type Config struct {
 	// rows at most does a prepare read at a time, and no request steps over more
 	// than eight times as many dead keys. Defaults 2,048 and 4 MiB.
 	EntryKeysMax, EntryBytesMax int
+	// RevokeBytesMax bounds what a store is told at once of the keys of a lease that is
+	// revoked, and twice that an entry of them, where there are several stores: what the
+	// transport does not take would be sent again and again. Default 28 MiB.
+	RevokeBytesMax int
 	// LogBytesMax is how much of its ranges' logs a store keeps, in bytes, though
 	// every replica has it. A range has an equal share, at least LogShareMin.
 	// Defaults 2 MiB and 16 KiB.
@@ -129,6 +133,7 @@ func (c *Config) setDefaults() {
 	def(&c.ProposalBytesMax, 16<<20)
 	def(&c.EntryKeysMax, 2048)
 	def(&c.EntryBytesMax, 4<<20)
+	def(&c.RevokeBytesMax, 28<<20)
 	def(&c.LogBytesMax, 2<<20)
 	def(&c.LogShareMin, min(16<<10, c.LogBytesMax))
 	def(&c.LogBehindBytesMax, 16<<20)

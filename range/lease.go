@@ -375,8 +375,11 @@ func (r *Replica) leaseKeys(q *peerpb.LeaseKeys) (*peerpb.LeaseFound, error) {
 			out.Keys = append(out.Keys, key)
 		}
 	}
-	if r.txns.attaches(q.ID, all) {
+	switch {
+	case r.txns.attaches(q.ID, all):
 		return nil, peerpb.ErrRefused // it soon ends
+	case r.tooLarge(out.Keys, 1, foundBytes, r.store.cfg.RevokeBytesMax):
+		return nil, peerpb.ErrTooLarge
 	}
 	return out, nil
 }

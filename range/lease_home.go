@@ -111,6 +111,10 @@ func (r *Replica) evaluateRevoke(b *batch, w *work, body *peerpb.RevokeLease) ve
 		b.told(w, nil, peerpb.ErrNeedsTxn, 0)
 		return taken
 	}
+	if r.tooLarge(found, 1, tombstoneBytes, 2*r.store.cfg.RevokeBytesMax) {
+		b.told(w, nil, peerpb.ErrTooLarge, 0)
+		return taken
+	}
 	r.unmark(body.ID)
 	resp := &pb.DeleteRangeResponse{Header: &pb.ResponseHeader{}, Deleted: int64(len(found))}
 	place := b.changes
@@ -128,6 +132,24 @@ func (r *Replica) evaluateRevoke(b *batch, w *work, body *peerpb.RevokeLease) ve
 	r.deleteRecord(b, leaseID(body.ID))
 	b.answers = append(b.answers, answer{id: w.req.ID, body: resp, changed: true, place: place})
 	return taken
+}
+
+// What a key of a lease takes, and more, in an answer, as a tombstone and as an intent:
+// the key itself, once or twice, and so much beside it.
+const (
+	foundBytes     = 8
+	tombstoneBytes = 64
+	intentBytes    = 128
+)
+
+// tooLarge reports whether all of a lease's keys are more than may go to another store at
+// once.
+func (r *Replica) tooLarge(found [][]byte, times, each, bytesMax int) bool {
+	size := each * len(found)
+	for _, key := range found {
+		size += times * len(key)
+	}
+	return r.store.many && size > bytesMax
 }
 
 // leaseTombstones are the deletions of a lease's keys, in their order.
@@ -199,6 +221,11 @@ func (r *Replica) evaluateRevokePrepare(b *batch, w *work, body *peerpb.Prepare)
 		return taken
 	}
 	found, touched := r.attached(rv.ID)
+	if r.tooLarge(found, 2, intentBytes, r.store.cfg.RevokeBytesMax) && !r.txns.attaches(rv.ID, found) {
+		// There will not be fewer. What is locked is given back.
+		r.store.reply(w.req.ID, nil, peerpb.ErrTooLarge)
+		return taken
+	}
 	late := w.admitted // there may be others that were let on, and are behind it
 	if l == nil || slices.ContainsFunc(found, func(key []byte) bool { return !l.spans.contains(key) }) {
 		admitted, err := r.lockForRevoke(w, body, found)
