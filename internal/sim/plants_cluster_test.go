@@ -122,7 +122,7 @@ func plantsOfLinks() []plant {
 		{name: "frame-for-a-start-that-is-over", file: "internal/node/core_link.go", readers: true, unproved: true, edits: []edit{
 			{" || (f.ToStart != 0 && f.ToStart != l.selfStart) {", " {"},
 		}},
-		{name: "start-that-is-over-is-followed", file: "internal/node/core_peers.go", readers: true, seed: 910435, edits: []edit{
+		{name: "start-that-is-over-is-followed", file: "internal/node/core_peers.go", readers: true, unproved: true, edits: []edit{
 			{"	if !c.store.Hear(f.From, f.FromStart) {\n", "	if c.store == nil {\n"},
 		}},
 		{name: "given-up-session-is-not-told", file: "internal/node/core_link.go", unproved: true, edits: []edit{
