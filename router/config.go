@@ -47,6 +47,10 @@ type Config struct {
 	// TxnDeletesMax bounds the keys that such a transaction deletes one by one; of
 	// other deletes of spans there may be any number. 0: 16,384.
 	TxnDeletesMax int
+	// TxnIntentBytesMax bounds what a transaction writes, with the keys that it deletes
+	// one by one: what the transport does not take at once would be sent again and again,
+	// and hold up what else is on its way. 0: 28 MiB.
+	TxnIntentBytesMax int
 }
 
 // Validate fills in the defaults and reports what cannot work.
@@ -65,10 +69,11 @@ func (c *Config) Validate() error {
 	setDefault(&c.TouchEvery, 500*time.Millisecond)
 	setDefault(&c.TxnRowsBytesMax, 256<<20)
 	setDefault(&c.TxnDeletesMax, 1<<14)
+	setDefault(&c.TxnIntentBytesMax, 28<<20)
 	switch {
 	case c.Store == 0:
 		return errors.New("router config: no store")
-	case c.OpsMax < 0 || c.RequestTimeout < 0 || c.TxnRowsBytesMax < 0 || c.TxnDeletesMax < 0:
+	case c.OpsMax < 0 || c.RequestTimeout < 0 || c.TxnRowsBytesMax < 0 || c.TxnDeletesMax < 0 || c.TxnIntentBytesMax < 0:
 		return errors.New("router config: negative bound")
 	case c.RetryDelayMin > c.RetryDelayMax || c.HoldMin > c.HoldMax:
 		return errors.New("router config: a minimum above its maximum")

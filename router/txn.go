@@ -191,10 +191,19 @@ func (o *txnOp) runAt(r *Router, rev metapb.Revision) error {
 	}
 	var err error
 	o.result, err = mvcc.Evaluate(o.state, env, o.req)
-	if errors.Is(err, mvcc.ErrTooLarge) {
+	if errors.Is(err, mvcc.ErrTooLarge) || err == nil && intentBytes(o.result.Mutations) > r.cfg.TxnIntentBytesMax {
 		err = ErrTooLarge
 	}
 	return err
+}
+
+// intentBytes is about what the intents of changes take on their way.
+func intentBytes(muts []*txnpb.Mutation) (size int) {
+	const each = 64 // beside key and value
+	for _, m := range muts {
+		size += each + len(m.Key) + len(m.Value)
+	}
+	return size
 }
 
 // evaluate finds out what the transaction does, and asks for the revision that

@@ -273,6 +273,7 @@ func TestTxnTooLarge(t *testing.T) {
 		{"it shows too much", Config{Store: 1, TxnRowsBytesMax: 1000},
 			&pb.DeleteRangeRequest{Key: []byte("1"), RangeEnd: []byte("9"), PrevKv: true}},
 		{"it names too many keys", Config{Store: 1, TxnDeletesMax: 3}, parseTxn("delete 1 9\ndelete 2 3")},
+		{"the keys that it names are too long", Config{Store: 1, TxnIntentBytesMax: 300}, parseTxn("delete 1 9\ndelete 2 3")},
 	} {
 		r, err := New(c.cfg)
 		if err != nil {
