@@ -191,19 +191,25 @@ func (o *txnOp) runAt(r *Router, rev metapb.Revision) error {
 	}
 	var err error
 	o.result, err = mvcc.Evaluate(o.state, env, o.req)
-	if errors.Is(err, mvcc.ErrTooLarge) || err == nil && intentBytes(o.result.Mutations) > r.cfg.TxnIntentBytesMax {
+	if errors.Is(err, mvcc.ErrTooLarge) || err == nil && intentBytes(o.result.Mutations, o.result.Deletes) > r.cfg.TxnIntentBytesMax {
 		err = ErrTooLarge
 	}
 	return err
 }
 
-// intentBytes is about what the intents of changes take on their way.
-func intentBytes(muts []*txnpb.Mutation) (size int) {
-	const each = 64 // beside key and value
-	for _, m := range muts {
-		size += each + len(m.Key) + len(m.Value)
+// intentBytes is what the intents of changes take on their way, and not much less. Each
+// has its key twice and that of the record, which is the first of all of them.
+func intentBytes(muts []*txnpb.Mutation, deletes []*txnpb.SpanDelete) (size int) {
+	const each = 128 // beside keys and value
+	longest := 0
+	for _, d := range deletes {
+		longest = max(longest, len(d.Start))
 	}
-	return size
+	for _, m := range muts {
+		longest = max(longest, len(m.Key))
+		size += each + 2*len(m.Key) + len(m.Value)
+	}
+	return size + len(muts)*longest
 }
 
 // evaluate finds out what the transaction does, and asks for the revision that

@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -259,6 +260,30 @@ func checkOneFailure(t *testing.T, at int, failure error) {
 	results += len(r.Ready().Results)
 	if results != 1 || len(recorded) > 1 {
 		t.Fatalf("%s: %d results, attempts with a record: %v", name, results, recorded)
+	}
+}
+
+// What intents take is not more than it is reckoned to be, also where one key is long.
+func TestIntentBytes(t *testing.T) {
+	const most = math.MaxUint64 >> 8
+	o := &txnOp{id: &txnpb.TxnID{StoreId: most, StoreStart: most, Number: most, Attempt: most}, rev: most}
+	for _, lengths := range [][]int{{1 << 14, 1, 1, 1}, {1, 1 << 14, 1}, {1000, 1000}} {
+		var muts []*txnpb.Mutation
+		for i, n := range lengths {
+			muts = append(muts, &txnpb.Mutation{
+				Key: append([]byte{byte(i)}, make([]byte, n)...), Value: make([]byte, 100), Sub: math.MaxUint32, Lease: -1, Existed: true, PrevLease: -1,
+			})
+		}
+		p, sent := &txnPart{}, 0
+		for _, m := range muts {
+			o.intent(p, keys.User(muts[0].Key), m.Key).Mutations = []*txnpb.Mutation{m}
+		}
+		for _, in := range p.intents {
+			sent += in.SizeVT() + 4
+		}
+		if n := intentBytes(muts, nil); n < sent {
+			t.Errorf("keys of %v bytes are reckoned as %d, and take %d", lengths, n, sent)
+		}
 	}
 }
 
