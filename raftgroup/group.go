@@ -39,6 +39,8 @@ type Group struct {
 	// confIndex is the highest index at which there may be a change of
 	// configuration that does not apply yet. Exact while isLeader.
 	confIndex uint64
+	// doubt is what a replica may forget to be committed that changes who counts.
+	doubt confDoubt
 	// holds are, by replica, where a snapshot for it ends that is under way: the
 	// log is not cut behind it.
 	holds map[metapb.ReplicaID]uint64
@@ -94,6 +96,7 @@ func New(cfg Config, reader engine.Reader) (*Group, error) {
 		handedOut: cfg.AppliedIndex,
 		applied:   cfg.AppliedIndex,
 	}
+	g.doubt.begin(l.hard.commit, l.last.index)
 	if err := g.start(); err != nil {
 		return nil, err
 	}

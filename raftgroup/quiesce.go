@@ -62,11 +62,18 @@ func (g *Group) markHeartbeat(m *Message) {
 
 // markAnswer puts into the answer to an append what this replica knows to be
 // committed, which raft itself leaves open. The last append of a busy moment only
-// says that: so its answer is all that its leader needs to rest.
+// says that: so its answer is all that its leader needs to rest. It says less, also
+// in the answer to a heartbeat, while it might forget some of that which counts.
 func (g *Group) markAnswer(m *Message) {
-	if m.GetType() == raftpb.MsgAppResp && !m.GetReject() {
-		committed := g.committed
+	switch typ := m.GetType(); {
+	case typ == raftpb.MsgAppResp && !m.GetReject():
+		committed := g.doubt.said(g.committed)
 		m.Commit = &committed
+	case typ == raftpb.MsgHeartbeatResp && len(m.Context) == heartbeatContext:
+		index := binary.BigEndian.Uint64(m.Context)
+		if said := g.doubt.said(index); said < index {
+			m.Context = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(make([]byte, 0, heartbeatContext), said), 0)
+		}
 	}
 }
 

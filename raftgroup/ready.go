@@ -108,14 +108,13 @@ func (g *Group) Ready(b engine.Batch) (rd Ready, err error) {
 				continue
 			}
 			g.markHeartbeat(m)
-			g.markAnswer(m)
 			g.messages = append(g.messages, m)
 		}
 	}
 	g.repairs = false
-	for _, m := range g.outbox { // also what waited for nothing since above
+	g.messages = append(g.messages, g.outbox...) // also what waited for nothing since above
+	for _, m := range g.messages {
 		g.markAnswer(m)
-		g.messages = append(g.messages, m)
 	}
 	clear(g.outbox)
 	g.outbox = g.outbox[:0]
@@ -151,12 +150,17 @@ func (g *Group) acceptAppend(b engine.Batch, m *Message) (Token, error) {
 		g.lastIndex = last
 		if slices.ContainsFunc(m.Entries, changesConf) {
 			g.log.setCommitted(b, g.committed)
+			g.doubt.appended(m.Entries)
 		}
 		// An append under way may hold entries that were replaced here; its end
 		// does not make the new ones durable.
 		for i := range g.appends {
 			g.appends[i].last = min(g.appends[i].last, first-1)
 		}
+		written = true
+	}
+	if g.doubt.committed(g.committed, g.token+1, g.isLeader) {
+		g.log.setCommitted(b, g.committed)
 		written = true
 	}
 	if !written {
@@ -194,6 +198,7 @@ func (g *Group) Synced(token Token) (err error) {
 	if g.log.failed != nil {
 		return g.log.failed
 	}
+	g.doubt.synced(token)
 	n := 0
 	for n < len(g.appends) && g.appends[n].token <= token {
 		p := g.appends[n]

@@ -109,3 +109,32 @@ func TestGoesWhenOthersKnow(t *testing.T) {
 		})
 	}
 }
+
+// A leader takes a replica out and says so, and dies for good; all others crash at that moment.
+// They may have lost that they knew the change to be committed, but not to be for ever without
+// the vote of who has gone.
+func TestGoesWhenOthersKnowForGood(t *testing.T) {
+	for seed := uint64(1); seed <= 10; seed++ {
+		c, leader, r := clusterWithLearner(t, seed)
+		second, third, fourth := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3], c.nodes[3]
+		c.request(leader, r.desc.Start, &clusterRequest{at: c.issued, body: &peerpb.ChangeReplicas{
+			Promote: []metapb.StoreID{fourth.id}, Remove: []metapb.StoreID{third.id},
+		}})
+		others := func(p clusterPacket) bool { return p.gone == nil || p.to != third.id }
+		c.until(t, 5*time.Second, "the leader says that it is gone", func() bool {
+			return slices.ContainsFunc(c.net, func(p clusterPacket) bool { return !others(p) })
+		})
+		c.net = slices.DeleteFunc(c.net, others)
+		leader.crash()
+		for _, n := range []*clusterStore{second, fourth} {
+			n.store, n.eng = nil, n.eng.Crash(func(int) int { return 0 })
+		}
+		c.until(t, 5*time.Second, "who was taken out has gone", func() bool { return third.store.Replica(2) == nil })
+		for _, n := range []*clusterStore{second, fourth} {
+			if err := n.open(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.until(t, 20*time.Second, "another one leads", func() bool { return c.holder(2) != nil })
+	}
+}
