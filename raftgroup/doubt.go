@@ -1,6 +1,11 @@
 package raftgroup
 
-import "go.etcd.io/raft/v3/raftpb"
+import (
+	"encoding/binary"
+	"slices"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
 
 // confDoubt is where the log may change who counts, and the replica would not know any
 // more after a crash that this is committed. A leader tells a replica that it is gone when
@@ -69,4 +74,64 @@ func (d *confDoubt) said(index uint64) uint64 {
 		return min(index, d.below)
 	}
 	return index
+}
+
+// voteContext is the length of what the answer to a request for a vote says beside what
+// raft wants it to: up to where the log is committed, and the term of the entry there.
+const voteContext = 16
+
+// markVote puts into the answer to a request for a vote what is committed.
+func (g *Group) markVote(m *Message) {
+	if term, err := g.log.Term(g.committed); err == nil {
+		m.Context = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(make([]byte, 0, voteContext), g.committed), term)
+	}
+}
+
+// learnBytesMax bounds what is read of the log at once.
+const learnBytesMax = 1 << 20
+
+// learn takes from the answer to a request for a vote that a change of who counts is
+// committed. Who stands for election with a longer log than all others, and does not know
+// the change, needs votes of replicas that may have gone by it. A majority knew it before
+// they went, so one of them is among those who answer before it is elected. (TiKV's
+// raft-rs does the same.)
+//
+// To raft it is the heartbeat of a leader, which is forgotten at once: it ends the candidacy,
+// and the next one is by the new configuration.
+func (g *Group) learn(m *Message) error {
+	if typ := m.GetType(); typ != raftpb.MsgVoteResp && typ != raftpb.MsgPreVoteResp || len(m.Context) != voteContext {
+		return nil
+	}
+	index, term := binary.BigEndian.Uint64(m.Context), binary.BigEndian.Uint64(m.Context[8:])
+	if g.leader != 0 || g.doubt.last == 0 || index <= g.committed || index < g.doubt.first || index > g.log.last.index {
+		return nil
+	}
+	if own, err := g.log.Term(index); err != nil || own != term {
+		return err
+	}
+	if changes, err := g.changesConf(g.committed+1, index+1); err != nil || !changes {
+		return err
+	}
+	if err := g.rn.Step(&raftpb.Message{
+		Type: raftpb.MsgHeartbeat.Enum(), From: m.From, To: m.To, Term: &g.term, Commit: &index,
+	}); err != nil {
+		return err
+	}
+	g.maybeReady = true
+	return g.rn.ForgetLeader()
+}
+
+// changesConf reports whether an entry in [lo, hi) changes who counts.
+func (g *Group) changesConf(lo, hi uint64) (bool, error) {
+	for lo < hi {
+		entries, err := g.log.Entries(lo, hi, learnBytesMax)
+		if err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(entries, changesConf) {
+			return true, nil
+		}
+		lo += uint64(len(entries))
+	}
+	return false, nil
 }

@@ -183,6 +183,9 @@ func (g *Group) Step(m *Message) (err error) {
 	if g.saysNothingNew(m) {
 		return nil
 	}
+	if err := g.learn(m); err != nil {
+		return err
+	}
 	m = g.takeContext(m)
 	if err := g.rn.Step(m); errors.Is(err, raft.ErrStepPeerNotFound) {
 		return nil // it left the range, and may still talk

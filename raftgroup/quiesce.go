@@ -74,6 +74,8 @@ func (g *Group) markAnswer(m *Message) {
 		if said := g.doubt.said(index); said < index {
 			m.Context = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(make([]byte, 0, heartbeatContext), said), 0)
 		}
+	case typ == raftpb.MsgVoteResp || typ == raftpb.MsgPreVoteResp:
+		g.markVote(m)
 	}
 }
 

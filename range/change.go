@@ -226,6 +226,7 @@ func (r *Replica) applyReplicas(b engine.Batch, e *raftgroup.Entry, c *cmdpb.Rep
 	if r.before == nil {
 		r.before = r.desc
 	}
+	r.confIndex = e.Index
 	r.setDescriptor(c.Descriptor_)
 	r.advanceLater()
 	return writeDescriptor(b, r.desc)

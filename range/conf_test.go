@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 )
@@ -136,5 +139,84 @@ func TestGoesWhenOthersKnowForGood(t *testing.T) {
 			}
 		}
 		c.until(t, 20*time.Second, "another one leads", func() bool { return c.holder(2) != nil })
+	}
+}
+
+// takeOut has a leader make the learner on the fourth store a voter and take the third out.
+// Each says what may still happen to packets, after the joint configuration has begun at an
+// index.
+func takeOut(t *testing.T, c *storeCluster, leader *clusterStore, each func(joint uint64)) (hold func()) {
+	t.Helper()
+	r := leader.store.Replica(2)
+	third := c.nodes[(leader.id+1)%3]
+	c.request(leader, r.desc.Start, &clusterRequest{at: c.issued, body: &peerpb.ChangeReplicas{
+		Promote: []metapb.StoreID{c.nodes[3].id}, Remove: []metapb.StoreID{third.id},
+	}})
+	joint := uint64(0)
+	hold = func() {
+		if joint == 0 && isJoint(r.desc) {
+			joint = r.Applied()
+		}
+		if joint > 0 {
+			each(joint)
+		}
+	}
+	c.until(t, 5*time.Second, "the change is over for the leader", func() bool { hold(); return r.desc.Generation == 4 })
+	return hold
+}
+
+// A replica is taken out of a range, and most of those who stay know it. The one that does not
+// has the longest log: nobody but it can lead when the leader is lost for good, and by what it
+// knows it needs the vote of who has gone.
+func TestLongestLogHearsWhoVotes(t *testing.T) {
+	for seed := uint64(1); seed <= 10; seed++ {
+		c, leader, r := clusterWithLearner(t, seed)
+		second, third, fourth := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3], c.nodes[3]
+		over := uint64(0)
+		hold := takeOut(t, c, leader, func(joint uint64) {
+			c.keepFromCommits(fourth.id, joint)
+			if over == 0 && r.desc.Generation == 4 {
+				over = r.Applied()
+			}
+			c.net = slices.DeleteFunc(c.net, func(p clusterPacket) bool {
+				return over > 0 && p.to == second.id && p.raft != nil && len(p.raft.Raft.Entries) > 0 && p.raft.Raft.GetIndex() >= over
+			})
+		})
+		c.request(leader, keys.User([]byte("k")), &clusterRequest{key: "k", value: "v", at: c.issued,
+			body: &peerpb.Write{Req: &pb.PutRequest{Key: []byte("k"), Value: []byte("v")}}})
+		c.until(t, 5*time.Second, "who was taken out has gone, and one has more than the other", func() bool {
+			hold()
+			return third.store.Replica(2) == nil && fourth.store.Replica(2).group.LastIndex() > second.store.Replica(2).group.LastIndex()
+		})
+		if fourth.store.Replica(2).desc.Generation == 4 {
+			t.Fatal("it knows that the change is over")
+		}
+		leader.crash()
+		c.net = nil
+		c.until(t, 20*time.Second, "another one leads", func() bool { n := c.holder(2); return n != nil && n != leader })
+	}
+}
+
+// A follower that knows that a replica was taken out, and is asked by it, does not say so: it
+// may be the only one who knows.
+func TestFollowerDoesNotSayWhoHasGone(t *testing.T) {
+	for seed := uint64(1); seed <= 10; seed++ {
+		c, leader, _ := clusterWithLearner(t, seed)
+		second, third, fourth := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3], c.nodes[3]
+		hold := takeOut(t, c, leader, func(joint uint64) {
+			c.keepFromCommits(fourth.id, joint)
+			c.cut[[2]metapb.StoreID{second.id, leader.id}] = true
+		})
+		c.until(t, 5*time.Second, "the second knows", func() bool { hold(); return second.store.Replica(2).desc.Generation == 4 })
+		for end := c.now + 5*time.Second; c.now < end; hold() {
+			if err := c.step(); err != nil {
+				t.Fatal(err)
+			}
+			if third.store.Replica(2) == nil {
+				t.Fatalf("it has gone: %s", c.describe(2))
+			}
+		}
+		clear(c.cut)
+		c.until(t, 10*time.Second, "it goes when more know", func() bool { return third.store.Replica(2) == nil })
 	}
 }

@@ -16,14 +16,15 @@ import (
 )
 
 // A replica that its range's configuration has no more is removed: its rows go, and
-// a tombstone says which replica ids may still come. It hears of that from a leader that
-// took it out, from whoever it bothers or asks afterwards, or from a message to a later
-// replica of the range on this store.
+// a tombstone says which replica ids may still come. It hears of that from the range's
+// leader, by itself or when it bothers or asks it, or from a message to a later replica of
+// the range on this store.
 //
 // Its own log is not enough: then it only parts. That the change is committed may be known
 // to nobody else when all who stay crash, or when the leader is lost. They begin in the
-// configuration before it, in which they may need its vote. So they say that it is gone when
-// that is durable with them, and a leader when most of those who stay know it.
+// configuration before it, in which they may need its vote. So only a leader says that it is
+// gone, when most of those who stay know it, durably. Whoever does not hears it from one of
+// them before it leads.
 
 // Gone tells a store that a replica is not part of its range any more, and never
 // will be. It may be lost: a replica that does not hear of it asks.
@@ -55,9 +56,10 @@ func (r *Replica) sayGone() {
 	})
 }
 
-// dismiss says that a replica is gone that is not part of the range, or leaves it to sayGone.
+// dismiss says that a replica is gone that is not part of the range. Only a leader can tell
+// whether most of those who stay know it.
 func (r *Replica) dismiss(g Gone) {
-	if !slices.ContainsFunc(r.parting, func(p parting) bool { return p.Replica == g.Replica }) {
+	if r.group.Known(r.confIndex) {
 		r.store.farewell(g)
 	}
 }
@@ -260,6 +262,8 @@ func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 	case r.memberOf(sender) != 0:
 	case uint64(sender) >= r.desc.NextReplicaId:
 		r.meet(sender, from)
+	case sender == r.group.Leader():
+		// It was elected before it knew that it is out, and has another one lead.
 	default:
 		if from != 0 {
 			r.dismiss(Gone{To: from, Range: id, Replica: sender})

@@ -51,6 +51,8 @@ type Replica struct {
 	// not advanced; nil: there are none. gone: the replica was stopped for good.
 	before *metapb.Descriptor
 	gone   bool
+	// confIndex is that of the last change of replicas, or later if that was before the start.
+	confIndex uint64
 	// parting are replicas that changes took out, and are not told so yet.
 	parting []parting
 	// strangers sent messages and are not in the descriptor, oldest first.
@@ -122,7 +124,9 @@ type Replica struct {
 	// stopped: an entry is of a newer version, and nothing from there on is applied. halted:
 	// that, and no damage, is why the replica is out of service, as one that is condemned.
 	stopped, halted bool
-	abdicateAt      clock.Time
+	// partedAt is the entry that takes the replica out; 0: none did.
+	partedAt   uint64
+	abdicateAt clock.Time
 
 	ringStep uint64 // of the row in the store's ring that has its state; 0: its own row has
 
@@ -151,6 +155,7 @@ func newReplica(s *Store, d *metapb.Descriptor, born *leases, rows engine.Reader
 		overlay: mvcc.NewOverlay(),
 	}
 	r.setDescriptor(d)
+	r.confIndex = state.index
 	r.group, err = raftgroup.New(raftgroup.Config{
 		Gate:         voteGate{r},
 		RangeID:      d.ID(),
