@@ -60,7 +60,8 @@ func (o *txnOp) touchedOne(r *Router, err error) {
 	switch {
 	case o.open > 0:
 	case o.lost == nil && !o.answered:
-		o.prepare(r)
+		// Whatever that took, one more range has its turn before they are told again.
+		o.sendPrepare(r, o.prepared, o.from)
 	case o.lost == nil || o.mayStartOver(o.lost):
 		o.startOver(r, o.lost)
 	default:

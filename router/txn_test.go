@@ -150,10 +150,11 @@ func TestTxnScripts(t *testing.T) {
 }
 
 // fakeRanges answers a router's requests about transactions as well-behaved
-// ranges with nothing in them would.
-func fakeRanges(r *Router, rev *metapb.Revision, now clock.Time) (results []Result, sends int) {
-	for {
+// ranges with nothing in them would, all that are sent at once after a time.
+func fakeRanges(r *Router, rev *metapb.Revision, now clock.Time, takes time.Duration) (results []Result, sends int) {
+	for sends < 10_000 {
 		rd := r.Ready()
+		now = now.Add(takes)
 		if rd.Empty() {
 			return results, sends
 		}
@@ -171,6 +172,7 @@ func fakeRanges(r *Router, rev *metapb.Revision, now clock.Time) (results []Resu
 			r.Granted(placement.Answer{Name: ask.Name, First: *rev, N: ask.N, Compacted: -1}, now)
 		}
 	}
+	return results, sends
 }
 
 // spreadTxn puts ten keys over eight ranges.
@@ -192,12 +194,28 @@ func TestTxnMessages(t *testing.T) {
 	r.Descriptors([]*metapb.Descriptor{desc(2, 1, "l", "u3"), desc(3, 1, "u3", "u6"), desc(4, 1, "u6", "")})
 	rev := metapb.Revision(9)
 	r.Request(1, parseTxn("put 1\nput 4\nput 7"), 1)
-	results, sends := fakeRanges(r, &rev, 1)
+	results, sends := fakeRanges(r, &rev, 1, 0)
 	if len(results) != 1 || results[0].Err != nil || sends != 3*3+2 || r.Len() != 0 {
 		t.Fatalf("results %v, %d sends, %d left", results, sends, r.Len())
 	}
 	if got := results[0].Resp.(*pb.TxnResponse).Header.Revision; got != 10 {
 		t.Fatalf("header %d, want 10", got)
+	}
+}
+
+// Where it takes longer to tell all ranges that a transaction lives than until they are to be
+// told again, it goes on all the same, from range to range.
+func TestTouchesThatTakeLong(t *testing.T) {
+	r, err := New(Config{Store: 1, TouchEvery: 10 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Descriptors([]*metapb.Descriptor{desc(2, 1, "l", "u3"), desc(3, 1, "u3", "u6"), desc(4, 1, "u6", "")})
+	rev := metapb.Revision(9)
+	r.Request(1, parseTxn("put 1\nput 4\nput 7"), 1)
+	results, sends := fakeRanges(r, &rev, 1, 20*time.Millisecond)
+	if len(results) != 1 || results[0].Err != nil || sends != 3*3+2+1+2 {
+		t.Fatalf("results %v, %d sends", results, sends)
 	}
 }
 
@@ -344,7 +362,7 @@ func BenchmarkTxnEightRanges(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		r.Request(1, req, 1)
-		if results, _ := fakeRanges(r, &rev, 1); len(results) != 1 || results[0].Err != nil {
+		if results, _ := fakeRanges(r, &rev, 1, 0); len(results) != 1 || results[0].Err != nil {
 			b.Fatalf("%v", results)
 		}
 	}
