@@ -3,6 +3,7 @@ package ranges
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -206,16 +207,46 @@ func (r *Replica) needed() uint64 {
 	return lowest
 }
 
-// cutLog cuts the log when it has grown too long. Alone in its group a replica
+// cutLogsEvery is how often logs are cut. Each cut deletes a span, and the first reader after
+// that of the rows that the engine has in memory puts all such spans in order again: with
+// thousands of ranges the logs of many are cut together.
+const cutLogsEvery = 100 * time.Millisecond
+
+// cutLater has the log cut, when it has grown too long, with those of others.
+func (r *Replica) cutLater() {
+	if !r.uncut && r.group.LogBytes() >= r.cutAt {
+		r.uncut = true
+		r.store.uncut = append(r.store.uncut, r)
+	}
+}
+
+// cutLogs cuts the logs whose turn it is.
+func (s *Store) cutLogs() error {
+	if len(s.uncut) == 0 || s.now.Before(s.cutLogsAt) {
+		return nil
+	}
+	s.cutLogsAt = s.now.Add(cutLogsEvery)
+	for _, r := range s.uncut {
+		r.uncut = false
+		if r.gone {
+			continue
+		}
+		if err := r.cutLog(s.applyBatch()); err != nil {
+			return fmt.Errorf("range %d: %w", r.desc.RangeId, err)
+		}
+	}
+	clear(s.uncut)
+	s.uncut = s.uncut[:0]
+	return nil
+}
+
+// cutLog cuts a log that has grown too long. Alone in its group a replica
 // needs nothing that it has applied: the effects come before the cut in the same
 // engine log. With others it keeps what one of them may lack, up to a point.
 //
 // What is cut before the engine writes its memory out never reaches a table. So all
 // logs of a store together are kept small beside that memory.
 func (r *Replica) cutLog(b engine.Batch) error {
-	if r.group.LogBytes() < r.cutAt {
-		return nil
-	}
 	if err := r.dropHolds(); err != nil {
 		return err
 	}

@@ -42,8 +42,10 @@ type Replica struct {
 	unticked   int
 	// leaving is a transfer of the leadership that was asked for.
 	leaving *transfer
-	// cutAt is the size of the log at which to look whether it can be cut.
+	// cutAt is the size of the log at which to look whether it can be cut; uncut: it is
+	// to be.
 	cutAt uint64
+	uncut bool
 	// bornOf is the left side of the split that made the replica here; 0: none did
 	// in this life of the store.
 	bornOf metapb.RangeID

@@ -49,7 +49,11 @@ type Store struct {
 	loading map[metapb.RangeID]ringState // while NewStore loads them
 	append  engine.Batch                 // log rows that wait for a free sync
 	tokens  []groupToken                 // what append makes durable
-	syncing []syncRound                  // handed out and not synced, oldest first
+	// uncut are the replicas whose logs are to be cut, at cutLogsAt or after.
+	uncut     []*Replica
+	cutLogsAt clock.Time
+
+	syncing []syncRound // handed out and not synced, oldest first
 	// farewells are to be said when the next sync is durable.
 	farewells []Gone
 	token     uint64
@@ -493,6 +497,9 @@ func (s *Store) Collect() (Ready, error) {
 		if err := r.collect(); err != nil {
 			return Ready{}, fmt.Errorf("range %d: %w", r.desc.RangeId, err)
 		}
+	}
+	if err := s.cutLogs(); err != nil {
+		return Ready{}, err
 	}
 	s.writeStates()
 	rd := Ready{Messages: s.messages, Applied: s.applied, Apply: s.apply}
