@@ -418,3 +418,27 @@ func TestRowsGoAfterTheSplitIsKnown(t *testing.T) {
 		t.Fatal("the rows are still there")
 	}
 }
+
+// The store that is to take a range over dies before it has the whole log: the leader finds
+// that out, and goes on, long before the transfer has run out of time.
+func TestHeirDies(t *testing.T) {
+	for seed := uint64(1); seed <= 5; seed++ {
+		c := calmCluster(t, seed)
+		leader := c.holder(2)
+		heir := c.nodes[leader.id%3]
+		heir.paused = c.now + time.Hour
+		acked := c.acked
+		c.putAt(t, leader, "first", func() {}, func() bool { return c.acked > acked }) // which the heir lacks
+		began := c.now
+		if err := leader.store.Transfer(2, heir.id); err != nil {
+			t.Fatal(err)
+		}
+		acked = c.acked
+		c.request(leader, keys.User([]byte("k")), &clusterRequest{key: "k", value: "second", at: c.issued,
+			body: &peerpb.Write{Req: &pb.PutRequest{Key: []byte("k"), Value: []byte("second")}}})
+		c.until(t, 10*time.Second, "it goes on", func() bool { return c.acked > acked && !leader.store.Replica(2).Transferring() })
+		if took := c.now - began; took > 2*leader.store.peers.live.ElectionTimeout() {
+			t.Errorf("seed %d: after %v", seed, took)
+		}
+	}
+}

@@ -12,8 +12,8 @@ import (
 
 // A transfer hands a range's leadership to another replica. It waits, as a split
 // does, until nothing is locked, though not longer than a lock without an intent
-// lives: locks with intents are in the log, and the next leader has them too. Then
-// nothing more is evaluated until what was is applied, so that every revision that
+// lives: locks with intents are in the log, and the next leader has them too. It waits
+// until the other replica lacks little. Then nothing more is evaluated until what was is applied, so that every revision that
 // was given out is used. When the other replica has the whole log it is told to
 // take over, and from then on this leader answers nothing from memory: it cannot
 // know when the other one begins. What waits in its queue is refused when that has
@@ -33,7 +33,7 @@ func (t *transfer) stops() bool { return t != nil && t.frozen }
 
 // Transfer begins to hand the leadership of a range to a store. An error says that
 // nothing was begun; else it is done when another store leads the range, or it was
-// given up if the replica could not be brought up in time: who wants to know looks
+// given up if the replica could not be brought up in time, or its store died: who wants to know looks
 // at Leads and Transferring.
 func (s *Store) Transfer(id metapb.RangeID, to metapb.StoreID) error {
 	r := s.replicas[id]
@@ -107,12 +107,12 @@ func (r *Replica) advanceTransfer() {
 		r.tellAgain()
 		return
 	}
-	if s.now.After(t.until) {
+	if s.now.After(t.until) || !s.Live(r.storeOf(t.to)) {
 		r.giveUpTransfer()
 		return
 	}
 	if !t.frozen {
-		if r.splitting() || !r.locks.idle() && s.now.Before(t.locksUntil) {
+		if r.splitting() || !r.locks.idle() && s.now.Before(t.locksUntil) || !r.caughtUp(t.to) {
 			return
 		}
 		t.frozen = true
