@@ -31,7 +31,7 @@ func TestRemovedStoreIsForgotten(t *testing.T) {
 	}
 	c.remove(0, 4)
 	for i := range 4 {
-		until(t, "who was removed is still talked to", func() bool { return !knows(i) })
+		until(t, "who was removed is still talked to", func() bool { return !knows(i) && c.nodes[i].peers.Load().t.Stores() == 3 })
 	}
 	c.put(3, "a", "2")
 }

@@ -63,6 +63,9 @@ func (t *Transport) register() error {
 			Namespace: "flotilla", Subsystem: "peer", Name: m.name, Help: m.help,
 		}, func() float64 { return float64(m.value.Load()) }))
 	}
+	all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "flotilla", Subsystem: "peer", Name: "stores", Help: "Other stores that this one talks to.",
+	}, func() float64 { return float64(t.Stores()) }))
 	for _, c := range all {
 		if err := t.cfg.Registerer.Register(c); err != nil {
 			return fmt.Errorf("register metrics of the transport: %w", err)

@@ -137,6 +137,9 @@ func (t *Transport) Forget(store metapb.StoreID) {
 	t.remotes.forget(store)
 }
 
+// Stores returns how many stores frames were sent to that are not forgotten.
+func (t *Transport) Stores() int { return len(*t.peers.Load()) }
+
 // kick makes waiting connections to a store try again: it was just heard of.
 func (t *Transport) kick(store metapb.StoreID) {
 	if p := (*t.peers.Load())[store]; p != nil {

@@ -382,7 +382,13 @@ func TestForget(t *testing.T) {
 	_, a, b := pair(t, nil)
 	connect(t, a, b, 2, Raft)
 	connect(t, b, a, 1, Raft)
+	if n := a.Stores(); n != 1 {
+		t.Errorf("it talks to %d stores", n)
+	}
 	a.Forget(2)
+	if n := a.Stores(); n != 0 {
+		t.Errorf("it talks to %d stores, which it forgot", n)
+	}
 	for range 2 {
 		wait(t, "word at the one that forgets", a.lost)
 		wait(t, "word at the forgotten", b.lost)
