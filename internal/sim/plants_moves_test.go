@@ -46,6 +46,18 @@ func plantsOfChanges() []plant {
 		{name: "gone-is-said-before-others-know", file: "range/remove.go", unproved: true, edits: []edit{
 			{"		known := r.group.Known(p.index)\n", "		known := r.group.IsLeader() || r.group.Known(p.index)\n"},
 		}},
+		{name: "followers-say-who-has-gone", file: "range/remove.go", unproved: true, edits: []edit{
+			{"	if r.group.Known(r.confIndex) {\n", "	if r.confIndex > 0 {\n"},
+		}},
+		{name: "known-before-it-is-durable", file: "raftgroup/doubt.go", unproved: true, edits: []edit{
+			{"		return min(index, d.below)\n", "		return index\n"},
+		}},
+		{name: "what-is-learned-is-not-taken", file: "raftgroup/group.go", unproved: true, edits: []edit{
+			{"	if err := g.learn(m); err != nil {\n", "	if err := error(nil); err != nil {\n"},
+		}},
+		{name: "who-taught-is-taken-for-the-leader", file: "raftgroup/doubt.go", unproved: true, edits: []edit{
+			{"	return g.rn.ForgetLeader()\n", "	return nil\n"},
+		}},
 		{name: "answers-of-an-older-term-count", file: "raftgroup/group.go", unproved: true, edits: []edit{
 			{"		g.notes = g.notes[:0]\n", ""},
 		}},

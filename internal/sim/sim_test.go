@@ -37,7 +37,7 @@ func seedsThatFound() []uint64 {
 
 // clusterSeedsThatFound did so with three nodes.
 func clusterSeedsThatFound() []uint64 {
-	return []uint64{26, 131, 138, 193, 220, 252, 661, 930, 7000650}
+	return []uint64{26, 131, 138, 193, 220, 252, 661, 930, 7000650, 7602327}
 }
 
 // moveSeedsThatFound did so with four nodes whose replicas move.
@@ -93,7 +93,7 @@ func TestSeedsThatFound(t *testing.T) {
 func readerSeedsThatFound() []uint64 { return []uint64{180, 246, 420, 690, 936, 910435, 984120} }
 
 // checkSeedsThatFound are of three nodes whose replicas move and are compared.
-func checkSeedsThatFound() []uint64 { return []uint64{7240193} }
+func checkSeedsThatFound() []uint64 { return []uint64{7240193, 7540433} }
 
 // plannerSeedsThatFound are of five nodes whose planner moves replicas.
 func plannerSeedsThatFound() []uint64 { return []uint64{7150105} }
