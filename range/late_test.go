@@ -112,6 +112,82 @@ func TestLateSnapshotTakesNothing(t *testing.T) {
 	}
 }
 
+// Answers come late, doubled and out of order. A sender that began anew because of one, or is
+// ahead of its receiver, goes on: it would else send one chunk for ever.
+func TestLateSnapshotAnswers(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		taken int  // chunks, before
+		anew  bool // the receiver lost them
+		late  []uint64
+	}{
+		{name: "it begins anew, the receiver has three", taken: 3, late: []uint64{0}},
+		{name: "it begins anew, the receiver has all but one", taken: 5, late: []uint64{0}},
+		{name: "it is ahead by one", taken: 3, anew: true, late: []uint64{0, 1, 2}},
+		{name: "it is ahead by two", taken: 4, anew: true, late: []uint64{0, 1, 2, 3}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := calmCluster(t, 1)
+			leader := c.holder(2)
+			r := leader.store.Replica(2)
+			for i := range 6 {
+				last := r.Applied()
+				c.putAt(t, leader, fmt.Sprintf("value%d", i), func() {}, func() bool { return r.Applied() > last })
+			}
+			to := leader.store.Replica(2).desc.Replicas[leader.id%3]
+			x, err := leader.store.BeginSnapshot(2, metapb.ReplicaID(to.ReplicaId), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer x.Close()
+			eng := c.nodes[leader.id%3].eng
+			files := 0
+			receiver := func() *SnapshotReceiver {
+				files++
+				return NewSnapshotReceiver(eng, fmt.Sprintf("late-%d", files))
+			}
+			y := receiver()
+			round := func() {
+				chunk, err := x.Chunk()
+				if err != nil {
+					t.Fatal(err)
+				}
+				a, err := y.Step(chunk)
+				if err != nil {
+					y.Close()
+					y = receiver() // as a store does
+					return
+				}
+				if _, _, err := x.Answer(&a); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range tc.taken {
+				round()
+			}
+			if tc.anew {
+				y.Close()
+				y = receiver()
+				round() // and wants the first
+				round()
+			}
+			for _, next := range tc.late {
+				if _, _, err := x.Answer(&SnapshotAnswer{Range: 2, Replica: x.header.Replica, Index: x.header.Index, ID: x.id, Next: next}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 40 {
+				if y.Incoming() == nil {
+					round()
+				}
+			}
+			if y.Incoming() == nil {
+				t.Fatalf("chunk %d is sent for ever, the receiver wants %d", x.chunk.Number, y.next)
+			}
+		})
+	}
+}
+
 // askChange asks the leader of a range for a change of its replicas, and returns the
 // error that it was refused with.
 func (c *storeCluster) askChange(t *testing.T, n *clusterStore, body *peerpb.ChangeReplicas) (err error) {

@@ -176,10 +176,11 @@ func (n *clusterStore) deliver(p clusterPacket) error {
 func (n *clusterStore) stepChunk(from metapb.StoreID, c *SnapshotChunk) {
 	key := snapshotKey{c.Range, c.Replica}
 	x := n.receivers[key]
-	if x != nil && !x.Of(c) && (n.indexes[key] > c.Index || c.Number > 0) {
+	of := x != nil && n.from[key] == from && x.Of(c) // ids of different stores may be the same
+	if x != nil && !of && (n.indexes[key] > c.Index || c.Number > 0) {
 		return
 	}
-	if x == nil || !x.Of(c) {
+	if !of {
 		n.files++
 		x = NewSnapshotReceiver(n.eng, fmt.Sprintf("snapshot-%d-%d", n.start, n.files))
 		n.receivers[key], n.indexes[key], n.from[key] = x, c.Index, from

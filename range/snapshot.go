@@ -17,7 +17,8 @@ import (
 // one at a time and at its own pace, and reports the end to SnapshotEnded. At the
 // other end a SnapshotReceiver writes tables, and Store.Install makes a replica of
 // them. Lost chunks and answers are sent again; a receiver that begins anew asks for
-// chunk 0 and gets all of it again.
+// chunk 0 and gets all of it again. A late answer, of before that, may leave a sender
+// behind its receiver, which it follows chunk by chunk, or ahead of it: then that begins anew.
 
 // WantedSnapshot says that a replica cannot be brought up from its leader's log, or has no
 // leader that could.
@@ -167,8 +168,8 @@ func (x *SnapshotSender) Answer(a *SnapshotAnswer) (done, ok bool, err error) {
 		err := x.closeIter()
 		x.table, x.ready = 0, false
 		return false, false, errors.Join(err, x.next(0))
-	case a.Next == x.chunk.Number+1:
-		return false, false, x.next(a.Next)
+	case a.Next > x.chunk.Number: // by more than one where it began anew because of a late answer
+		return false, false, x.next(x.chunk.Number + 1)
 	}
 	return false, false, nil
 }

@@ -72,13 +72,16 @@ func (x *SnapshotReceiver) Incoming() *Incoming {
 	return &Incoming{Header: *x.header, Tables: x.files, id: x.id}
 }
 
-// Step takes a chunk. Those that it has, or cannot use yet, it passes over; its
-// answer says what comes next. After an error the snapshot begins anew, with another
-// receiver.
+// Step takes a chunk. Those that it has it passes over; its answer says what comes next.
+// After an error the snapshot begins anew, with another receiver: also where one lacks
+// that its sender takes for taken, because of an answer to the receiver before this one.
 func (x *SnapshotReceiver) Step(c *SnapshotChunk) (SnapshotAnswer, error) {
 	sum, err := c.Checksum()
 	if err != nil || sum != c.Sum {
 		return SnapshotAnswer{}, fmt.Errorf("range %d: snapshot chunk %d: %w", c.Range, c.Number, errBadChunk)
+	}
+	if c.Number > x.next && x.next > 0 && !x.done {
+		return SnapshotAnswer{}, fmt.Errorf("range %d: snapshot chunk %d: chunk %d lacks: %w", c.Range, c.Number, x.next, errBadChunk)
 	}
 	if c.Number == x.next && !x.done {
 		if err := x.take(c); err != nil {

@@ -328,12 +328,12 @@ func (c *Core) stepTaken(from metapb.StoreID, a *ranges.SnapshotAnswer) {
 	case a.Done || a.Refused:
 		c.endSending(key, s)
 		c.store.SnapshotEnded(key.id, key.replica, a.Done)
-	case s.sender == nil && a.Next < s.chunk.Number:
+	case s.sender == nil && a.Next == 0:
 		c.giveUpSending(key, s) // it has lost what it had
 	case s.sender == nil:
-	case s.chunk.Last && a.Next == s.chunk.Number+1:
+	case s.chunk.Last && a.Next > s.chunk.Number:
 		c.allSent(s)
-	case a.Next == s.chunk.Number+1, a.Next == 0 && s.chunk.Number > 0:
+	case a.Next > s.chunk.Number, a.Next == 0 && s.chunk.Number > 0:
 		s.busy = true
 		c.jobs = append(c.jobs, &SnapshotJob{key: key, sender: s.sender, answer: a})
 	}

@@ -9,21 +9,33 @@ import (
 	"github.com/flotilladb/flotilla/range"
 )
 
-// A chunk that is sent again is answered again. The second answer to the last one does not
-// mean that its receiver lost the snapshot: then it would want the first.
+// A chunk that is sent again is answered again, and answers may be late. One to the last chunk,
+// or to one before, does not mean that its receiver lost the snapshot: then it would want the first.
 func TestLastChunkIsAnsweredTwice(t *testing.T) {
 	r := newCoreRun(t, CoreConfig{})
 	key := snapshotKey{5, 3}
 	for _, c := range []struct {
 		next uint64
 		ends bool
-	}{{4, false}, {5, false}, {0, true}} {
+	}{{2, false}, {4, false}, {5, false}, {0, true}} {
 		// All of chunks 0 to 3 is there.
 		r.core.sending[key] = &sending{to: 2, chunk: &ranges.SnapshotChunk{Range: 5, Replica: 3, ID: 7, Number: 4}}
 		r.core.stepTaken(2, &peerpb.SnapshotAnswer{Range: 5, Replica: 3, ID: 7, Next: c.next})
 		if ended := r.core.sending[key] == nil; ended != c.ends {
 			t.Errorf("next is %d: it was given up: %v", c.next, ended)
 		}
+	}
+}
+
+// A receiver that is further than a sender that began anew because of a late answer has it go on.
+func TestReceiverIsAhead(t *testing.T) {
+	r := newCoreRun(t, CoreConfig{})
+	c, key := r.core, snapshotKey{5, 3}
+	s := &sending{to: 2, sender: new(ranges.SnapshotSender), chunk: &ranges.SnapshotChunk{Range: 5, Replica: 3, ID: 7}}
+	c.sending[key] = s
+	c.stepTaken(2, &peerpb.SnapshotAnswer{Range: 5, Replica: 3, ID: 7, Next: 3})
+	if !s.busy || len(c.jobs) != 1 || c.jobs[0].sender != s.sender {
+		t.Errorf("nothing is read for it: %v", c.jobs)
 	}
 }
 
