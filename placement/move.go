@@ -14,6 +14,9 @@ type Move struct {
 	Range metapb.RangeID
 	// From loses its replica; 0: nobody does, the range gets one more.
 	From metapb.StoreID
+	// LearnerOnly: what From has goes only as a learner. If it is a voter by now, somebody
+	// else's move has ended, and it is needed.
+	LearnerOnly bool
 	// To gets one; 0: nobody does, the range has one less.
 	To     metapb.StoreID
 	ToNode metapb.NodeID
@@ -40,6 +43,9 @@ func (m *Move) Next(d *metapb.Descriptor, leader metapb.StoreID) MoveStep {
 	from, to := replicaOn(d, m.From), replicaOn(d, m.To)
 	if m.To != 0 && to == nil {
 		return MoveStep{Change: &peerpb.ChangeReplicas{Learner: m.To, Node: m.ToNode}}
+	}
+	if m.LearnerOnly && from != nil && from.Kind != metapb.ReplicaKind_LEARNER {
+		return MoveStep{Done: true}
 	}
 	change := &peerpb.ChangeReplicas{}
 	if to != nil && to.Kind == metapb.ReplicaKind_LEARNER {

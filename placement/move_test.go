@@ -65,3 +65,22 @@ func describeStep(s MoveStep) string {
 	}
 	return fmt.Sprintf("promote %v remove %v", s.Change.Promote, s.Change.Remove)
 }
+
+// What was planned for a learner is not done to the voter that it has become meanwhile:
+// somebody else's move has ended, and would be undone.
+func TestLearnerThatBecameVoter(t *testing.T) {
+	w := newPlanWorld(t, 4, 1, 1, 2, 3)
+	r := &w.pic.Ranges[0]
+	r.Descriptor.Replicas = append(r.Descriptor.Replicas, &metapb.Replica{ReplicaId: 4, StoreId: 4, Kind: learner})
+	plan := Plan(&w.pic, w.limits)
+	if len(plan) != 1 || plan[0].Move.From != 4 {
+		t.Fatalf("the learner is not to go: %v", plan)
+	}
+	if got := describeStep(plan[0].Move.Next(r.Descriptor, 1)); got != "promote [] remove [4]" {
+		t.Errorf("next is %s", got)
+	}
+	w.change(r.Descriptor, []metapb.StoreID{4}, []metapb.StoreID{3})
+	if got := describeStep(plan[0].Move.Next(r.Descriptor, 1)); got != "done" {
+		t.Errorf("it has become a voter, next is %s", got)
+	}
+}

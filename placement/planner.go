@@ -173,12 +173,13 @@ func (p *plan) mend(r *RangeState) {
 	case bad > 0:
 		if to := p.room(r, worst); to != nil {
 			p.add(r, Operator{Move: Move{From: worst, To: to.ID}, Why: "its store is lost or leaves, or its data is corrupt"})
-		} else if corrupt && good > 0 {
-			// There is no room for another one until it is gone.
-			p.add(r, Operator{Move: Move{From: worst}, Why: "its data is corrupt"})
-		} else if s := p.stores[worst]; s != nil && s.Leaving && good > 0 && (s.Health != Live || 2*(live-1) > good+bad-1) {
+		} else if s := p.stores[worst]; good > 0 && (s.health() != Live || 2*(live-1) > good+bad-1) {
 			// Those that stay can do without it: the change itself needs most of them.
-			p.add(r, Operator{Move: Move{From: worst}, Why: "its store leaves"})
+			if corrupt { // there is no room for another one until it is gone
+				p.add(r, Operator{Move: Move{From: worst}, Why: "its data is corrupt"})
+			} else if s != nil && s.Leaving {
+				p.add(r, Operator{Move: Move{From: worst}, Why: "its store leaves"})
+			}
 		}
 	case good < want:
 		if to := p.room(r, 0); to != nil {
@@ -200,18 +201,24 @@ func (p *plan) want(good int) int {
 // settle ends what somebody began with a learner.
 func (p *plan) settle(r *RangeState, learner metapb.StoreID, good int, worst metapb.StoreID) {
 	s := p.stores[learner]
+	lacks := good < p.want(good) || worst != 0
 	switch {
 	case r.corrupt(learner):
-		p.add(r, Operator{Move: Move{From: learner}, Why: "its data is corrupt"})
-	case s != nil && s.takes() && (good < p.want(good) || worst != 0):
+		p.add(r, dropLearner(learner, "its data is corrupt"))
+	case s != nil && s.takes() && lacks:
 		p.add(r, Operator{Move: Move{From: worst, To: learner}, Why: "it has a learner already"})
 	case s != nil && s.takes() && p.betterThan(r, s) != nil:
 		p.add(r, Operator{Move: Move{From: p.betterThan(r, s).ID, To: learner}, Why: "balance of replicas"})
-	case s != nil && s.Health == Away && worst != 0 && p.room(r, worst) != nil:
-		p.add(r, Operator{Move: Move{From: learner}, Why: "its store is away, and another is to replace what is lost"})
-	case s == nil || s.Health == Lost || s.Health == Live:
-		p.add(r, Operator{Move: Move{From: learner}, Why: "it needs no learner"})
+	case s != nil && s.Health == Away && !s.Leaving && lacks && p.room(r, worst) != nil:
+		p.add(r, dropLearner(learner, "its store is away, and another is to have what the range lacks"))
+	case s == nil || s.Health != Away || s.Leaving:
+		p.add(r, dropLearner(learner, "it needs no learner"))
 	}
+}
+
+// dropLearner takes a learner away.
+func dropLearner(from metapb.StoreID, why string) Operator {
+	return Operator{Move: Move{From: from, LearnerOnly: true}, Why: why}
 }
 
 // betterThan returns the store whose replica a learner's is better than for the balance, nil
@@ -239,14 +246,15 @@ func (p *plan) betterThan(r *RangeState, to *storeCount) (best *storeCount) {
 	return best
 }
 
-// trim takes a replica away, a bad one first.
+// trim takes a replica away, a bad one first, then one whose store is away: the range has
+// the more of them that live.
 func (p *plan) trim(r *RangeState, worst metapb.StoreID) {
 	if worst == 0 {
-		most := -1
+		var most *storeCount
 		for _, repl := range r.Descriptor.Replicas {
-			id := metapb.StoreID(repl.StoreId)
-			if s := p.stores[id]; id != r.Leader && s.replicas > most {
-				worst, most = id, s.replicas
+			s := p.stores[metapb.StoreID(repl.StoreId)]
+			if s.ID != r.Leader && (most == nil || s.Health > most.Health || s.Health == most.Health && s.replicas > most.replicas) {
+				worst, most = s.ID, s
 			}
 		}
 	}

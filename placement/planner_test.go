@@ -241,11 +241,13 @@ func (w *planWorld) usable() (n int) {
 func TestPlanRules(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		stores string // one letter for each: l live, a away, x lost, q leaving
+		stores string // one letter for each: l live, a away, x lost, q leaving, z leaving and away
 		kinds  map[uint64]metapb.ReplicaKind
 		leader metapb.StoreID
 		busy   bool
 		want   string
+		// corrupt is a store whose replica is.
+		corrupt metapb.StoreID
 	}{
 		{name: "alone", stores: "l", kinds: map[uint64]metapb.ReplicaKind{1: voter}, leader: 1},
 		{name: "two stores are no better than one", stores: "ll", kinds: map[uint64]metapb.ReplicaKind{1: voter}, leader: 1},
@@ -265,12 +267,18 @@ func TestPlanRules(t *testing.T) {
 		{name: "a learner is away, and a voter lost", stores: "llxal", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: learner}, leader: 1, want: "4>0"},
 		{name: "the same, nowhere else to go", stores: "llxa", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: learner}, leader: 1},
 		{name: "a learner is away, and nothing lost", stores: "lllal", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: learner}, leader: 1},
+		{name: "a learner is away, and there are too few voters", stores: "llal", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: learner}, leader: 1, want: "3>0"},
+		{name: "the same, nowhere else to go", stores: "lla", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: learner}, leader: 1},
+		{name: "a learner leaves, and is away", stores: "lllz", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: learner}, leader: 1, want: "4>0"},
+		{name: "too many, and one is away", stores: "llal", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: voter}, leader: 1, want: "3>0"},
+		{name: "corrupt, nowhere to go", stores: "lll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter}, leader: 1, corrupt: 2, want: "2>0"},
+		{name: "the change needs the one that is away", stores: "lla", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter}, leader: 1, corrupt: 2},
 		{name: "between", stores: "llll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: outgoing, 4: incoming}, leader: 1},
 	} {
 		var pic Picture
 		for i, c := range tc.stores {
-			s := StoreState{ID: metapb.StoreID(i + 1), Node: metapb.NodeID(i + 1), Leaving: c == 'q'}
-			s.Health = map[rune]StoreHealth{'a': Away, 'x': Lost}[c]
+			s := StoreState{ID: metapb.StoreID(i + 1), Node: metapb.NodeID(i + 1), Leaving: c == 'q' || c == 'z'}
+			s.Health = map[rune]StoreHealth{'a': Away, 'x': Lost, 'z': Away}[c]
 			pic.Stores = append(pic.Stores, s)
 		}
 		d := &metapb.Descriptor{RangeId: 1, Generation: 1, NextReplicaId: 9}
@@ -280,6 +288,9 @@ func TestPlanRules(t *testing.T) {
 			}
 		}
 		pic.Ranges = []RangeState{{Descriptor: d, Leader: tc.leader, Busy: tc.busy}}
+		if tc.corrupt != 0 {
+			pic.Ranges[0].Corrupt = []metapb.StoreID{tc.corrupt}
+		}
 		var got []string
 		for _, op := range Plan(&pic, Limits{}) {
 			got = append(got, fmt.Sprintf("%d>%d", op.Move.From, op.Move.To))
