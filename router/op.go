@@ -238,6 +238,15 @@ func (r *Router) Find(id metapb.RangeID) *metapb.Descriptor {
 	return r.cache.find(id)
 }
 
+// Newer returns what the router knows of a descriptor's range, if that is newer and begins
+// where the descriptor does; else the descriptor.
+func (r *Router) Newer(d *metapb.Descriptor) *metapb.Descriptor {
+	if known := r.cache.floor(d.Start); known != nil && known.ID() == d.ID() && known.Generation > d.Generation {
+		return known
+	}
+	return d
+}
+
 // Ready hands out the work. The slices are valid until the call after the next.
 func (r *Router) Ready() Ready {
 	r.sendRenewals()

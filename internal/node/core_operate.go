@@ -16,7 +16,7 @@ import (
 // range's descriptor, asks its leader for the next step, and looks again.
 type operations struct {
 	at    map[metapb.RangeID]*operation
-	asked map[uint64]metapb.RangeID // by the id of our request
+	asked map[uint64]*operation // by the id of our request; it may be over
 }
 
 type operation struct {
@@ -55,7 +55,7 @@ func (c *Core) operate(op placement.Operator) {
 
 func (c *Core) beginOperation(o *operation) {
 	if c.operations.at == nil {
-		c.operations.at, c.operations.asked = make(map[metapb.RangeID]*operation), make(map[uint64]metapb.RangeID)
+		c.operations.at, c.operations.asked = make(map[metapb.RangeID]*operation), make(map[uint64]*operation)
 	}
 	c.operations.at[o.op.ID.Range] = o
 	c.stepOperation(o)
@@ -141,7 +141,7 @@ func (c *Core) askOperation(o *operation, body peerpb.Body) {
 	c.internal++
 	id := internalBit | c.internal
 	o.asked = true
-	c.operations.asked[id] = o.op.ID.Range
+	c.operations.asked[id] = o
 	c.router.Descriptors([]*metapb.Descriptor{o.desc})
 	c.router.RequestOwn(id, &router.AddressRequest{Address: o.desc.Start, Body: body}, c.now)
 }
@@ -154,13 +154,13 @@ func (c *Core) pauseOperation(o *operation) {
 
 // operated takes the answer to a step. It reports whether the request was one.
 func (c *Core) operated(reqID uint64, body any, err error) bool {
-	id, ok := c.operations.asked[reqID]
+	o, ok := c.operations.asked[reqID]
 	if !ok {
 		return false
 	}
 	delete(c.operations.asked, reqID)
-	o := c.operations.at[id]
-	if o == nil {
+	id := o.op.ID.Range
+	if c.operations.at[id] != o {
 		return true
 	}
 	o.asked = false

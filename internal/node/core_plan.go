@@ -154,13 +154,15 @@ func (c *Core) storeStates(lostAfter time.Duration) (stores []placement.StoreSta
 	return stores
 }
 
-// picture is the cluster as this node sees it. It is good until the next.
+// picture is the cluster as this node sees it. It is good until the next. The directory hears
+// of a change later than who asked for it: an operation that is over is not planned again.
 func (c *Core) picture(stores []placement.StoreState) *placement.Picture {
 	pic := &placement.Picture{Stores: stores, Ranges: c.pictured[:0]}
 	c.system.Directory().Visit(metapb.Span{}, func(d *metapb.Descriptor) bool {
 		if r := c.store.Replica(d.ID()); r != nil && r.Descriptor().Generation > d.Generation {
 			d = r.Descriptor()
 		}
+		d = c.router.Newer(d)
 		hint, _ := c.leaderOf(d.ID())
 		pic.Ranges = append(pic.Ranges, placement.RangeState{
 			Descriptor: d, Leader: hint.store, Busy: c.operations.at[d.ID()] != nil, Corrupt: c.corruptOf(d),

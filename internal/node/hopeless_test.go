@@ -3,8 +3,11 @@ package node
 import (
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
 )
 
 // A planned move to a store that is away is over at once: what it did is in the range's
@@ -28,5 +31,50 @@ func TestMovesToAwayStores(t *testing.T) {
 		if stays := c.operations.at[1] == o; stays != tc.stays {
 			t.Errorf("%+v: it goes on: %v", tc, stays)
 		}
+	}
+}
+
+// What an operation has just led to is known here before the directory is told. A planner
+// that looks meanwhile does not plan the same again from the range as it was.
+func TestPictureIsNotBehindOperations(t *testing.T) {
+	r := newCoreRun(t, CoreConfig{})
+	old := r.core.Store().Replica(DataRange).Descriptor()
+	now := proto.Clone(old).(*metapb.Descriptor)
+	now.Generation++
+	now.Replicas = append(now.Replicas, &metapb.Replica{ReplicaId: now.NextReplicaId, StoreId: 2, NodeId: 2})
+	now.NextReplicaId++
+	o := &operation{op: placement.Operator{ID: placement.OperatorID{Range: DataRange}, Move: placement.Move{Range: DataRange, To: 2}}, desc: old, asked: true}
+	r.core.operations = operations{at: map[metapb.RangeID]*operation{DataRange: o}, asked: map[uint64]*operation{7: o}}
+	r.core.operated(7, &peerpb.ReplicasChanged{Descriptor: now}, nil)
+	if len(r.core.operations.at) != 0 {
+		t.Fatal("the operation is not over")
+	}
+	for _, p := range r.core.picture(nil).Ranges {
+		if d := p.Descriptor; d.ID() == DataRange && d.Generation != now.Generation {
+			t.Errorf("the picture has generation %d, it is %d", d.Generation, now.Generation)
+		}
+	}
+}
+
+// The answer to a step of an operation that is over says nothing of the next one.
+func TestAnswerToEarlierOperation(t *testing.T) {
+	r := newCoreRun(t, CoreConfig{})
+	c := r.core
+	move := placement.Move{Range: DataRange, From: 1, To: 2}
+	c.operate(placement.Operator{ID: placement.OperatorID{Range: DataRange}, Move: move})
+	first := c.operations.at[DataRange]
+	if first == nil || !first.asked {
+		t.Fatal("nothing was asked")
+	}
+	c.endOperation(first, nil)
+	byHand := &operation{op: first.op, desc: first.desc, call: 99, until: c.now + 1000}
+	c.beginOperation(byHand)
+	c.operated(internalBit|(c.internal-1), nil, peerpb.ErrNoMajority) // to the first
+	if c.operations.at[DataRange] != byHand || !byHand.asked {
+		t.Errorf("the move by hand took the answer: %+v", byHand)
+	}
+	c.operated(internalBit|c.internal, nil, peerpb.ErrNoMajority)
+	if c.operations.at[DataRange] != nil {
+		t.Error("the move by hand did not take its own")
 	}
 }
