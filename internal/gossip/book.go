@@ -56,7 +56,8 @@ type book struct {
 		sync.Mutex
 		known   map[metapb.StoreID]Event
 		changed map[metapb.StoreID]Event
-		wake    chan struct{} // has a value when changed is not empty
+		gone    map[metapb.StoreID]bool // forgotten, for good
+		wake    chan struct{}           // has a value when changed is not empty
 	}
 }
 
@@ -64,17 +65,19 @@ func newBook(self Member) *book {
 	b := &book{self: self}
 	b.mu.known = make(map[metapb.StoreID]Event)
 	b.mu.changed = make(map[metapb.StoreID]Event)
+	b.mu.gone = make(map[metapb.StoreID]bool)
 	b.mu.wake = make(chan struct{}, 1)
 	return b
 }
 
 // set notes a member's state. Word of an earlier start than the one that is known
-// is old. For the same start a member that does not change is no event.
+// is old, and so is word of this store before its present start. For the same start a
+// member that does not change is no event.
 func (b *book) set(m Member, s Status) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	old, known := b.mu.known[m.Store]
-	if known && m.Start < old.Member.Start || m.id() == b.self.id() {
+	if known && m.Start < old.Member.Start || m.Store == b.self.Store && m.Start <= b.self.Start || b.mu.gone[m.Store] {
 		return
 	}
 	b.noteLocked(Event{Member: m, Status: s})
@@ -151,10 +154,11 @@ func (b *book) all() []Event {
 	return sorted(b.mu.known)
 }
 
-// forget drops a store that is no longer of the cluster.
+// forget drops a store that is no longer of the cluster. Its id is never used again.
 func (b *book) forget(store metapb.StoreID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.mu.gone[store] = true
 	delete(b.mu.known, store)
 	delete(b.mu.changed, store)
 }

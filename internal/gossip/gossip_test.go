@@ -340,3 +340,26 @@ func TestBook(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 }
+
+// Word of this store's own earlier start is none of another store: its end would have this
+// process look for a missing member for ever. Nor is word of a store that has left the
+// cluster for good, whenever it comes.
+func TestOfNoInterest(t *testing.T) {
+	b := newBook(Member{ClusterID: 1, Store: 1, Start: 5})
+	b.set(Member{ClusterID: 1, Store: 1, Start: 4}, Alive)
+	b.set(Member{ClusterID: 1, Store: 1, Start: 4}, Failed)
+	b.set(Member{ClusterID: 1, Store: 2, Start: 9}, Alive)
+	b.forget(2)
+	b.set(Member{ClusterID: 1, Store: 2, Start: 9}, Failed)
+	if known := b.all(); len(known) != 0 {
+		t.Errorf("known: %v", known)
+	}
+	if told := b.take(); len(told) != 0 {
+		t.Errorf("told: %v", told)
+	}
+	// A later start of this store is another process with a copy of its folder.
+	b.set(Member{ClusterID: 1, Store: 1, Start: 6}, Alive)
+	if known := b.all(); len(known) != 1 {
+		t.Errorf("known: %v", known)
+	}
+}

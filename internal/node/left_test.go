@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/gossip"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/range"
 	"github.com/flotilladb/flotilla/router"
@@ -32,6 +33,9 @@ func TestRemovedStoreIsForgotten(t *testing.T) {
 	c.remove(0, 4)
 	for i := range 4 {
 		until(t, "who was removed is still talked to", func() bool { return !knows(i) && c.nodes[i].peers.Load().t.Stores() == 3 })
+		until(t, "gossip still looks for who was removed", func() bool {
+			return !slices.ContainsFunc(c.nodes[i].Gossip(), func(e gossip.Event) bool { return e.Member.Store == 5 })
+		})
 	}
 	c.put(3, "a", "2")
 }

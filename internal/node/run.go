@@ -298,6 +298,9 @@ func (n *Node) step() error {
 	}
 	for _, store := range rd.Forgotten {
 		n.peers.Load().t.Forget(store)
+		if g := n.gossip.Load(); g != nil {
+			g.Forget(store)
+		}
 	}
 	// In the order in which the calls came, those of one connection are neighbours
 	// more often than in that of the ranges, and share a write to it.
