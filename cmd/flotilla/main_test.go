@@ -48,6 +48,11 @@ func TestUsage(t *testing.T) {
 		{"range move 1 2", "want the ids of a range and of two stores", "flotilla range move"},
 		{"range add 1 x", `"x" is not the id of a store`, "flotilla range add"},
 		{"range remove 0 1", `"0" is not the id of a range`, "flotilla range remove"},
+		{`range move 1 "" 2`, `"" is not the id of a store`, "flotilla range move"},
+		{`range move 1 2 ""`, `"" is not the id of a store`, "flotilla range move"},
+		{`range add "" 2`, `"" is not the id of a range`, "flotilla range add"},
+		{`range remove 1 ""`, `"" is not the id of a store`, "flotilla range remove"},
+		{"range move 1 2 2", "store 2 is named twice", "flotilla range move"},
 		{"bench", "which command?", "flotilla bench"},
 		{"bench watch --mode x", `mode "x": want latency`, "flotilla bench watch"},
 		{"bench watch --on x", `on "x": want key`, "flotilla bench watch"},
@@ -60,7 +65,11 @@ func TestUsage(t *testing.T) {
 		{"debug log --range x", `invalid argument "x" for "--range"`, "flotilla debug log"},
 		{"version now", `unexpected argument "now"`, "flotilla version"},
 	} {
-		code, out, errs := flotilla(t, strings.Fields(tc.args)...)
+		args := strings.Fields(tc.args)
+		for i := range args {
+			args[i] = strings.ReplaceAll(args[i], `""`, "")
+		}
+		code, out, errs := flotilla(t, args...)
 		if code != exitUsage || out != "" || !strings.Contains(errs, tc.says) || !strings.Contains(errs, "See '"+tc.help+" --help'.") {
 			t.Errorf("flotilla %s: code %d\n%s%swant %q and the help of %s", tc.args, code, out, errs, tc.says, tc.help)
 		}

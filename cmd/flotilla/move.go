@@ -16,7 +16,7 @@ func newRangeAdd(a *app, flags *clientFlags) *cobra.Command {
 		Short: "Give a store a replica of a range",
 		Args:  exactly(2, "the ids of a range and of a store"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.moveReplica(cmd, flags, args[0], "", args[1])
+			return a.moveReplica(cmd, flags, args[0], nil, &args[1])
 		},
 	}
 }
@@ -27,7 +27,7 @@ func newRangeRemove(a *app, flags *clientFlags) *cobra.Command {
 		Short: "Take a store's replica of a range away",
 		Args:  exactly(2, "the ids of a range and of a store"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.moveReplica(cmd, flags, args[0], args[1], "")
+			return a.moveReplica(cmd, flags, args[0], &args[1], nil)
 		},
 	}
 }
@@ -38,28 +38,33 @@ func newRangeMove(a *app, flags *clientFlags) *cobra.Command {
 		Short: "Move a replica of a range from one store to another",
 		Args:  exactly(3, "the ids of a range and of two stores"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.moveReplica(cmd, flags, args[0], args[1], args[2])
+			return a.moveReplica(cmd, flags, args[0], &args[1], &args[2])
 		},
 	}
 }
 
-// moveReplica takes a replica from a store, gives one to another, or both.
-func (a *app) moveReplica(cmd *cobra.Command, flags *clientFlags, rangeArg, from, to string) error {
+// moveReplica takes a replica from a store, gives one to another, or both. An argument that
+// is there and empty is none of these wishes: a variable of a script was not set.
+func (a *app) moveReplica(cmd *cobra.Command, flags *clientFlags, rangeArg string, from, to *string) error {
 	if err := flags.check(cmd); err != nil {
 		return err
 	}
 	req := &adminpb.MoveReplicaRequest{}
 	for _, arg := range []struct {
-		text, what string
-		id         *uint64
-	}{{rangeArg, "range", &req.RangeId}, {from, "store", &req.FromStoreId}, {to, "store", &req.ToStoreId}} {
-		if arg.text == "" {
+		text *string
+		what string
+		id   *uint64
+	}{{&rangeArg, "range", &req.RangeId}, {from, "store", &req.FromStoreId}, {to, "store", &req.ToStoreId}} {
+		if arg.text == nil {
 			continue
 		}
 		var err error
-		if *arg.id, err = idOf(cmd, arg.text, arg.what); err != nil {
+		if *arg.id, err = idOf(cmd, *arg.text, arg.what); err != nil {
 			return err
 		}
+	}
+	if req.FromStoreId == req.ToStoreId {
+		return &usageError{cmd, fmt.Errorf("store %d is named twice: a replica moves to another store", req.ToStoreId)}
 	}
 	var resp *adminpb.MoveReplicaResponse
 	err := flags.ask(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) (err error) {
