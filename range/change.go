@@ -3,10 +3,12 @@ package ranges
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/flotilladb/flotilla/engine"
+	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/invariant"
 	"github.com/flotilladb/flotilla/lease"
 	"github.com/flotilladb/flotilla/proto/cmdpb"
@@ -141,6 +143,7 @@ func (r *Replica) swap(next *metapb.Descriptor, body *peerpb.ChangeReplicas) err
 			return peerpb.ErrBadChange
 		}
 		if !r.caughtUp(metapb.ReplicaID(p.ReplicaId)) {
+			r.awaited = awaited{metapb.ReplicaID(p.ReplicaId), r.store.now.Add(awaitedFor)}
 			return peerpb.ErrNotCaughtUp
 		}
 		p.Kind = metapb.ReplicaKind_INCOMING
@@ -152,6 +155,8 @@ func (r *Replica) swap(next *metapb.Descriptor, body *peerpb.ChangeReplicas) err
 			return peerpb.ErrBadChange
 		case store == r.store.cfg.StoreID:
 			return peerpb.ErrLeaderLeaves
+		case p.Kind == metapb.ReplicaKind_LEARNER && r.isAwaited(p):
+			return peerpb.ErrNotCaughtUp // it is to be a voter, or nobody asks any more
 		case p.Kind == metapb.ReplicaKind_LEARNER:
 			next.Replicas = slices.DeleteFunc(next.Replicas, func(q *metapb.Replica) bool { return q == p })
 		default:
@@ -165,6 +170,20 @@ func (r *Replica) swap(next *metapb.Descriptor, body *peerpb.ChangeReplicas) err
 		return r.leavesMajority(next)
 	}
 	return nil
+}
+
+// awaited is a learner that somebody asked to make a voter, before it was caught up. Until
+// then it stays: who takes it away may not know of the move, which begins anew.
+type awaited struct {
+	replica metapb.ReplicaID
+	until   clock.Time
+}
+
+// awaitedFor is how long one question counts. Whoever waits asks each second.
+const awaitedFor = 3 * time.Second
+
+func (r *Replica) isAwaited(p *metapb.Replica) bool {
+	return r.awaited.replica == metapb.ReplicaID(p.ReplicaId) && r.store.now.Before(r.awaited.until) && r.store.Live(metapb.StoreID(p.StoreId))
 }
 
 // leavesMajority looks whether those who will vote can decide something: one that

@@ -223,6 +223,43 @@ func TestDeadLearnerIsNotPromoted(t *testing.T) {
 	c.putAt(t, n, "still", func() {}, func() bool { return c.acked > acked })
 }
 
+// A learner that somebody waits for is not taken away by somebody else, who knows of no move:
+// a large range could never be moved by hand while another node plans. It goes when nobody
+// asks for it any more, or its store dies.
+func TestAwaitedLearnerStays(t *testing.T) {
+	c := calmClusterOf(t, 1, 4)
+	n := c.holder(2)
+	if err := c.askChange(t, n, &peerpb.ChangeReplicas{Learner: 4, Node: 4}); err != nil {
+		t.Fatal(err)
+	}
+	r := n.store.Replica(2)
+	ask := func(body peerpb.ChangeReplicas) error {
+		_, err := r.nextReplicas(&body)
+		return err
+	}
+	promote, remove := peerpb.ChangeReplicas{Promote: []metapb.StoreID{4}}, peerpb.ChangeReplicas{Remove: []metapb.StoreID{4}}
+	c.until(t, 5*time.Second, "the learner's store lives", func() bool { return n.store.Live(4) })
+	if err := ask(promote); !errors.Is(err, peerpb.ErrNotCaughtUp) {
+		t.Fatalf("the promotion is answered with %v", err)
+	}
+	if err := ask(remove); !errors.Is(err, peerpb.ErrNotCaughtUp) {
+		t.Errorf("somebody waits, and the removal is answered with %v", err)
+	}
+	late := n.store.now.Add(awaitedFor)
+	c.until(t, 2*awaitedFor, "nobody waits", func() bool { return !n.store.now.Before(late) })
+	if err := ask(remove); err != nil {
+		t.Errorf("nobody waits, and the removal is answered with %v", err)
+	}
+	c.nodes[3].crash()
+	c.until(t, 5*time.Second, "the store is known to be dead", func() bool { return !n.store.Live(4) })
+	if err := ask(promote); !errors.Is(err, peerpb.ErrNotCaughtUp) {
+		t.Errorf("the promotion of a dead one is answered with %v", err)
+	}
+	if err := ask(remove); err != nil {
+		t.Errorf("its store is dead, and the removal is answered with %v", err)
+	}
+}
+
 // A tombstone counts from the moment that it is written, also while its row is on the
 // way to the engine: a snapshot that waited is not wanted any more.
 func TestTombstoneOnItsWay(t *testing.T) {

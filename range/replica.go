@@ -91,6 +91,8 @@ type Replica struct {
 	// it is applied would have the old generation.
 	splits int
 	frozen bool
+	// awaited is the learner that somebody waits for, as far as this replica knows.
+	awaited awaited
 	// settling: who is first in the queue waits until nothing is under way.
 	settling bool
 	held     []*work     // wait for locks to go, or for a split to be done
