@@ -148,6 +148,10 @@ func AsksForVote(m *Message) bool {
 // TellsToLead reports whether a message tells its receiver to take the leadership over.
 func TellsToLead(m *Message) bool { return m.GetType() == raftpb.MsgTimeoutNow }
 
+// IsOfLeader reports whether a message is one that only the leader of its term sends to
+// those who follow.
+func IsOfLeader(m *Message) bool { return isAppend(m) || IsHeartbeat(m) }
+
 // IsHeartbeat reports whether a message is a leader's heartbeat: it repeats what was
 // said, and says nothing new.
 func IsHeartbeat(m *Message) bool { return m.GetType() == raftpb.MsgHeartbeat }

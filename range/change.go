@@ -246,7 +246,11 @@ func (r *Replica) applyReplicas(b engine.Batch, e *raftgroup.Entry, c *cmdpb.Rep
 		r.before = r.desc
 	}
 	r.confIndex = e.Index
+	leader, store := r.group.Leader(), r.Leader()
 	r.setDescriptor(c.Descriptor_)
+	if store != 0 && r.Leader() == 0 {
+		r.meet(leader, store) // it leads until it has handed over, or is lost
+	}
 	r.advanceLater()
 	return writeDescriptor(b, r.desc)
 }
@@ -254,7 +258,8 @@ func (r *Replica) applyReplicas(b engine.Batch, e *raftgroup.Entry, c *cmdpb.Rep
 // finishChange is called when a new descriptor can be read.
 func (r *Replica) finishChange() {
 	s, before := r.store, r.before
-	r.before, r.strangers = nil, nil
+	r.before = nil
+	r.strangers = slices.DeleteFunc(r.strangers, func(x stranger) bool { return x.id != r.group.Leader() })
 	s.addPeers(r.desc)
 	if r.leading == 0 {
 		return

@@ -200,7 +200,11 @@ func (r *Replica) meet(id metapb.ReplicaID, store metapb.StoreID) {
 		return
 	}
 	if len(r.strangers) == strangersMax {
-		r.strangers = slices.Delete(r.strangers, 0, 1)
+		oldest := 0
+		if r.strangers[0].id == r.group.Leader() {
+			oldest = 1
+		}
+		r.strangers = slices.Delete(r.strangers, oldest, oldest+1)
 	}
 	r.strangers = append(r.strangers, x)
 }

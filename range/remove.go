@@ -262,8 +262,12 @@ func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 	case r.memberOf(sender) != 0:
 	case uint64(sender) >= r.desc.NextReplicaId:
 		r.meet(sender, from)
-	case sender == r.group.Leader():
-		// It was elected before it knew that it is out, and has another one lead.
+	case sender == r.group.Leader() || raftgroup.IsOfLeader(m) && m.GetTerm() >= r.group.Term():
+		// It was elected before it knew that it is out, and does not know it before others
+		// have what it has. Then it has another one lead.
+		if from != 0 {
+			r.meet(sender, from)
+		}
 	default:
 		if from != 0 {
 			r.dismiss(Gone{To: from, Range: id, Replica: sender})
