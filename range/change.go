@@ -63,6 +63,12 @@ func isJoint(d *metapb.Descriptor) bool {
 	})
 }
 
+// stays reports whether a replica votes, and will when no change of voters is under way any
+// more.
+func stays(p *metapb.Replica) bool {
+	return p.Kind == metapb.ReplicaKind_VOTER || p.Kind == metapb.ReplicaKind_INCOMING
+}
+
 // hasReplica reports whether a replica id is in a descriptor.
 func hasReplica(d *metapb.Descriptor, id metapb.ReplicaID) bool {
 	return slices.ContainsFunc(d.Replicas, func(r *metapb.Replica) bool { return r.ReplicaId == uint64(id) })
@@ -198,7 +204,7 @@ func (r *Replica) leavesMajority(next *metapb.Descriptor) error {
 	heard := make(map[uint64]bool)
 	r.group.Progress(func(p raftgroup.PeerProgress) { heard[uint64(p.ReplicaID)] = p.Match > 0 })
 	for _, p := range next.Replicas {
-		if p.Kind != metapb.ReplicaKind_VOTER && p.Kind != metapb.ReplicaKind_INCOMING {
+		if !stays(p) {
 			continue
 		}
 		voters++

@@ -198,7 +198,7 @@ func (r *Replica) abdicate() {
 	under, next := r.group.Transferee(), metapb.ReplicaID(0) // next is the first in turn behind the last
 	for _, p := range r.desc.Replicas {
 		id := metapb.ReplicaID(p.ReplicaId)
-		if p.Kind != metapb.ReplicaKind_VOTER || id == r.id || !s.Live(metapb.StoreID(p.StoreId)) || !r.has(id) {
+		if !stays(p) || id == r.id || !s.Live(metapb.StoreID(p.StoreId)) || !r.has(id) {
 			continue
 		}
 		if next == 0 || next <= under && id > under {

@@ -44,7 +44,7 @@ func (s *Store) Transfer(id metapb.RangeID, to metapb.StoreID) error {
 		return peerpb.ErrNotLeader
 	}
 	repl := r.desc.ReplicaOn(to)
-	if repl == nil || to == s.cfg.StoreID || repl.Kind != metapb.ReplicaKind_VOTER || !s.Live(to) {
+	if repl == nil || to == s.cfg.StoreID || !stays(repl) || !s.Live(to) {
 		return peerpb.ErrRefused
 	}
 	if r.leaving != nil {
@@ -75,7 +75,7 @@ func (s *Store) Heirs(id metapb.RangeID) []metapb.StoreID {
 		store := r.storeOf(p.ReplicaID)
 		repl := r.desc.ReplicaOn(store)
 		switch {
-		case repl == nil, store == s.cfg.StoreID, repl.Kind != metapb.ReplicaKind_VOTER, !s.Live(store):
+		case repl == nil, store == s.cfg.StoreID, !stays(repl), !s.Live(store):
 		case p.Match+caughtUpMax >= r.group.LastIndex():
 			near = append(near, store)
 		default:
