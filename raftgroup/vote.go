@@ -35,12 +35,23 @@ func (l *Liveness) MayVote(rangeID metapb.RangeID, candidate metapb.StoreID) boo
 			continue
 		}
 		may = false
-		if tie := (Tie{rangeID, term}); len(p.asks) < l.cfg.TiesMax && !slices.Contains(p.asks, tie) {
-			p.asks = append(p.asks, tie)
-			p.talk, l.dirty = true, true
-		}
+		l.ask(p, Tie{rangeID, term})
 	}
 	return may
+}
+
+// Ask asks another store whether it still has a leadership. If not it is Released.
+func (l *Liveness) Ask(store metapb.StoreID, tie Tie) {
+	if p := l.peer(store); p != nil {
+		l.ask(p, tie)
+	}
+}
+
+func (l *Liveness) ask(p *livenessPeer, tie Tie) {
+	if len(p.asks) < l.cfg.TiesMax && !slices.Contains(p.asks, tie) {
+		p.asks = append(p.asks, tie)
+		p.talk, l.dirty = true, true
+	}
 }
 
 // Vote says that the replica votes in a term, or stands for election itself, as

@@ -230,6 +230,16 @@ func (s *Store) askPresent() {
 				s.out.Present = append(s.out.Present, Gone{To: metapb.StoreID(p.StoreId), Range: id, Replica: r.id})
 			}
 		}
+		leader := r.Leader()
+		if leader == 0 {
+			continue
+		}
+		if r.desc.ReplicaOn(leader) == nil {
+			s.out.Present = append(s.out.Present, Gone{To: leader, Range: id, Replica: r.id})
+		}
+		// Who leads no more does not answer that, nor may others who are asked. Without a
+		// leader it looks for those who have the range.
+		s.peers.live.Ask(leader, raftgroup.Tie{Range: id, Term: r.group.Term()})
 	}
 	s.presentNext = 0
 	if at+presentEvery < len(ids) {

@@ -167,3 +167,127 @@ func TestListensToRemovedLeader(t *testing.T) {
 		c.until(t, 20*time.Second, "it goes", func() bool { return third.store.Replica(2) == nil })
 	}
 }
+
+// All voters but the leader are replaced at once, and the leader is lost. A replica that goes is
+// elected, and hands over to one that comes.
+func TestGoingHandsOverToComing(t *testing.T) {
+	for seed := uint64(1); seed <= 10; seed++ {
+		c := calmClusterOf(t, seed, 5)
+		leader := c.holder(2)
+		r := leader.store.Replica(2)
+		second, third := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3]
+		for i, n := range c.nodes[3:] {
+			if err := c.askChange(t, leader, &peerpb.ChangeReplicas{Learner: n.id, Node: metapb.NodeID(n.id)}); err != nil {
+				t.Fatal(err)
+			}
+			c.until(t, 5*time.Second, "the learner is there", func() bool { return r.caughtUp(metapb.ReplicaID(4 + i)) })
+		}
+		c.request(leader, r.desc.Start, &clusterRequest{at: c.issued, body: &peerpb.ChangeReplicas{
+			Promote: []metapb.StoreID{4, 5}, Remove: []metapb.StoreID{second.id, third.id},
+		}})
+		// Nobody but the leader hears that the joint configuration is committed.
+		joint := r.Applied()
+		c.until(t, 5*time.Second, "the range is between two sets of voters", func() bool {
+			for _, n := range c.nodes {
+				if n != leader {
+					c.keepFromCommits(n.id, joint)
+				}
+			}
+			return isJoint(r.desc)
+		})
+		leader.crash()
+		c.net = nil
+		c.until(t, 20*time.Second, "one of those that go leads", func() bool {
+			c.net = slices.DeleteFunc(c.net, func(p clusterPacket) bool {
+				return p.raft != nil && p.from != second.id && p.from != third.id && raftgroup.AsksForVote(p.raft.Raft)
+			})
+			return second.store.Replica(2).group.IsLeader() || third.store.Replica(2).group.IsLeader()
+		})
+		c.until(t, 20*time.Second, "one that came leads, and those that went are gone", func() bool {
+			n := c.holder(2)
+			return n != nil && n.id > 3 && second.store.Replica(2) == nil && third.store.Replica(2) == nil
+		})
+	}
+}
+
+// A replica is taken out by a leader of which it has heard, but not what it is. It asks that one
+// too whether it is still part of the range: nobody else may say.
+func TestAsksLeaderItDoesNotKnow(t *testing.T) {
+	c := calmClusterOf(t, 1, 4)
+	leader := c.holder(2)
+	third, fourth := c.nodes[(leader.id+1)%3], c.nodes[3]
+	lose := func() {
+		c.net = slices.DeleteFunc(c.net, func(p clusterPacket) bool {
+			return p.to == third.id && (p.gone != nil || p.raft != nil && p.raft.Range == 2 && !raftgroup.IsHeartbeat(p.raft.Raft))
+		})
+	}
+	change := func(n *clusterStore, body *peerpb.ChangeReplicas, generation uint64) {
+		t.Helper()
+		r := n.store.Replica(2)
+		c.request(n, r.desc.Start, &clusterRequest{at: c.issued, body: body})
+		c.until(t, 5*time.Second, "the change is over", func() bool { lose(); return r.desc.Generation == generation })
+	}
+	change(leader, &peerpb.ChangeReplicas{Learner: fourth.id, Node: 4}, 2)
+	c.until(t, 5*time.Second, "the learner is there", func() bool { lose(); return leader.store.Replica(2).caughtUp(4) })
+	change(leader, &peerpb.ChangeReplicas{Promote: []metapb.StoreID{fourth.id}}, 4)
+	if err := leader.store.Transfer(2, fourth.id); err != nil {
+		t.Fatal(err)
+	}
+	r := third.store.Replica(2)
+	c.until(t, 5*time.Second, "the fourth leads", func() bool { lose(); return c.holder(2) == fourth && r.group.Leader() == 4 })
+	change(fourth, &peerpb.ChangeReplicas{Remove: []metapb.StoreID{third.id}}, 6)
+	if r.memberOf(4) != 0 {
+		t.Fatal("it knows who leads")
+	}
+	for end := c.now + time.Second; c.now < end; lose() {
+		if err := c.step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.until(t, 60*time.Second, "it has gone", func() bool { return third.store.Replica(2) == nil })
+}
+
+// All replicas that a removed one knows have gone as well before it asks, and cannot say what
+// became of the range. Their stores live, also that of the leader of before.
+func TestAsksWhoHasNothing(t *testing.T) {
+	c := calmClusterOf(t, 1, 6)
+	first := c.holder(2)
+	second, third := c.nodes[first.id%3], c.nodes[(first.id+1)%3]
+	lose := func() {
+		c.net = slices.DeleteFunc(c.net, func(p clusterPacket) bool {
+			return p.to == third.id && (p.gone != nil || p.raft != nil && p.raft.Range == 2) || p.from == third.id && p.present != nil
+		})
+	}
+	leader := first
+	change := func(body *peerpb.ChangeReplicas, generation uint64) {
+		t.Helper()
+		r := leader.store.Replica(2)
+		c.request(leader, r.desc.Start, &clusterRequest{at: c.issued, body: body})
+		c.until(t, 5*time.Second, "the change is over", func() bool { lose(); return r.desc.Generation == generation })
+	}
+	for i, going := range []*clusterStore{third, first, second} {
+		n := c.nodes[3+i]
+		change(&peerpb.ChangeReplicas{Learner: n.id, Node: metapb.NodeID(n.id)}, uint64(3*i+2))
+		c.until(t, 5*time.Second, "the learner is there", func() bool {
+			lose()
+			return leader.store.Replica(2).caughtUp(metapb.ReplicaID(4 + i))
+		})
+		change(&peerpb.ChangeReplicas{Promote: []metapb.StoreID{n.id}, Remove: []metapb.StoreID{going.id}}, uint64(3*i+4))
+		if i > 0 {
+			continue
+		}
+		if err := leader.store.Transfer(2, n.id); err != nil {
+			t.Fatal(err)
+		}
+		c.until(t, 5*time.Second, "one that came leads", func() bool { lose(); return c.holder(2) == n })
+		leader = n
+	}
+	c.until(t, 5*time.Second, "the others have gone", func() bool {
+		lose()
+		return first.store.Replica(2) == nil && second.store.Replica(2) == nil
+	})
+	c.until(t, 60*time.Second, "it has gone, or asks around", func() bool {
+		r := third.store.Replica(2)
+		return r == nil || r.Adrift()
+	})
+}
