@@ -128,9 +128,7 @@ type Replica struct {
 	// stopped: an entry is of a newer version, and nothing from there on is applied. halted:
 	// that, and no damage, is why the replica is out of service, as one that is condemned.
 	stopped, halted bool
-	// partedAt is the entry that takes the replica out; 0: none did.
-	partedAt   uint64
-	abdicateAt clock.Time
+	abdicateAt      clock.Time
 
 	ringStep uint64 // of the row in the store's ring that has its state; 0: its own row has
 
