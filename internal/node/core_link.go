@@ -27,8 +27,8 @@ type link struct {
 	oldestAt clock.Time     // since when the first of unacked waits
 	resendAt clock.Time
 	resends  int
-	// down: nothing was acknowledged for so long that the session was given up, and
-	// nothing was heard since.
+	// down: nothing was acknowledged, or heard, for so long that the session was given
+	// up, and nothing was heard since.
 	down bool
 	// forgotten: the peer was removed from the cluster, and nothing was heard of it since.
 	forgotten bool
@@ -54,6 +54,10 @@ type link struct {
 	// peerLeaves: the peer is about to stop. peerEnded: it did.
 	peerLeaves, peerEnded bool
 	heardAt               clock.Time // when the peer was heard last
+	// silence is for how long the peer says nothing, but for times in which this store
+	// stood still itself; tickedAt is when that was reckoned.
+	silence  time.Duration
+	tickedAt clock.Time
 }
 
 const (
@@ -62,6 +66,9 @@ const (
 	linkResend = 100 * time.Millisecond
 	// linkTimeout is when a session is given up.
 	linkTimeout = time.Second
+	// linkSilence is after which silence it is, though all was acknowledged: the answers
+	// that are missing do not come from a peer that is lost.
+	linkSilence = 3 * time.Second
 	// linkHello is how often a peer hears who is there, when there is nothing to
 	// tell it; where both know, linkHelloQuiet.
 	linkHello      = 100 * time.Millisecond
@@ -145,7 +152,7 @@ func (l *link) step(f *frame.Frame, now clock.Time) (h heardFrame) {
 		l.reset()
 		l.helloAt = 0 // it is told at once
 	}
-	l.down, l.heardAt = false, now
+	l.down, l.heardAt, l.silence = false, now, 0
 	if f.Formats.Reads != 0 {
 		l.peerFormats = f.Formats
 	}
@@ -251,11 +258,13 @@ func (l *link) reset() {
 // tick tells the time. It returns what is to be sent again; gaveUp says that the
 // session was given up.
 func (l *link) tick(now clock.Time) (again []*frame.Frame, gaveUp bool) {
+	l.silence += min(now.Sub(l.tickedAt), linkHello)
+	l.tickedAt = now
 	switch {
+	case l.silence >= linkSilence && l.ready():
+		gaveUp = true
 	case len(l.unacked) == 0 || now.Before(l.resendAt):
 	case now.Sub(l.oldestAt) >= linkTimeout:
-		l.reset()
-		l.down = true
 		gaveUp = true
 	default:
 		l.resends++
@@ -266,6 +275,10 @@ func (l *link) tick(now clock.Time) (again []*frame.Frame, gaveUp bool) {
 			f.AckSession, f.Ack = l.heardSession, l.heard
 			again = append(again, &f)
 		}
+	}
+	if gaveUp {
+		l.reset()
+		l.down = true
 	}
 	if len(again) == 0 && (l.ackDue || !now.Before(l.helloAt)) {
 		again = append(again, l.hello(now))

@@ -29,6 +29,40 @@ func linked(t *testing.T, now clock.Time) (a, b *link) {
 	return a, b
 }
 
+// A peer takes all that is said to it, and is lost: that its answers do not come is found out
+// although nothing more is said. One that is heard is not given up, nor for a time in which
+// nobody listened.
+func TestSilenceEndsASession(t *testing.T) {
+	now := clock.Time(time.Second)
+	a, b := linked(t, now)
+	a.next.Answers = []placement.Answer{{Seq: 1}}
+	b.step(a.take(now), now)
+	for range 1000 { // each says who it is, and nothing more
+		now = now.Add(20 * time.Millisecond)
+		for _, ends := range [][2]*link{{a, b}, {b, a}} {
+			again, gaveUp := ends[0].tick(now)
+			for _, f := range again {
+				ends[1].step(f, now)
+			}
+			if gaveUp {
+				t.Fatal("who is heard was given up")
+			}
+		}
+	}
+	now = now.Add(time.Minute)
+	if _, gaveUp := a.tick(now); gaveUp {
+		t.Fatal("given up when nobody listened")
+	}
+	for end := now.Add(2 * linkSilence); a.ready(); now = now.Add(20 * time.Millisecond) {
+		if _, gaveUp := a.tick(now); gaveUp == a.ready() || now.After(end) {
+			t.Fatalf("given up: %v, still ready after %v: %v", gaveUp, linkSilence, a.ready())
+		}
+	}
+	if _, gaveUp := a.tick(now.Add(linkSilence)); gaveUp {
+		t.Fatal("given up twice")
+	}
+}
+
 // A session that is given up when nothing more is to be said: the peer hears of it
 // all the same, and that what it waits for does not come.
 func TestGivenUpSessionIsHeardOf(t *testing.T) {
