@@ -14,6 +14,9 @@ type Move struct {
 	Range metapb.RangeID
 	// From loses its replica; 0: nobody does, the range gets one more.
 	From metapb.StoreID
+	// FromReplica is which one that is: another one that has come to From since is somebody
+	// else's, and stays. 0: whichever is there.
+	FromReplica metapb.ReplicaID
 	// LearnerOnly: what From has goes only as a learner. If it is a voter by now, somebody
 	// else's move has ended, and it is needed.
 	LearnerOnly bool
@@ -41,6 +44,9 @@ func (m *Move) Next(d *metapb.Descriptor, leader metapb.StoreID) MoveStep {
 		return MoveStep{} // its leader ends that by itself
 	}
 	from, to := replicaOn(d, m.From), replicaOn(d, m.To)
+	if from != nil && m.FromReplica != 0 && metapb.ReplicaID(from.ReplicaId) != m.FromReplica {
+		from = nil
+	}
 	if m.To != 0 && to == nil {
 		return MoveStep{Change: &peerpb.ChangeReplicas{Learner: m.To, Node: m.ToNode}}
 	}
@@ -88,6 +94,13 @@ func transferFrom(d *metapb.Descriptor, from metapb.StoreID, change *peerpb.Chan
 		return MoveStep{} // the last replica stays
 	}
 	return MoveStep{Change: change}
+}
+
+// Bind sets FromReplica by a descriptor of the range.
+func (m *Move) Bind(d *metapb.Descriptor) {
+	if from := replicaOn(d, m.From); from != nil {
+		m.FromReplica = metapb.ReplicaID(from.ReplicaId)
+	}
 }
 
 // between reports whether a range has two sets of voters.

@@ -66,6 +66,23 @@ func describeStep(s MoveStep) string {
 	return fmt.Sprintf("promote %v remove %v", s.Change.Promote, s.Change.Remove)
 }
 
+// A move takes the replica away that was there when it began, not one that has come to that store
+// since: two moves would undo each other for ever.
+func TestMoveIsOfOneReplica(t *testing.T) {
+	d := &metapb.Descriptor{RangeId: 7, Generation: 1, NextReplicaId: 9, Replicas: []*metapb.Replica{
+		{ReplicaId: 1, StoreId: 1}, {ReplicaId: 2, StoreId: 2}, {ReplicaId: 4, StoreId: 4},
+	}}
+	move := Move{Range: 7, From: 1, To: 4, ToNode: 40}
+	move.Bind(d)
+	if got := describeStep(move.Next(d, 2)); got != "promote [] remove [1]" {
+		t.Fatalf("next is %s", got)
+	}
+	d.Replicas[0].ReplicaId = 8
+	if got := describeStep(move.Next(d, 2)); got != "done" {
+		t.Fatalf("with another replica there, next is %s", got)
+	}
+}
+
 // What was planned for a learner is not done to the voter that it has become meanwhile:
 // somebody else's move has ended, and would be undone.
 func TestLearnerThatBecameVoter(t *testing.T) {

@@ -58,6 +58,7 @@ func (c *Core) beginOperation(o *operation) {
 		c.operations.at, c.operations.asked = make(map[metapb.RangeID]*operation), make(map[uint64]*operation)
 	}
 	c.operations.at[o.op.ID.Range] = o
+	o.op.Move.Bind(o.desc)
 	c.stepOperation(o)
 }
 
