@@ -16,16 +16,17 @@ type earlyVote struct {
 	message *raftgroup.Message
 }
 
-// arm lets a replica stand for election after a while, if it then has no leader.
+// arm lets a replica stand for election after a while, if it then has no leader. One that is
+// out of service only forgets that leader.
 func (s *Store) arm(r *Replica) {
-	if rank, ok := r.rank(); ok && !r.condemned {
+	if rank, ok := r.rank(); ok {
 		s.peers.elections.Arm(r.desc.ID(), s.now, rank)
 	}
 }
 
 // armNow is arm where the promise to its leader's store has just run out.
 func (s *Store) armNow(r *Replica) {
-	if rank, ok := r.rank(); ok && !r.condemned {
+	if rank, ok := r.rank(); ok {
 		s.peers.elections.ArmNow(r.desc.ID(), s.now, rank)
 	}
 }
@@ -51,7 +52,9 @@ func (r *Replica) rank() (rank int, ok bool) {
 	return (own + int((r.desc.RangeId-1)/2%uint64(n))) % n, true
 }
 
-// stand lets the replicas whose time has come stand for election.
+// stand lets the replicas whose time has come stand for election. One that is out of service
+// forgets its leader all the same: it may be out of its range as well, and looks for who can say
+// so when it knows none.
 func (s *Store) stand() {
 	for range s.cfg.StandsMax {
 		id, ok := s.peers.elections.Next(s.now)
@@ -59,10 +62,10 @@ func (s *Store) stand() {
 			return
 		}
 		r := s.replicas[id]
-		if r == nil || r.condemned || r.group.IsLeader() || s.peers.live.Promised(r.Leader()) {
+		if r == nil || r.group.IsLeader() || s.peers.live.Promised(r.Leader()) {
 			continue // if the promise to the leader's store runs out, it comes again
 		}
-		if s.peers.leaving {
+		if s.peers.leaving && !r.condemned {
 			s.peers.elections.Arm(id, s.now.Add(s.peers.live.ElectionTimeout()/4), 1)
 			continue
 		}
@@ -81,6 +84,10 @@ func (s *Store) stand() {
 		if err := r.group.ForgetLeader(); err != nil {
 			s.fail(fmt.Errorf("range %d: %w", r.desc.RangeId, err))
 			return
+		}
+		if r.condemned {
+			s.mark(r)
+			continue
 		}
 		s.campaign(r)
 		s.peers.elections.Again(id, s.now)

@@ -291,3 +291,25 @@ func TestAsksWhoHasNothing(t *testing.T) {
 		return r == nil || r.Adrift()
 	})
 }
+
+// A replica has in its log that it was taken out of its range. The leader that did so, whom it
+// follows, is lost for good: it looks for others who can say that it is gone.
+func TestPartedLosesItsLeader(t *testing.T) {
+	c, leader, r := clusterWithLearner(t, 1)
+	third := c.nodes[(leader.id+1)%3]
+	parted := third.store.Replica(2)
+	lose := func() {
+		c.net = slices.DeleteFunc(c.net, func(p clusterPacket) bool {
+			return p.to == third.id && p.gone != nil || p.from == third.id && p.present != nil
+		})
+	}
+	c.request(leader, r.desc.Start, &clusterRequest{at: c.issued, body: &peerpb.ChangeReplicas{
+		Promote: []metapb.StoreID{4}, Remove: []metapb.StoreID{third.id},
+	}})
+	c.until(t, 5*time.Second, "it knows that it is out", func() bool { lose(); return parted.stopped })
+	if parted.Leader() != leader.id {
+		t.Fatalf("it follows %d", parted.Leader())
+	}
+	leader.crash()
+	c.until(t, 60*time.Second, "it asks around", func() bool { lose(); return parted.Adrift() })
+}
