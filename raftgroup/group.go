@@ -374,6 +374,7 @@ type PeerProgress struct {
 	ReplicaID metapb.ReplicaID
 	Match     uint64 // the replica's log is the leader's up to here, durably
 	Next      uint64 // the next entry to send
+	Known     uint64 // it said that it knows that the log is committed up to here
 	Learner   bool
 	Probing   bool // the leader does not know where the logs meet, or sends nothing
 	Snapshot  bool // it needs, or gets, a snapshot: see Ready.Snapshots
@@ -387,6 +388,7 @@ func (g *Group) Progress(fn func(PeerProgress)) {
 			ReplicaID: metapb.ReplicaID(id),
 			Match:     p.Match,
 			Next:      p.Next,
+			Known:     g.knownBy(metapb.ReplicaID(id)),
 			Learner:   typ == raft.ProgressTypeLearner,
 			Probing:   p.State != tracker.StateReplicate,
 			Snapshot:  p.State == tracker.StateSnapshot,

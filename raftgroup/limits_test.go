@@ -225,3 +225,41 @@ func TestLogger(t *testing.T) {
 		t.Fatalf("logged %q", got)
 	}
 }
+
+// Until the snapshot that a replica needs is taken the log goes on, and is cut. It is told what
+// follows the snapshot that it gets then, and needs no second one.
+func TestOneSnapshotIsEnough(t *testing.T) {
+	c, must := mustCluster(t)
+	leader, lagging := c.at(1), c.at(3)
+	must(leader.g.Campaign())
+	must(c.settle())
+	c.crash(lagging, func(int) int { return 0 })
+	write := func() {
+		for range 5 {
+			_, _, err := leader.g.Propose([]byte("x"))
+			must(err)
+			must(c.settle())
+		}
+		b := leader.eng.NewBatch()
+		must(leader.g.Truncate(b, leader.g.AppliedIndex()))
+		must(leader.eng.Commit(b, true))
+	}
+	write()
+	must(c.start(lagging))
+	must(leader.g.Tick())
+	must(c.settle())
+	if len(c.wants) != 1 {
+		t.Fatalf("%d snapshots are wanted", len(c.wants))
+	}
+	write()
+	w := &c.wants[0]
+	must(c.take(w))
+	must(c.install(w))
+	must(w.end(true))
+	c.wants = c.wants[1:]
+	must(leader.g.Tick())
+	must(c.settle())
+	if len(c.wants) != 0 || lagging.g.AppliedIndex() != leader.g.LastIndex() {
+		t.Fatalf("%d more are wanted; it has applied %d of %d", len(c.wants), lagging.g.AppliedIndex(), leader.g.LastIndex())
+	}
+}

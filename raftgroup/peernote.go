@@ -31,7 +31,14 @@ func (g *Group) note(id metapb.ReplicaID) *peerNote {
 }
 
 // knownBy returns up to where a replica said that it knows what is committed.
-func (g *Group) knownBy(id metapb.ReplicaID) uint64 { return g.note(id).knows }
+func (g *Group) knownBy(id metapb.ReplicaID) uint64 {
+	for i := range g.notes {
+		if g.notes[i].id == id {
+			return g.notes[i].knows
+		}
+	}
+	return 0
+}
 
 // noteKnows notes up to where a replica says that it knows what is committed.
 func (g *Group) noteKnows(id metapb.ReplicaID, index uint64) {

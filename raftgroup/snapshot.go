@@ -1,11 +1,13 @@
 package raftgroup
 
 import (
+	"errors"
 	"maps"
 	"slices"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/keys"
@@ -74,8 +76,12 @@ func (g *Group) BeginSnapshot(to metapb.ReplicaID, index uint64) error {
 
 // EndSnapshot says what became of a replica's snapshot: the leader goes on with it
 // from the log, or finds, if ok is false, that it needs another one.
+//
+// Raft knows the index at which it wanted one. What was taken is of a later one, up to which
+// the log may have been cut since: so it is told, as if the replica had, what that has now.
 func (g *Group) EndSnapshot(to metapb.ReplicaID, ok bool) (err error) {
 	defer g.guard(&err)
+	index, held := g.holds[to]
 	delete(g.holds, to)
 	if g.log.failed != nil || !g.isLeader {
 		return g.log.failed
@@ -87,6 +93,19 @@ func (g *Group) EndSnapshot(to metapb.ReplicaID, ok bool) (err error) {
 	g.unsettle(to)
 	g.rn.ReportSnapshot(uint64(to), status)
 	g.maybeReady = true
+	if !ok || !held {
+		return nil
+	}
+	has := &raftpb.Message{
+		Type: raftpb.MsgAppResp.Enum(), From: proto.Uint64(uint64(to)), To: proto.Uint64(uint64(g.cfg.ReplicaID)),
+		Term: proto.Uint64(g.term), Index: &index,
+	}
+	if err := g.rn.Step(has); errors.Is(err, raft.ErrStepPeerNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	g.noteAnswer(has)
 	return nil
 }
 

@@ -125,10 +125,11 @@ func (r *Replica) advanceTransfer() {
 // splitting reports whether a split is under way, which goes first.
 func (r *Replica) splitting() bool { return r.frozen || len(r.rights) > 0 }
 
-// has reports whether a replica has the whole log.
+// has reports whether a replica has the whole log, and knows who counts: else it would not do
+// what it is told.
 func (r *Replica) has(id metapb.ReplicaID) (all bool) {
 	r.group.Progress(func(p raftgroup.PeerProgress) {
-		all = all || p.ReplicaID == id && !p.Learner && p.Match == r.group.LastIndex()
+		all = all || p.ReplicaID == id && !p.Learner && p.Match == r.group.LastIndex() && p.Known >= r.confIndex
 	})
 	return all
 }
