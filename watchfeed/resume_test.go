@@ -62,7 +62,15 @@ func TestHalves(t *testing.T) {
 // A hub reads the halves side by side, and a watch gets all that is in them, in order.
 func TestResumeOverHalves(t *testing.T) {
 	const versions = 3000 * (halvesFrom / 1000)
-	eng := engine.NewMem()
+	eng, err := engine.OpenPebble(engine.Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := eng.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	fill(t, eng, versions, 1_000_000)
 	h := newBenchHubOn(t, 8, eng, versions+1)
 	s, err := h.Open(StreamConfig{})

@@ -93,7 +93,7 @@ func TestSeedsThatFound(t *testing.T) {
 func readerSeedsThatFound() []uint64 { return []uint64{180, 246, 420, 690, 936, 910435, 984120} }
 
 // checkSeedsThatFound are of three nodes whose replicas move and are compared.
-func checkSeedsThatFound() []uint64 { return []uint64{7240193, 7540433} }
+func checkSeedsThatFound() []uint64 { return []uint64{7240193, 7540433, 7800143} }
 
 // plannerSeedsThatFound are of five nodes whose planner moves replicas.
 func plannerSeedsThatFound() []uint64 { return []uint64{7150105} }
