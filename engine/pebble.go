@@ -55,7 +55,7 @@ func OpenPebble(cfg Config) (*Pebble, error) {
 	if cfg.FS == nil {
 		cfg.FS = vfs.Default
 	}
-	if err := cfg.FS.MkdirAll(cfg.Dir, 0o755); err != nil {
+	if err := cfg.FS.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, wrap("open", diskErr(err))
 	}
 	cfg = cfg.withDefaults() // which looks at the folder's file system

@@ -282,3 +282,16 @@ func TestTablesLeaveRoom(t *testing.T) {
 		}
 	}
 }
+
+// What a node keeps is nobody else's business on its machine.
+func TestFolderIsPrivate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	e, err := OpenPebble(Config{Dir: dir, Fatal: func(err error) { t.Error(err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm()&0o077 != 0 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
