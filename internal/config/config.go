@@ -185,6 +185,9 @@ func (c *Config) checkURLs() error {
 func checkURL(flag string, u *url.URL, use urlUse) error {
 	switch u.Scheme {
 	case "unix":
+		if use&peerURL != 0 {
+			return bad(flag, "%q: nodes do not talk over unix sockets; want http://host:port", u.String())
+		}
 		if u.Host+u.Path == "" {
 			return bad(flag, "%q names no socket", u.String())
 		}
@@ -204,6 +207,9 @@ func checkURL(flag string, u *url.URL, use urlUse) error {
 		return bad(flag, "%q has no port", u.String())
 	}
 	host := u.Hostname()
+	if use&listenURL == 0 && host == "" {
+		return bad(flag, "%q names no host, so nobody else can find it; want http://host:port", u.String())
+	}
 	if use&listenURL != 0 && host != "localhost" && host != "" && net.ParseIP(host) == nil {
 		return bad(flag, "%q: to listen, the host must be an IP address or localhost", u.String())
 	}

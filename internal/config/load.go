@@ -98,8 +98,10 @@ func (f *Flags) parse(c *Config) (err error) {
 			return err
 		}
 	}
-	if err := c.checkNames(); err != nil {
-		return err // a bad name would show up as a bad cluster
+	for _, check := range []func() error{c.checkNames, c.PeerTLS.check, c.checkURLs} {
+		if err := check(); err != nil {
+			return err // a bad name or URL would show up as a bad cluster
+		}
 	}
 	if c.InitialCluster == "" {
 		members := make([]string, len(c.InitialAdvertisePeerURLs))
