@@ -144,12 +144,16 @@ func stopAll(api *etcdapi.Server, n *node.Node, stopper *stop.Stopper) error {
 		api.Stop(ctx)
 	}
 	stopper.Quiesce()
-	if err := stopper.Wait(ctx); err != nil {
-		return fmt.Errorf("still running: %v: %w", stopper.Running(), err)
+	// Calls that were cut off have used up the time.
+	endCtx, cancelEnd := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancelEnd()
+	err := stopper.Wait(endCtx)
+	if err != nil {
+		err = fmt.Errorf("still running: %v: %w", stopper.Running(), err)
 	}
 	nodeCtx, cancelNode := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancelNode()
-	return n.Stop(nodeCtx)
+	return errors.Join(err, n.Stop(nodeCtx))
 }
 
 // apiConfig joins what the flags say with what the node is. What there is no flag
