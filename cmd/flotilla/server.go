@@ -260,9 +260,28 @@ func listenURL(u *url.URL) (net.Listener, error) {
 		if u.Host == "" {
 			file = u.Path
 		}
-		return net.Listen("unix", file)
+		return listenFile(file)
 	}
 	return net.Listen("tcp", u.Host)
+}
+
+// listenFile takes the place of a socket that a process left behind which was killed.
+func listenFile(file string) (net.Listener, error) {
+	l, err := net.Listen("unix", file)
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return l, err
+	}
+	conn, dialErr := net.Dial("unix", file)
+	if dialErr == nil {
+		_ = conn.Close() // somebody listens there
+	}
+	if info, statErr := os.Lstat(file); !errors.Is(dialErr, syscall.ECONNREFUSED) || statErr != nil || info.Mode().Type() != os.ModeSocket {
+		return nil, err
+	}
+	if err := os.Remove(file); err != nil {
+		return nil, err
+	}
+	return net.Listen("unix", file)
 }
 
 func texts(urls []url.URL) []string {
