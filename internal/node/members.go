@@ -24,11 +24,32 @@ func (n *Node) self() placement.Member {
 	}
 }
 
+// selfToTell is what this node tells of itself. After the first time it is where the
+// cluster says that it is: that may have been corrected since.
+func (n *Node) selfToTell(ctx context.Context) (placement.Member, error) {
+	self := n.self()
+	select {
+	case <-n.announced:
+	default:
+		return self, nil
+	}
+	members, err := n.members(ctx)
+	for _, m := range members {
+		if m.Node == self.Node {
+			self.PeerURLs = m.PeerURLs
+		}
+	}
+	return self, err
+}
+
 // announce tells the cluster who this node is now: when it starts, and when it has
 // begun to gossip.
 func (n *Node) announce(ctx context.Context) {
 	for told := ""; ; {
-		_, err := n.client.System(ctx, &placement.AnnounceOp{Member: n.self()})
+		self, err := n.selfToTell(ctx)
+		if err == nil {
+			_, err = n.client.System(ctx, &placement.AnnounceOp{Member: self})
+		}
 		switch {
 		case err == nil:
 			n.announcedOnce.Do(func() { close(n.announced) })
