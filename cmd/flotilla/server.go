@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -86,7 +87,7 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 	opening, opened := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer opened()
 	n, err := node.Open(opening, node.Config{
-		Members: cfg.Members, Join: cfg.JoinAddrs(), PeerListener: listeners.peer, PeerTLS: peerTLS, NoPlanner: !cfg.Planner, Planner: placement.Limits{LostAfter: cfg.StoreLostAfter},
+		Members: cfg.Members, Join: cfg.JoinAddrs(), PeerListener: listeners.peer, MorePeerListeners: listeners.morePeers, PeerTLS: peerTLS, NoPlanner: !cfg.Planner, Planner: placement.Limits{LostAfter: cfg.StoreLostAfter},
 		CheckInterval: cfg.CorruptCheckTime, CheckBytesMax: cfg.CorruptCheckBytes,
 		GossipAddr: cfg.ListenGossipAddr, GossipKey: cfg.GossipKey, NoGossip: !cfg.Gossip(),
 		ElectionTimeout: cfg.ElectionTimeout, HeartbeatInterval: cfg.HeartbeatInterval,
@@ -206,10 +207,11 @@ func startAPI(cfg *config.Config, n *node.Node, listeners *listeners, stopper *s
 type listeners struct {
 	clients, metrics []net.Listener
 	peer             net.Listener // nil: no other node can come
+	morePeers        []net.Listener
 }
 
 func (l *listeners) close() {
-	for _, one := range append(l.clients, l.metrics...) {
+	for _, one := range slices.Concat(l.clients, l.metrics, l.morePeers) {
 		_ = one.Close() // whoever served it may have closed it
 	}
 	if l.peer != nil {
@@ -250,6 +252,14 @@ func listen(cfg *config.Config, logger *slog.Logger) (*listeners, error) {
 	default:
 		l.close()
 		return nil, fmt.Errorf("--listen-peer-urls: %w", err)
+	}
+	for i := range cfg.ListenPeerURLs[1:] {
+		one, err := listenURL(&cfg.ListenPeerURLs[1+i])
+		if err != nil {
+			l.close()
+			return nil, fmt.Errorf("--listen-peer-urls: %w", err)
+		}
+		l.morePeers = append(l.morePeers, one)
 	}
 	return &l, nil
 }

@@ -1,9 +1,12 @@
 package node
 
 import (
+	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 
+	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
@@ -57,6 +60,10 @@ func TestStartsAtAnotherAddress(t *testing.T) {
 func TestAddressOfAMemberIsCorrected(t *testing.T) {
 	c, _ := newBookCluster(t)
 	c.heardOf(2)
+	until(t, "the third node has not said where it gossips", func() bool {
+		_, gossips := c.urlsOf(0, 2)
+		return gossips
+	})
 	if _, _, err := c.nodes[0].ChangeMember(t.Context(), 3, false, []string{"http://other:1"}); err != nil {
 		t.Fatal(err)
 	}
@@ -66,4 +73,65 @@ func TestAddressOfAMemberIsCorrected(t *testing.T) {
 			return addr == "other:1"
 		})
 	}
+}
+
+// urlsOf is where a member is, as a node's replica of the system range has it.
+func (c *netCluster) urlsOf(by, member int) (urls []string, gossips bool) {
+	for _, m := range c.nodes[by].book.all() {
+		if int(m.Node) == member+1 {
+			return m.PeerURLs, m.GossipAddr != ""
+		}
+	}
+	return nil, false
+}
+
+// A node gossips from when there is a second one, and says so to the cluster: what was
+// corrected of its addresses since it started stays.
+func TestGossipKeepsCorrectedAddress(t *testing.T) {
+	c := newNetCluster(t, 2)
+	c.static = 1
+	c.start(0)
+	want := []string{"http://other:1"}
+	if _, _, err := c.nodes[0].ChangeMember(t.Context(), 1, false, want); err != nil {
+		t.Fatal(err)
+	}
+	c.start(1)
+	until(t, "the first node does not gossip", func() bool {
+		_, gossips := c.urlsOf(0, 0)
+		return gossips
+	})
+	if got, _ := c.urlsOf(0, 0); !slices.Equal(got, want) {
+		t.Errorf("the member is at %v, want %v", got, want)
+	}
+}
+
+// A member may be at any of its addresses.
+func TestAllAddressesAreTried(t *testing.T) {
+	c := newNetCluster(t, 1)
+	c.start(0)
+	b := c.nodes[0].book
+	b.set([]placement.Member{{Node: 7, Store: 7, Name: "x", PeerURLs: []string{"http://a:1", "http://b:1"}}})
+	if got := b.addresses(7); !slices.Equal(got, []string{"a:1", "b:1"}) {
+		t.Errorf("addresses %v", got)
+	}
+}
+
+// Other nodes are served at each place where one listens.
+func TestServesAtAllListeners(t *testing.T) {
+	c := newNetCluster(t, 2)
+	c.static = 1
+	second, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.tune = func(cfg *Config) {
+		if len(cfg.Join) == 0 {
+			cfg.MorePeerListeners = []net.Listener{second}
+		} else {
+			cfg.Join = []string{second.Addr().String()}
+		}
+	}
+	c.start(0)
+	c.start(1)
+	c.put(1, "a", "1")
 }

@@ -146,8 +146,13 @@ func (b *book) addressesLocked(store metapb.StoreID) (all []string) {
 		all = append(all, h.addr)
 	}
 	for _, m := range b.mu.members {
-		if addr := hostOf(m.PeerURLs); m.Store == store && addr != "" && !slices.Contains(all, addr) {
-			all = append(all, addr)
+		if m.Store != store {
+			continue
+		}
+		for i := range m.PeerURLs {
+			if addr := hostOf(m.PeerURLs[i:]); addr != "" && !slices.Contains(all, addr) {
+				all = append(all, addr)
+			}
 		}
 	}
 	return all

@@ -38,6 +38,8 @@ type Config struct {
 	PeerListener net.Listener
 	PeerAddress  func(metapb.StoreID) (addr string, ok bool)
 	PeerTLS      *tls.Config
+	// MorePeerListeners are more places where other nodes are served.
+	MorePeerListeners []net.Listener
 	// GossipAddr is where this node gossips, host:port; empty: a free port of the address
 	// where other nodes are served. GossipKey encrypts it if it is set. With NoGossip
 	// this node hears of others from the system range alone.

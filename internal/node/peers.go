@@ -55,6 +55,7 @@ func (n *Node) startPeers(start uint64) error {
 			ClusterID: n.ident.ClusterId, Node: metapb.NodeID(n.ident.NodeId), Store: metapb.StoreID(n.ident.StoreId), Start: start,
 		},
 		Listen:      n.cfg.PeerListener,
+		ListenMore:  n.cfg.MorePeerListeners,
 		Resolve:     n.resolve,
 		Advertise:   hostOf(n.cfg.PeerURLs),
 		Heard:       n.book.hear,

@@ -36,6 +36,8 @@ type Config struct {
 	// Listen, if set, is where other stores come. Without it none can, but this
 	// process may Call others.
 	Listen net.Listener
+	// ListenMore are more places where they come, if Listen is set.
+	ListenMore []net.Listener
 	// Resolve says where a store can be reached; ok is false while nobody knows. It
 	// is asked before each attempt, so an address may change.
 	Resolve func(metapb.StoreID) (addr string, ok bool)

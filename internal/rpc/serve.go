@@ -20,7 +20,15 @@ const acceptPause = 50 * time.Millisecond
 
 // serve takes the connections of other stores.
 func (t *Transport) serve() error {
-	l := t.cfg.Listen
+	for _, l := range append([]net.Listener{t.cfg.Listen}, t.cfg.ListenMore...) {
+		if err := t.serveAt(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Transport) serveAt(l net.Listener) error {
 	err := t.cfg.Stopper.Go("rpc serve", func(ctx context.Context) {
 		defer context.AfterFunc(ctx, func() { l.Close() })()
 		for {
