@@ -87,7 +87,7 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 	opening, opened := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer opened()
 	n, err := node.Open(opening, node.Config{
-		Members: cfg.Members, Join: cfg.JoinAddrs(), PeerListener: listeners.peer, MorePeerListeners: listeners.morePeers, PeerTLS: peerTLS, NoPlanner: !cfg.Planner, Planner: placement.Limits{LostAfter: cfg.StoreLostAfter},
+		Members: cfg.Members, Join: cfg.JoinAddrs(), Existing: cfg.Existing(), PeerListener: listeners.peer, MorePeerListeners: listeners.morePeers, PeerTLS: peerTLS, NoPlanner: !cfg.Planner, Planner: placement.Limits{LostAfter: cfg.StoreLostAfter},
 		CheckInterval: cfg.CorruptCheckTime, CheckBytesMax: cfg.CorruptCheckBytes,
 		GossipAddr: cfg.ListenGossipAddr, GossipKey: cfg.GossipKey, NoGossip: !cfg.Gossip(),
 		ElectionTimeout: cfg.ElectionTimeout, HeartbeatInterval: cfg.HeartbeatInterval,

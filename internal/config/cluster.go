@@ -127,10 +127,10 @@ func parseJoin(text string) (addrs []string) {
 
 // JoinAddrs are the peer addresses at which a node without data asks to be let
 // into a cluster that runs: those of --join, or in etcd's way, with
-// --initial-cluster-state=existing, those of the other members. Without any the
-// node begins a cluster.
+// --initial-cluster-state=existing, those of the other members. Without any, and
+// unless Existing, the node begins a cluster.
 func (c *Config) JoinAddrs() []string {
-	if len(c.Join) > 0 || c.InitialClusterState != "existing" {
+	if !c.Existing() {
 		return c.Join
 	}
 	var addrs []string
@@ -143,6 +143,9 @@ func (c *Config) JoinAddrs() []string {
 	}
 	return addrs
 }
+
+// Existing reports whether the node says, in etcd's way, that its cluster is there.
+func (c *Config) Existing() bool { return len(c.Join) == 0 && c.InitialClusterState == "existing" }
 
 func quoted(members []Member) string {
 	names := make([]string, len(members))

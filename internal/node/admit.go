@@ -142,7 +142,7 @@ func (n *Node) refuseRemoved() *peerAnswer {
 
 // checkCluster asks others about this node. Those at the join addresses, whether they are
 // of its folder's cluster: a node with data does not join, but who gives --join means that
-// cluster. All, whether it is a member still: it may have been removed while it was away,
+// cluster; who names members of one that exists may name some that went. All, whether it is a member still: it may have been removed while it was away,
 // with the replicas that it has. A start votes only after the longest promise, and so not
 // before somebody who knows could say so. And whether it is the one with this folder: one
 // that was begun anew takes nothing of its replicas' leaders until all have answered, or as
@@ -152,7 +152,7 @@ func (n *Node) checkCluster(ctx context.Context) {
 	if p == nil {
 		return
 	}
-	at := make(map[string]bool) // true: it is a join address
+	at := make(map[string]bool) // true: whoever is there is to be of this cluster
 	for _, id := range n.book.stores() {
 		if uint64(id) == n.ident.StoreId {
 			continue
@@ -162,7 +162,7 @@ func (n *Node) checkCluster(ctx context.Context) {
 		}
 	}
 	for _, addr := range n.cfg.Join {
-		at[addr] = true
+		at[addr] = !n.cfg.Existing
 	}
 	heard := make(chan struct{}, len(at))
 	for addr, join := range at { // each has a goroutine, since one that hangs must not keep others waiting

@@ -32,6 +32,9 @@ type Config struct {
 	// Join are the peer addresses at which a node without data asks to be let into a
 	// cluster that runs, host:port.
 	Join []string
+	// Existing: the cluster is there. Without data the node joins it by Join, and begins none;
+	// with data Join says nothing.
+	Existing bool
 	// PeerListener is where other nodes are served; without it no other can come.
 	// PeerAddress, if set, says where other stores are, before what the cluster says of
 	// them. PeerTLS is how both ends prove who they are, or nil.

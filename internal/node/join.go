@@ -64,6 +64,10 @@ var ErrNotLetIn = errors.New("the cluster does not let this node in")
 // ErrJoinBegun says that a folder is between two clusters.
 var ErrJoinBegun = errors.New("the data folder belongs to a node that was about to join a cluster; give --join again, or another --data-dir")
 
+// ErrNoFolder says that a node of a cluster that is there has no data and nobody to ask.
+var ErrNoFolder = errors.New("--initial-cluster-state is existing, the data folder is empty, and no other node is named that could let this one in; " +
+	"correct --data-dir, name the others with --initial-cluster or --join, or say new to begin a cluster")
+
 // rowJoined is the store's row of a node that joined, or is about to: a format (1),
 // then its nonce.
 const (
@@ -100,6 +104,8 @@ func identify(ctx context.Context, cfg *Config, eng engine.Engine) (*metapb.Stor
 		return join(ctx, cfg, eng, mine)
 	case joined:
 		return nil, ErrJoinBegun
+	case !known && cfg.Existing:
+		return nil, ErrNoFolder
 	}
 	return IdentifyStatic(eng, &Static{Token: cfg.ClusterToken, Members: cfg.Members, Nonce: rand.Uint64() | 1}, cfg.Name)
 }
