@@ -69,6 +69,12 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
+	// Until the node is open a signal ends the attempt: it may wait for others for long.
+	opening, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	watcher, first := stop.New(context.WithoutCancel(ctx)), make(chan os.Signal, 1)
+	_ = watcher.Go("signals", func(ctx context.Context) { heed(ctx, signals, first, giveUp) }) // a new stopper refuses nothing
+	defer watcher.Stop()
 	floor, governed := tuneMemory(cfg, environ)
 	defer runtime.KeepAlive(&floor)
 
@@ -83,9 +89,6 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 	if err != nil {
 		return err
 	}
-	// Until it is open a signal ends the attempt: a node may wait for others for long.
-	opening, opened := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-	defer opened()
 	n, err := node.Open(opening, node.Config{
 		Members: cfg.Members, Join: cfg.JoinAddrs(), Existing: cfg.Existing(), PeerListener: listeners.peer, MorePeerListeners: listeners.morePeers, PeerTLS: peerTLS, NoPlanner: !cfg.Planner, Planner: placement.Limits{LostAfter: cfg.StoreLostAfter},
 		CheckInterval: cfg.CorruptCheckTime, CheckBytesMax: cfg.CorruptCheckBytes,
@@ -119,21 +122,31 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 		"listen_client_urls", texts(cfg.ListenClientURLs))
 
 	select {
-	case s := <-signals:
+	case s := <-first:
 		logger.Info("stopping", "signal", s.String())
 	case <-ctx.Done():
 		logger.Info("stopping")
 	case <-n.Failed():
 		err = n.Err()
 	}
-	_ = stopper.Go("second signal", func(ctx context.Context) {
-		select {
-		case <-signals:
-			os.Exit(exitFailed)
-		case <-ctx.Done():
-		}
-	})
 	return errors.Join(err, stopAll(api, n, stopper))
+}
+
+// heed passes the first signal on. A second one ends the process at once, whatever it
+// does: it may read its folder for long, or wait for others when it stops.
+func heed(ctx context.Context, signals <-chan os.Signal, first chan<- os.Signal, giveUp func()) {
+	select {
+	case s := <-signals:
+		first <- s
+		giveUp()
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-signals:
+		os.Exit(exitFailed)
+	case <-ctx.Done():
+	}
 }
 
 // stopAll has the leaders leave, and then ends the API before the node behind it.
