@@ -291,12 +291,12 @@ func (c *Core) Touched(fn func(*ranges.Replica)) {
 }
 
 // notClosed returns a range over a span that has a replica here and is not closed at a
-// revision, 0 if there is none; all that are not are asked to. Those without a replica are
-// closed when they are read.
+// revision, 0 if there is none; all that are not are asked to. Those without a replica in
+// service are read elsewhere, and closed then: what one out of service lacks may never come.
 func (c *Core) notClosed(span metapb.Span, s metapb.Revision) (lacks metapb.RangeID) {
 	c.store.Within(span, func(r *ranges.Replica) {
 		id := r.Descriptor().ID()
-		if c.closingOf(id).closed < s {
+		if c.store.Shown(id) && c.closingOf(id).closed < s {
 			lacks = cmp.Or(lacks, id)
 			c.Want(id, s)
 		}

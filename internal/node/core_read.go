@@ -172,7 +172,8 @@ func (c *Core) endRead(rd *read, err error) {
 	c.results = append(c.results, res)
 }
 
-// tickReads tells those who waited too long, and looks again at those whose range has gone.
+// tickReads tells those who waited too long, and looks again at those whose range has gone, or
+// is out of service here.
 func (c *Core) tickReads() {
 	for _, list := range []*[]*read{&c.fresh, &c.askedReads, &c.waiting} {
 		left := c.endLate(*list)
@@ -182,7 +183,7 @@ func (c *Core) tickReads() {
 	for _, id := range slices.Sorted(maps.Keys(c.parked)) {
 		all := c.parked[id]
 		c.keepParked(id, all, c.endLate(all))
-		if c.store.Replica(id) == nil {
+		if !c.store.Shown(id) {
 			c.unpark(id, func(*read) bool { return true })
 		}
 	}

@@ -95,3 +95,37 @@ func TestParkedReads(t *testing.T) {
 	r.core.tickReads()
 	want(r, 0, 10, router.ErrTimeout)
 }
+
+// A range whose replica here is out of service is read elsewhere: a read does not wait until
+// that replica has what it lacks, which may be never.
+func TestReadsDoNotWaitForWhatIsNotShown(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		r := newReaders(t, 10)
+		c := r.core
+		if !late {
+			r = &readers{coreRun: newCoreRun(t, CoreConfig{})}
+			c = r.core
+			c.many = true
+		}
+		span := metapb.Span{Start: keys.User([]byte("k")), End: keys.User([]byte("k\x00"))}
+		id := c.router.Lookup(span.Start).ID()
+		c.Store().Condemn(id, c.Store().Replica(id).ID(), false)
+		if !late {
+			for i := range 10 {
+				c.waiting = append(c.waiting, &read{id: uint64(i), spans: []metapb.Span{span}, rev: 100, reply: &router.ReadReply{}, deadline: c.now.Add(readTimeout)})
+			}
+			c.advanced = true
+		} else {
+			c.tickReads()
+		}
+		c.checkReads()
+		if n := len(c.results); n != 10 || c.parkedCount != 0 {
+			t.Errorf("late %v: %d reads are answered, %d wait", late, n, c.parkedCount)
+		}
+		for _, res := range c.results {
+			if res.Err != nil {
+				t.Error(res.Err)
+			}
+		}
+	}
+}
