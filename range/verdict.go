@@ -65,6 +65,11 @@ func Judge(d *metapb.Descriptor, answers map[metapb.ReplicaID]peerpb.CheckMessag
 	return v
 }
 
+// Clone returns a copy.
+func (v Verdict) Clone() Verdict {
+	return Verdict{slices.Clone(v.Equal), slices.Clone(v.Corrupt), slices.Clone(v.Missing), slices.Clone(v.Undecided)}
+}
+
 // Confirms reduces a verdict to what an earlier one said as well.
 func (v Verdict) Confirms(first Verdict) Verdict {
 	v.Corrupt = slices.DeleteFunc(v.Corrupt, func(id metapb.ReplicaID) bool { return !slices.Contains(first.Corrupt, id) })

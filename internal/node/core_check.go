@@ -87,9 +87,11 @@ const (
 	checkSilence  = 10 * time.Second
 	// checkStartMax is how long the entry of a check may take to be applied here.
 	checkStartMax = 10 * time.Second
-	// checkRetry is when a check is tried again that came to nothing, checkAfterMove
-	// when a range is checked that was moved.
+	// checkRetry is when a check is tried again that came to nothing, checkMissing the
+	// same where a replica that differed did not answer again, checkAfterMove when a
+	// range is checked that was moved.
 	checkRetry     = 5 * time.Second
+	checkMissing   = time.Minute
 	checkAfterMove = time.Second
 	// doubtEvery is when a check is asked for again by who doubts a replica of its own.
 	doubtEvery = 2 * time.Second
@@ -184,6 +186,7 @@ func (c *Core) beginCheck(w checkWant) {
 	number := c.cfg.StoreStart<<32 + c.checkNumber
 	if err := c.store.BeginCheck(w.id, number); err != nil {
 		c.endCheck(w, nil, err)
+		c.handOn(w)
 		return
 	}
 	c.under = &check{
@@ -242,6 +245,15 @@ func (c *Core) abandonCheck(k *check) {
 	if k.call == 0 && c.leads(k.id) {
 		k.at = c.now.Add(checkRetry)
 		c.wantCheck(k.checkWant)
+		return
+	}
+	c.handOn(k.checkWant)
+}
+
+// handOn has whoever leads the range now check it, where its replicas differed once.
+func (c *Core) handOn(w checkWant) {
+	if w.first != nil && !c.leads(w.id) {
+		c.doubt(w.id)
 	}
 }
 
@@ -254,18 +266,19 @@ func (c *Core) judge(k *check) {
 		}
 	}
 	v := ranges.Judge(k.desc, k.answers)
-	if len(v.Corrupt)+len(v.Undecided) > 0 {
-		if k.first == nil {
-			// A cluster that takes a replica out of service for a mistake of its own is
-			// worse than one that looks twice.
-			k.first, k.span = &v, k.desc.Span()
-			k.at = 0
-			c.wants = slices.Insert(c.wants, 0, k.checkWant)
-			return
-		}
-		v = v.Confirms(*k.first)
+	differ := len(v.Undecided)
+	if len(v.Corrupt)+len(v.Undecided) > 0 && k.first == nil {
+		// A cluster that takes a replica out of service for a mistake of its own is
+		// worse than one that looks twice.
+		k.first, k.span = &v, k.desc.Span()
+		k.at = 0
+		c.wants = slices.Insert(c.wants, 0, k.checkWant)
+		return
 	}
 	if k.first != nil {
+		first, now := *k.first, v.Clone()
+		v = v.Confirms(first)
+		c.compareMore(k, first, now, v)
 		// It may have split since, and what differed be on the right side.
 		c.store.Within(k.span, func(r *ranges.Replica) {
 			if id := r.Descriptor().ID(); id != k.id {
@@ -276,7 +289,8 @@ func (c *Core) judge(k *check) {
 	for _, id := range v.Corrupt {
 		c.condemn(k.desc, id, false)
 	}
-	if len(v.Missing) == 0 && len(v.Undecided) > 1 {
+	// All of them or none: of who would be left nobody can say that it is right.
+	if len(v.Missing) == 0 && len(v.Undecided) > 1 && len(v.Undecided) == differ {
 		for _, id := range v.Undecided {
 			c.condemn(k.desc, id, true)
 		}
@@ -286,6 +300,25 @@ func (c *Core) judge(k *check) {
 	c.endCheck(k.checkWant, &peerpb.RangeChecked{
 		Index: k.index, Equal: v.Equal, Corrupt: append(v.Corrupt, v.Undecided...), Missing: v.Missing,
 	}, nil)
+}
+
+// compareMore has a range checked again if its replicas differ now, or differed in the
+// check before, and it is neither confirmed nor was it a mistake: some did not answer.
+func (c *Core) compareMore(k *check, first, now, confirmed ranges.Verdict) {
+	w := checkWant{id: k.id, first: &first, span: k.span}
+	settled := append(slices.Clone(confirmed.Corrupt), confirmed.Undecided...)
+	differ := append(slices.Clone(now.Corrupt), now.Undecided...)
+	switch {
+	case slices.ContainsFunc(differ, func(id metapb.ReplicaID) bool { return !slices.Contains(settled, id) }):
+		w.first, w.at = &now, c.now.Add(checkRetry)
+	case slices.ContainsFunc(now.Missing, func(id metapb.ReplicaID) bool {
+		return (slices.Contains(first.Corrupt, id) || slices.Contains(first.Undecided, id)) && !c.knowsCorrupt(k.id, id)
+	}):
+		w.at = c.now.Add(checkMissing)
+	default:
+		return
+	}
+	c.wantCheck(w)
 }
 
 // sayCheck tells a store something about checks. It may be lost.

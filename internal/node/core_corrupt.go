@@ -172,6 +172,11 @@ func (c *Core) isCorrupt(id metapb.RangeID, store metapb.StoreID) bool {
 	return slices.ContainsFunc(c.corrupt, func(x *corrupt) bool { return x.id == id && x.store == store })
 }
 
+// knowsCorrupt reports whether a replica is condemned.
+func (c *Core) knowsCorrupt(id metapb.RangeID, replica metapb.ReplicaID) bool {
+	return slices.ContainsFunc(c.corrupt, func(x *corrupt) bool { return x.id == id && x.replica == replica })
+}
+
 // Doubtful says what is known of the data of a range with a replica here: no replica
 // is in service, since nobody knows which are right; or which are known to be corrupt.
 func (c *Core) Doubtful(r *ranges.Replica) (undecided bool, corrupt []uint64) {
