@@ -25,6 +25,10 @@ func (r *Replica) halt(e *raftgroup.Entry) {
 	r.store.out.Halted = append(r.store.out.Halted, Halted{Range: r.desc.ID(), Replica: r.id, Index: e.Index})
 }
 
+// Stopped reports whether the replica applies nothing any more: it was halted, or an
+// entry takes it out of its range.
+func (r *Replica) Stopped() bool { return r.stopped }
+
 // reads reports whether this store knows a command.
 func (s *Store) reads(c *cmdpb.Command) bool {
 	since := metapb.FormatFirst

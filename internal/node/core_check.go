@@ -87,6 +87,8 @@ const (
 	checkSilence  = 10 * time.Second
 	// checkStartMax is how long the entry of a check may take to be applied here.
 	checkStartMax = 10 * time.Second
+	// checkMax is how long a check may take until who has not answered is left out.
+	checkMax = 10 * time.Minute
 	// checkRetry is when a check is tried again that came to nothing, checkMissing the
 	// same where a replica that differed did not answer again, checkAfterMove when a
 	// range is checked that was moved.
@@ -226,7 +228,7 @@ func (c *Core) tickCheck(k *check) {
 		waits = true
 		c.sayCheck(metapb.StoreID(p.StoreId), q)
 	}
-	if !waits || c.allAnswered(k) {
+	if !waits || c.allAnswered(k) || c.now.Sub(k.begun) > checkMax {
 		c.judge(k)
 	}
 }
@@ -384,8 +386,8 @@ func (c *Core) answerCheck(q *peerpb.CheckMessage) peerpb.CheckMessage {
 		if h.index != q.Index { // it is not the same entry: it was proposed once
 			a.State = peerpb.CheckSkipped
 		}
-	case r == nil || r.ID() != q.Replica || r.Applied() >= q.Index:
-		a.State = peerpb.CheckSkipped // it came by a snapshot, or has forgotten it
+	case r == nil || r.ID() != q.Replica || r.Applied() >= q.Index || r.Stopped():
+		a.State = peerpb.CheckSkipped // it came by a snapshot, has forgotten it, or never comes to it
 	default:
 		a.State = peerpb.CheckUnderWay
 	}

@@ -3,7 +3,9 @@ package node
 import (
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/range"
@@ -85,5 +87,29 @@ func TestDifferenceIsHandedOn(t *testing.T) {
 	c.abandonCheck(&check{checkWant: w})
 	if !slices.Contains(c.doubts, elsewhere) {
 		t.Errorf("it is not ended: to be checked: %v", c.doubts)
+	}
+}
+
+// A store always says that it has yet to come to a check. In the end that is no answer, and
+// others have their turn.
+func TestCheckEnds(t *testing.T) {
+	r := newCoreRun(t, CoreConfig{})
+	c := r.core
+	name := ranges.CheckID{Range: DataRange, Store: 1, Number: 1}
+	c.under = &check{
+		checkWant: checkWant{id: DataRange}, name: name, desc: onThree(c.Store().Replica(DataRange).Descriptor()), begun: c.now,
+		answers: make(map[metapb.ReplicaID]peerpb.CheckMessage), heardAt: make(map[metapb.ReplicaID]clock.Time),
+	}
+	c.hashes = append(c.hashes, &hashed{name: name, replica: 1, index: 1 << 20, state: peerpb.CheckDone, sum: []byte("a")})
+	for began := c.now; c.under != nil; c.now = c.now.Add(time.Second) {
+		if c.now.Sub(began) > time.Hour {
+			t.Fatal("it has no end")
+		}
+		c.tickCheck(c.under)
+		for id := metapb.StoreID(2); id <= 3; id++ {
+			c.stepCheck(id, &peerpb.CheckMessage{
+				Kind: peerpb.CheckAnswers, Range: DataRange, Replica: metapb.ReplicaID(id), Store: 1, Number: 1, Index: 1 << 20, State: peerpb.CheckUnderWay,
+			})
+		}
 	}
 }
