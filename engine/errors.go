@@ -24,8 +24,8 @@ var (
 	errPrevInPrefix = errors.New("engine: no way back after SeekPrefixGE")
 )
 
-// CorruptionError says that bytes on disk are not what was written. The engine
-// refuses to serve them.
+// CorruptionError says that bytes on disk are not what was written, or cannot be read
+// any more. The engine refuses to serve them.
 type CorruptionError struct {
 	Path string // file, if known
 	Err  error

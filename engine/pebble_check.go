@@ -2,9 +2,11 @@ package engine
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -16,6 +18,8 @@ import (
 // broke, with the checksum of the whole block each time: for a block of 1 MiB
 // that is half a minute of a processor, for each read that meets it. Whoever
 // reads wants to know at once.
+//
+// What the disk does not give back is damage as well.
 //
 // A block is read in one piece with its trailer: a byte for the compression and
 // four of checksum. The one read that is no block is the footer's, which ends
@@ -34,6 +38,10 @@ const (
 // ReadAt implements vfs.File.
 func (f *checkedFile) ReadAt(p []byte, at int64) (int, error) {
 	n, err := f.File.ReadAt(p, at)
+	if errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EBADMSG) {
+		// A bad sector, or a block whose checksum the file system itself finds wrong.
+		return n, fmt.Errorf("block at %d: %w: %w", at, err, pebble.ErrCorruption)
+	}
 	if err != nil || n < len(p) || n <= trailerBytes {
 		return n, err
 	}
