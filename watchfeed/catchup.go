@@ -65,6 +65,14 @@ func (c *Core) fallBehind(w *watcher, next Revision) {
 	c.block(w)
 }
 
+// readLater takes a synced watcher out of its group, because what was before the events
+// at next cannot be read from the engine.
+func (c *Core) readLater(w *watcher, next Revision) {
+	w.next = next
+	c.startCatching(w)
+	c.poke(w.place)
+}
+
 // block has a watcher wait until its stream has room.
 func (c *Core) block(w *watcher) {
 	if !w.has(waiting) {
@@ -94,7 +102,12 @@ func (c *Core) catchUp(p *place) {
 	case !ok:
 		c.maybeReadOn(p)
 	case c.ringsCover(g, low):
-		c.feedWindow(p, c.ringWindow(p, low, prev))
+		win := c.ringWindow(p, low, prev)
+		if win == nil {
+			c.wantScan(p) // and again, until the engine can, or the range is read elsewhere
+			return
+		}
+		c.feedWindow(p, win)
 		c.joinGroup(p)
 		c.poke(p)
 	case low < c.compacted:
@@ -239,7 +252,7 @@ const (
 )
 
 // ringWindow merges what the rings have for a place from a revision on, up to
-// what its group has released.
+// what its group has released; nil: the engine cannot read what was before.
 func (c *Core) ringWindow(p *place, low Revision, prev bool) *window {
 	g := p.group
 	win := &window{from: low - 1, through: g.released, prev: prev}
@@ -278,8 +291,8 @@ func (c *Core) ringWindow(p *place, low Revision, prev bool) *window {
 		}
 	}
 	slices.SortFunc(win.events, compareEvents)
-	if prev {
-		c.readPrevs(win.events)
+	if prev && !c.readPrevs(win.events) {
+		return nil
 	}
 	return win
 }

@@ -469,17 +469,18 @@ func (c *Core) Tick(now clock.Time) {
 }
 
 // readPrevs reads the values before events, where that was not done.
-func (c *Core) readPrevs(events []*Event) {
+// False: the engine cannot read one.
+func (c *Core) readPrevs(events []*Event) bool {
 	for _, ev := range events {
-		if ev.prevRead {
-			continue
+		switch {
+		case ev.prevRead:
+		case !ev.Tombstone && ev.Version == 1:
+			ev.prevRead = true // it was not there
+		case !c.readPrev(ev):
+			return false
 		}
-		ev.prevRead = true
-		if !ev.Tombstone && ev.Version == 1 {
-			continue // it was not there
-		}
-		c.readPrev(ev)
 	}
+	return true
 }
 
 func (c *Core) poke(p *place) {

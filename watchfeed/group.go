@@ -273,7 +273,8 @@ type giver struct {
 	events   []*Event
 	filtered [filters + 1][]*Event
 	done     [filters + 1]bool
-	prevRead bool
+	prevRead bool // or it was tried
+	noPrev   bool // it cannot be
 }
 
 // give sends a synced watcher what it wants of the events, or lets it fall
@@ -292,8 +293,11 @@ func (g *giver) give(w *watcher) {
 		return
 	}
 	if w.has(wantsPrev) && !g.prevRead {
-		g.c.readPrevs(g.events)
-		g.prevRead = true
+		g.prevRead, g.noPrev = true, !g.c.readPrevs(g.events)
+	}
+	if w.has(wantsPrev) && g.noPrev {
+		g.c.readLater(w, Revision(events[0].Revision))
+		return
 	}
 	if f := w.flags & filters; late {
 		events = filter(events, f)

@@ -342,15 +342,18 @@ func (c *Core) dropStalled() {
 	}
 }
 
-// readPrev reads what a key was before an event. An engine that cannot be read
-// ends the node elsewhere.
-func (c *Core) readPrev(ev *Event) {
+// readPrev reads what a key was before an event; false: the engine cannot.
+func (c *Core) readPrev(ev *Event) bool {
 	kv, err := mvcc.Get(c.cfg.Reader, ev.Key, Revision(ev.Revision)-1)
-	if err != nil || kv == nil {
-		return
+	switch {
+	case err != nil:
+		return false
+	case kv != nil:
+		ev.PrevKV = kv
+		c.rings.grown(ev.update, len(kv.Key)+len(kv.Value)+eventOverhead)
 	}
-	ev.PrevKV = kv
-	c.rings.grown(ev.update, len(kv.Key)+len(kv.Value)+eventOverhead)
+	ev.prevRead = true
+	return true
 }
 
 // packBytes is how much of what was read is kept or given up together.
