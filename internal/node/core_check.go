@@ -55,6 +55,7 @@ type checkWant struct {
 	// first is what differed in the check before, span what the range had then.
 	first *ranges.Verdict
 	span  metapb.Span
+	moved bool // it is since replicas came
 }
 
 // check is the comparison of a range's replicas.
@@ -142,7 +143,7 @@ func (c *Core) watchMoves(d *metapb.Descriptor) {
 		return
 	}
 	c.moved[d.ID()] = d.NextReplicaId
-	c.wantCheck(checkWant{id: d.ID(), at: c.now.Add(checkAfterMove)})
+	c.wantCheck(checkWant{id: d.ID(), at: c.now.Add(checkAfterMove), moved: true})
 }
 
 // tickChecks goes on with the check under way, or begins one.
@@ -244,17 +245,18 @@ func (c *Core) allAnswered(k *check) bool {
 func (c *Core) abandonCheck(k *check) {
 	c.under = nil
 	c.endCheck(k.checkWant, nil, peerpb.ErrRefused)
-	if k.call == 0 && c.leads(k.id) {
-		k.at = c.now.Add(checkRetry)
+	if (k.call == 0 || k.first != nil) && c.leads(k.id) {
+		k.call, k.at = 0, c.now.Add(checkRetry)
 		c.wantCheck(k.checkWant)
 		return
 	}
 	c.handOn(k.checkWant)
 }
 
-// handOn has whoever leads the range now check it, where its replicas differed once.
+// handOn has whoever leads the range now check it, where its replicas differed once, or
+// some of them came.
 func (c *Core) handOn(w checkWant) {
-	if w.first != nil && !c.leads(w.id) {
+	if (w.first != nil || w.moved) && !c.leads(w.id) {
 		c.doubt(w.id)
 	}
 }

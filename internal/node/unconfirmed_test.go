@@ -72,21 +72,29 @@ func TestDifferenceIsNotForgotten(t *testing.T) {
 	}
 }
 
-// Replicas differed once, and who compares them leads no more when they are to be compared
-// again. Who leads now is asked to.
+// Replicas differed once, or have come, and who compares them leads no more when they are to
+// be compared. Who leads now is asked to.
 func TestDifferenceIsHandedOn(t *testing.T) {
 	r := newCoreRun(t, CoreConfig{})
 	c := r.core
 	const elsewhere = 99
-	w := checkWant{id: elsewhere, first: &ranges.Verdict{Corrupt: []metapb.ReplicaID{3}}}
-	c.beginCheck(w)
-	if c.under != nil || !slices.Contains(c.doubts, elsewhere) {
-		t.Errorf("it cannot begin: to be checked: %v", c.doubts)
-	}
-	c.doubts = nil
-	c.abandonCheck(&check{checkWant: w})
-	if !slices.Contains(c.doubts, elsewhere) {
-		t.Errorf("it is not ended: to be checked: %v", c.doubts)
+	for _, w := range []checkWant{{first: &ranges.Verdict{Corrupt: []metapb.ReplicaID{3}}}, {moved: true}, {}} {
+		w.id = elsewhere
+		wants := w.first != nil || w.moved
+		c.doubts = nil
+		if c.beginCheck(w); c.under != nil || slices.Contains(c.doubts, elsewhere) != wants {
+			t.Errorf("it cannot begin: to be checked: %v", c.doubts)
+		}
+		c.doubts = nil
+		if c.abandonCheck(&check{checkWant: w}); slices.Contains(c.doubts, elsewhere) != wants {
+			t.Errorf("it is not ended: to be checked: %v", c.doubts)
+		}
+		// Where it leads still it goes on by itself, also for an operator who has given up.
+		c.wants = nil
+		w.id, w.call = DataRange, 1<<40
+		if c.abandonCheck(&check{checkWant: w}); len(c.wants) == 1 != (w.first != nil) || w.first != nil && c.wants[0].call != 0 {
+			t.Errorf("to be checked: %v", c.wants)
+		}
 	}
 }
 
