@@ -311,9 +311,16 @@ func (c *Core) judge(k *check) {
 func (c *Core) compareMore(k *check, first, now, confirmed ranges.Verdict) {
 	w := checkWant{id: k.id, first: &first, span: k.span}
 	settled := append(slices.Clone(confirmed.Corrupt), confirmed.Undecided...)
-	differ := append(slices.Clone(now.Corrupt), now.Undecided...)
+	open := func(id metapb.ReplicaID) bool { return !slices.Contains(settled, id) }
+	known := len(first.Corrupt) > 0
 	switch {
-	case slices.ContainsFunc(differ, func(id metapb.ReplicaID) bool { return !slices.Contains(settled, id) }):
+	case slices.ContainsFunc(now.Undecided, open):
+		if w.at = c.now.Add(checkRetry); !known {
+			w.first = &now
+		}
+	case known && slices.ContainsFunc(now.Corrupt, open):
+		// Where nobody could say who is right, who came since by a snapshot of one that is
+		// not must not decide it.
 		w.first, w.at = &now, c.now.Add(checkRetry)
 	case slices.ContainsFunc(now.Missing, func(id metapb.ReplicaID) bool {
 		return (slices.Contains(first.Corrupt, id) || slices.Contains(first.Undecided, id)) && !c.knowsCorrupt(k.id, id)
