@@ -193,7 +193,13 @@ func TestLongestLogHearsWhoVotes(t *testing.T) {
 		}
 		leader.crash()
 		c.net = nil
-		c.until(t, 20*time.Second, "another one leads", func() bool { n := c.holder(2); return n != nil && n != leader })
+		c.until(t, 20*time.Second, "another one leads", func() bool {
+			if fourth.store.Replica(2).Leader() == second.id && !second.store.Replica(2).group.IsLeader() {
+				t.Fatal("it takes who told it for the leader")
+			}
+			n := c.holder(2)
+			return n != nil && n != leader
+		})
 	}
 }
 
