@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -40,6 +41,9 @@ type damaged struct {
 	id      metapb.RangeID
 	replica metapb.ReplicaID
 	asked   bool
+	// key has value since, until the row is written again: then nothing is to be found.
+	key, value []byte
+	found      bool
 }
 
 // foundCorrupt is told of what a node says to be corrupt. Nothing else may be.
@@ -51,6 +55,9 @@ func (n *simNode) foundCorrupt(rd *node.Ready) {
 			n.s.fail(fmt.Errorf("range %d: replica %d is said to be corrupt, and is not", x.Range, x.Replica))
 		}
 		n.s.stats.Corrupt++
+		if d != nil {
+			d.found = true
+		}
 	}
 }
 
@@ -102,7 +109,7 @@ func (s *Sim) corrupt() {
 	b := n.eng.NewBatch()
 	b.Set(key, value)
 	s.fail(n.eng.Commit(b, false))
-	s.damaged = &damaged{node: n, id: at[i].Descriptor().ID(), replica: at[i].ID()}
+	s.damaged = &damaged{node: n, id: at[i].Descriptor().ID(), replica: at[i].ID(), key: key, value: value}
 	n.tracef("range %d: %s is changed", s.damaged.id, keys.Format(key))
 	s.repair()
 	s.settle()
@@ -112,9 +119,10 @@ func (s *Sim) corrupt() {
 // takes away what is said to be corrupt and has it made anew.
 func (s *Sim) repair() {
 	d := s.damaged
-	if !d.replaced() {
-		s.after(restoreEvery, s.repair)
+	if d.over() {
+		return
 	}
+	s.after(restoreEvery, s.repair)
 	for _, n := range s.nodes {
 		if !n.serving || n.stopping {
 			continue
@@ -142,6 +150,24 @@ func (s *Sim) repair() {
 			})
 		}
 	}
+}
+
+// over reports whether there is nothing to be found any more: the replica was replaced, or
+// the row written anew before anybody saw it.
+func (d *damaged) over() bool {
+	if d.replaced() {
+		return true
+	}
+	r := d.node.core.Store().Replica(d.id)
+	if d.found || r == nil || r.ID() != d.replica {
+		return false
+	}
+	row, closer, err := d.node.eng.Get(d.key)
+	if err != nil {
+		return errors.Is(err, engine.ErrNotFound)
+	}
+	defer closer.Close()
+	return !bytes.Equal(row, d.value)
 }
 
 // replaced reports whether the store has another replica, which all know to be a

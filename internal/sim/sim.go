@@ -215,7 +215,7 @@ func (s *Sim) busy() string {
 			return fmt.Sprintf("node %d: %s", n.id, why)
 		}
 	}
-	if d := s.damaged; d != nil && !d.replaced() {
+	if d := s.damaged; d != nil && !d.over() {
 		return "a corrupt replica was not replaced"
 	}
 	for _, w := range s.watchers {
