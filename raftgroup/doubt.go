@@ -76,14 +76,10 @@ func (d *confDoubt) said(index uint64) uint64 {
 	return index
 }
 
-// voteContext is the length of what the answer to a request for a vote says beside what
-// raft wants it to: up to where the log is committed, and the term of the entry there.
-const voteContext = 16
-
 // markVote puts into the answer to a request for a vote what is committed.
 func (g *Group) markVote(m *Message) {
 	if term, err := g.log.Term(g.committed); err == nil {
-		m.Context = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(make([]byte, 0, voteContext), g.committed), term)
+		m.Context = contextOf(g.committed, term)
 	}
 }
 
@@ -99,7 +95,7 @@ const learnBytesMax = 1 << 20
 // To raft it is the heartbeat of a leader, which is forgotten at once: it ends the candidacy,
 // and the next one is by the new configuration.
 func (g *Group) learn(m *Message) error {
-	if typ := m.GetType(); typ != raftpb.MsgVoteResp && typ != raftpb.MsgPreVoteResp || len(m.Context) != voteContext {
+	if typ := m.GetType(); typ != raftpb.MsgVoteResp && typ != raftpb.MsgPreVoteResp || len(m.Context) != contextBytes {
 		return nil
 	}
 	index, term := binary.BigEndian.Uint64(m.Context), binary.BigEndian.Uint64(m.Context[8:])

@@ -21,21 +21,27 @@ type peerNote struct {
 
 // note returns the note of a replica. It is valid until the next call.
 func (g *Group) note(id metapb.ReplicaID) *peerNote {
-	for i := range g.notes {
-		if g.notes[i].id == id {
-			return &g.notes[i]
-		}
+	if n := g.noted(id); n != nil {
+		return n
 	}
 	g.notes = append(g.notes, peerNote{id: id})
 	return &g.notes[len(g.notes)-1]
 }
 
-// knownBy returns up to where a replica said that it knows what is committed.
-func (g *Group) knownBy(id metapb.ReplicaID) uint64 {
+// noted is note, nil where nothing was noted.
+func (g *Group) noted(id metapb.ReplicaID) *peerNote {
 	for i := range g.notes {
 		if g.notes[i].id == id {
-			return g.notes[i].knows
+			return &g.notes[i]
 		}
+	}
+	return nil
+}
+
+// knownBy returns up to where a replica said that it knows what is committed.
+func (g *Group) knownBy(id metapb.ReplicaID) uint64 {
+	if n := g.noted(id); n != nil {
+		return n.knows
 	}
 	return 0
 }

@@ -46,17 +46,21 @@ func (g *Group) Quiesce(live func(metapb.ReplicaID) bool) (lagging []metapb.Repl
 	return lagging, true
 }
 
-// heartbeatContext is the length of what a heartbeat says beside what raft wants it
-// to: what is committed, and up to where the log may be cut.
-const heartbeatContext = 16
+// contextBytes is the length of what a message says beside what raft wants it to. A
+// heartbeat: what is committed, and up to where the log may be cut. The answer to a request
+// for a vote: what is committed, and the term of the entry there.
+const contextBytes = 16
+
+func contextOf(a, b uint64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(make([]byte, 0, contextBytes), a), b)
+}
 
 // markHeartbeat puts into a heartbeat what it says is committed, and the answer
 // brings it back: that a replica has all entries does not tell a leader that the
 // message that said that the last ones are committed was not lost.
 func (g *Group) markHeartbeat(m *Message) {
 	if m.GetType() == raftpb.MsgHeartbeat && len(m.Context) == 0 {
-		m.Context = binary.BigEndian.AppendUint64(make([]byte, 0, heartbeatContext), m.GetCommit())
-		m.Context = binary.BigEndian.AppendUint64(m.Context, g.cutHint)
+		m.Context = contextOf(m.GetCommit(), g.cutHint)
 	}
 }
 
@@ -69,10 +73,10 @@ func (g *Group) markAnswer(m *Message) {
 	case typ == raftpb.MsgAppResp && !m.GetReject():
 		committed := g.doubt.said(g.committed)
 		m.Commit = &committed
-	case typ == raftpb.MsgHeartbeatResp && len(m.Context) == heartbeatContext:
+	case typ == raftpb.MsgHeartbeatResp && len(m.Context) == contextBytes:
 		index := binary.BigEndian.Uint64(m.Context)
 		if said := g.doubt.said(index); said < index {
-			m.Context = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(make([]byte, 0, heartbeatContext), said), 0)
+			m.Context = contextOf(said, 0)
 		}
 	case typ == raftpb.MsgVoteResp || typ == raftpb.MsgPreVoteResp:
 		g.markVote(m)
@@ -83,7 +87,7 @@ func (g *Group) markAnswer(m *Message) {
 // would take the context for a read index of its own.
 func (g *Group) takeContext(m *Message) *Message {
 	typ := m.GetType()
-	if typ != raftpb.MsgHeartbeat && typ != raftpb.MsgHeartbeatResp || len(m.Context) != heartbeatContext || m.GetTerm() < g.term {
+	if typ != raftpb.MsgHeartbeat && typ != raftpb.MsgHeartbeatResp || len(m.Context) != contextBytes || m.GetTerm() < g.term {
 		return m
 	}
 	if typ == raftpb.MsgHeartbeat {

@@ -13,8 +13,8 @@ import (
 // A transfer hands a range's leadership to another replica. It waits, as a split
 // does, until nothing is locked, though not longer than a lock without an intent
 // lives: locks with intents are in the log, and the next leader has them too. It waits
-// until the other replica lacks little. Then nothing more is evaluated until what was is applied, so that every revision that
-// was given out is used. When the other replica has the whole log it is told to
+// until the other replica lacks little. Then nothing more is evaluated until what was is
+// applied, so that every revision that was given out is used. When the other replica has the whole log it is told to
 // take over, and from then on this leader answers nothing from memory: it cannot
 // know when the other one begins. What waits in its queue is refused when that has
 // happened, and goes there.
@@ -33,8 +33,8 @@ func (t *transfer) stops() bool { return t != nil && t.frozen }
 
 // Transfer begins to hand the leadership of a range to a store. An error says that
 // nothing was begun; else it is done when another store leads the range, or it was
-// given up if the replica could not be brought up in time, or its store died: who wants to know looks
-// at Leads and Transferring.
+// given up if the replica could not be brought up in time, or its store died: who wants
+// to know looks at Leads and Transferring.
 func (s *Store) Transfer(id metapb.RangeID, to metapb.StoreID) error {
 	r := s.replicas[id]
 	if r == nil {
