@@ -26,6 +26,16 @@ func clusterWithLearner(t *testing.T, seed uint64) (*storeCluster, *clusterStore
 	return c, leader, r
 }
 
+// during lets some time pass. Each is called after every step.
+func (c *storeCluster) during(t *testing.T, d time.Duration, each func()) {
+	t.Helper()
+	for end := c.now + d; c.now < end; each() {
+		if err := c.step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A replica that was behind gets a whole change of its range's voters at once, and crashes
 // when that is in its log and none of it applied. It must not be elected by those who voted
 // before: the range has other voters by now, who decide without them.
@@ -62,14 +72,11 @@ func TestForgetsWhatIsCommitted(t *testing.T) {
 			c.cut[[2]metapb.StoreID{a.id, b.id}], c.cut[[2]metapb.StoreID{b.id, a.id}] = true, true
 		}
 	}
-	for end := c.now + 5*time.Second; c.now < end; {
-		if err := c.step(); err != nil {
-			t.Fatal(err)
-		}
+	c.during(t, 5*time.Second, func() {
 		if again.group.IsLeader() {
 			t.Fatalf("elected by voters of before: %s", c.describe(2))
 		}
-	}
+	})
 	clear(c.cut)
 	c.until(t, 5*time.Second, "the range has its three replicas", func() bool {
 		return c.holder(2) != nil && third.store.Replica(2) == nil && again.Applied() == r.Applied()
@@ -81,29 +88,14 @@ func TestForgetsWhatIsCommitted(t *testing.T) {
 // one must not have gone yet.
 func TestGoesWhenOthersKnow(t *testing.T) {
 	for seed := uint64(1); seed <= 10; seed++ {
-		c, leader, r := clusterWithLearner(t, seed)
+		c, leader, _ := clusterWithLearner(t, seed)
 		second, third, fourth := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3], c.nodes[3]
-		c.request(leader, r.desc.Start, &clusterRequest{at: c.issued, body: &peerpb.ChangeReplicas{
-			Promote: []metapb.StoreID{fourth.id}, Remove: []metapb.StoreID{third.id},
-		}})
-		joint := uint64(0)
-		hold := func() {
-			if isJoint(r.desc) {
-				joint = r.Applied()
-			}
+		hold := takeOut(t, c, leader, func(joint uint64) {
 			for _, n := range []*clusterStore{second, third, fourth} {
-				if joint > 0 {
-					c.keepFromCommits(n.id, joint)
-				}
+				c.keepFromCommits(n.id, joint)
 			}
-		}
-		c.until(t, 5*time.Second, "the change is over for the leader", func() bool { hold(); return r.desc.Generation == 4 })
-		for end := c.now + time.Second; c.now < end; {
-			if err := c.step(); err != nil {
-				t.Fatal(err)
-			}
-			hold()
-		}
+		})
+		c.during(t, time.Second, hold)
 		leader.crash()
 		c.net = nil
 		c.until(t, 10*time.Second, "another one leads, and who was taken out goes", func() bool {
@@ -214,14 +206,12 @@ func TestFollowerDoesNotSayWhoHasGone(t *testing.T) {
 			c.cut[[2]metapb.StoreID{second.id, leader.id}] = true
 		})
 		c.until(t, 5*time.Second, "the second knows", func() bool { hold(); return second.store.Replica(2).desc.Generation == 4 })
-		for end := c.now + 5*time.Second; c.now < end; hold() {
-			if err := c.step(); err != nil {
-				t.Fatal(err)
-			}
+		c.during(t, 5*time.Second, func() {
+			hold()
 			if third.store.Replica(2) == nil {
 				t.Fatalf("it has gone: %s", c.describe(2))
 			}
-		}
+		})
 		clear(c.cut)
 		c.until(t, 10*time.Second, "it goes when more know", func() bool { return third.store.Replica(2) == nil })
 	}

@@ -25,11 +25,7 @@ func ledByRemoved(t *testing.T, seed uint64, each func(c *storeCluster)) (c *sto
 			c.keepFromCommits(n.id, joint)
 		}
 	})
-	for end := c.now + time.Second; c.now < end; hold() {
-		if err := c.step(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c.during(t, time.Second, hold)
 	leader.crash()
 	c.net = nil
 	r := third.store.Replica(2)
@@ -86,11 +82,7 @@ func TestRemovedLeaderRestarts(t *testing.T) {
 func TestRemovedLeaderHandsOver(t *testing.T) {
 	for seed := uint64(1); seed <= 10; seed++ {
 		c, _, third, _ := ledByRemoved(t, seed, dropTellsToLead)
-		for end := c.now + 2*time.Second; c.now < end; dropTellsToLead(c) {
-			if err := c.step(); err != nil {
-				t.Fatal(err)
-			}
-		}
+		c.during(t, 2*time.Second, func() { dropTellsToLead(c) })
 		c.until(t, 20*time.Second, "another one leads", func() bool { n := c.holder(2); return n != nil && n != third })
 		c.until(t, 20*time.Second, "it goes", func() bool { return third.store.Replica(2) == nil })
 	}
@@ -239,11 +231,7 @@ func TestAsksLeaderItDoesNotKnow(t *testing.T) {
 	if r.memberOf(4) != 0 {
 		t.Fatal("it knows who leads")
 	}
-	for end := c.now + time.Second; c.now < end; lose() {
-		if err := c.step(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c.during(t, time.Second, lose)
 	c.until(t, 60*time.Second, "it has gone", func() bool { return third.store.Replica(2) == nil })
 }
 

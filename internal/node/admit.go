@@ -142,11 +142,11 @@ func (n *Node) refuseRemoved() *peerAnswer {
 
 // checkCluster asks others about this node. Those at the join addresses, whether they are
 // of its folder's cluster: a node with data does not join, but who gives --join means that
-// cluster; who names members of one that exists may name some that went. All, whether it is a member still: it may have been removed while it was away,
-// with the replicas that it has. A start votes only after the longest promise, and so not
-// before somebody who knows could say so. And whether it is the one with this folder: one
-// that was begun anew takes nothing of its replicas' leaders until all have answered, or as
-// long as it does not vote.
+// cluster; who names members of one that exists may name some that went. All, whether it is
+// a member still: it may have been removed while it was away, with the replicas that it has.
+// A start votes only after the longest promise, and so not before somebody who knows could
+// say so. And whether it is the one with this folder: one that was begun anew takes nothing
+// of its replicas' leaders until all have answered, or as long as it does not vote.
 func (n *Node) checkCluster(ctx context.Context) {
 	p := n.peers.Load()
 	if p == nil {
