@@ -110,8 +110,19 @@ func (c *Config) checkJoin() error {
 				return bad("join", "%s is this node's own address, by --initial-advertise-peer-urls; name another node's", addr)
 			}
 		}
+		if !loopback(host) && !slices.ContainsFunc(c.InitialAdvertisePeerURLs, func(u url.URL) bool { return !loopback(u.Hostname()) }) {
+			return bad("initial-advertise-peer-urls", "%s is of this machine alone, and --join names another one, %s: the nodes there would look for this node "+
+				"on theirs. Give an address at which they reach it, and --listen-peer-urls one there", c.InitialAdvertisePeerURLs[0].String(), addr)
+		}
 	}
 	return nil
+}
+
+// loopback reports whether a host is of its own machine alone, as far as its name says. A
+// name that has to be looked up is not.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // parseJoin reads --join. A URL is taken as well, for its host and port.

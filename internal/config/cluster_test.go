@@ -32,13 +32,19 @@ func TestMembers(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(c.JoinAddrs(), []string{"127.0.0.1:2180", "127.0.0.1:2380"}) {
 		t.Errorf("existing: %v, %v", c.JoinAddrs(), err)
 	}
-	c, err = load(t, []string{"FLOTILLA_JOIN=a:1"}, "--initial-cluster-state=existing")
+	const reached = "--initial-advertise-peer-urls=http://here:1"
+	c, err = load(t, []string{"FLOTILLA_JOIN=a:1"}, "--initial-cluster-state=existing", reached)
 	if err != nil || !reflect.DeepEqual(c.JoinAddrs(), []string{"a:1"}) {
 		t.Errorf("join: %v, %v", c.JoinAddrs(), err)
 	}
-	c, err = load(t, nil, "--join=a:1, http://b:2 ,https://c:3")
+	c, err = load(t, nil, "--join=a:1, http://b:2 ,https://c:3", reached)
 	if err != nil || !reflect.DeepEqual(c.JoinAddrs(), []string{"a:1", "b:2", "c:3"}) {
 		t.Errorf("join: %v, %v", c.JoinAddrs(), err)
+	}
+	for _, own := range []string{"localhost:1", "127.0.0.2:1", "[::1]:1"} {
+		if c, err = load(t, nil, "--join="+own); err != nil || !reflect.DeepEqual(c.JoinAddrs(), []string{own}) {
+			t.Errorf("join a node of this machine: %v, %v", c, err)
+		}
 	}
 }
 
@@ -61,6 +67,8 @@ func TestBadClustersAreNamed(t *testing.T) {
 		{"--join=a", "join", "want host:port"},
 		{"--join=:2380", "join", "want host:port"},
 		{"--join=localhost:2380", "join", "own address"},
+		{"--join=localhost:1,10.0.0.1:2380", "initial-advertise-peer-urls", "http://localhost:2380 is of this machine alone"},
+		{"--join=a:1 --initial-advertise-peer-urls=http://127.0.0.1:1,http://[::1]:1", "initial-advertise-peer-urls", "Give an address"},
 		{"--initial-advertise-peer-urls=https://a:1", "initial-advertise-peer-urls", "set --peer-cert-file"},
 		{"--peer-cert-file=x", "peer-key-file", "is required"},
 		{"--peer-key-file=x", "peer-cert-file", "is required"},
