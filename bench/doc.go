@@ -31,6 +31,8 @@
 // each range. rolling stops and starts each node in order, saturated keeps all cores
 // busy with others for ten minutes and counts elections, both under 1,000 puts a second.
 //
+//	bin/bench -workloads put -systems flotilla3,flotilla3x1000 -where
+//	                                               what the processor time of a put goes to
 //	make pgo                                       profiles of the servers, for the compiler
 //	bench -prepare A:1,B:2,C:3 -ranges 1000        cuts a cluster that runs
 package main

@@ -28,6 +28,7 @@ type options struct {
 	prepare   string
 	ranges    int
 	profiles  string
+	where     bool
 	trim      string
 }
 
@@ -45,6 +46,7 @@ func parse() options {
 	flag.StringVar(&o.prepare, "prepare", "", "addresses of a running cluster, comma-separated: cut it into -ranges and spread the leaders, nothing else")
 	flag.IntVar(&o.ranges, "ranges", 1000, "how many ranges -prepare makes")
 	flag.StringVar(&o.profiles, "profiles", "", "folder for processor profiles of the servers, of loads by etcd's tool; they take time from what is measured")
+	flag.BoolVar(&o.where, "where", false, "say what the servers' processor time goes to, by such profiles")
 	flag.StringVar(&o.trim, "trim", "", "a merged profile: take the paths of this machine out of it, nothing else")
 	flag.Parse()
 	if o.quick {
@@ -75,6 +77,12 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	if o.where && o.profiles == "" {
+		if o.profiles, err = os.MkdirTemp("", "profiles-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(o.profiles)
+	}
 	// A workload that fails costs its own figure, not those of the hour before.
 	var figures []Figure
 	var failed error
@@ -97,6 +105,7 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	printTable(os.Stdout, figures)
+	printParts(os.Stdout, figures)
 	printBars(os.Stdout, figures, append(watchBars(), clusterBars()...))
 	if o.quick {
 		fmt.Println("The bars are for runs of full size; this one was a tenth.")

@@ -20,6 +20,7 @@ type Figure struct {
 	CPUMicros float64            // server CPU per operation
 	RSSMB     float64            // when the workload had ended
 	More      map[string]float64 `json:",omitempty"` // the workload's own figures, unit last
+	Parts     map[string]float64 `json:",omitempty"` // what CPUMicros went to, with -where
 }
 
 func (f Figure) String() string {
@@ -50,9 +51,15 @@ func median(figures []Figure) Figure {
 		CPUMicros: of(func(f Figure) float64 { return f.CPUMicros }),
 		RSSMB:     of(func(f Figure) float64 { return f.RSSMB }),
 		More:      make(map[string]float64),
+		Parts:     make(map[string]float64),
 	}
 	for name := range figures[0].More {
 		m.More[name] = of(func(f Figure) float64 { return f.More[name] })
+	}
+	for _, f := range figures {
+		for name := range f.Parts {
+			m.Parts[name] = of(func(f Figure) float64 { return f.Parts[name] })
+		}
 	}
 	return m
 }

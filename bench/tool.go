@@ -63,7 +63,7 @@ func (b *bench) toolOn(ctx context.Context, endpoints []string, conns, clients, 
 	defer cancel()
 	args = append(args, "--endpoints", strings.Join(endpoints, ","), "--conns", strconv.Itoa(conns), "--clients", strconv.Itoa(clients),
 		"--total", strconv.Itoa(total), "--precise")
-	profiled := b.profiling(ctx, endpoints)
+	profiled, begun := b.profiling(ctx, endpoints), time.Now()
 	before := b.server.cpu()
 	out, err := exec.CommandContext(ctx, filepath.Join(b.bin, "benchmark"), args...).CombinedOutput()
 	used := b.server.cpu() - before
@@ -78,7 +78,10 @@ func (b *bench) toolOn(ctx context.Context, endpoints []string, conns, clients, 
 		return Figure{}, fmt.Errorf("%w:\n%s", err, out)
 	}
 	f.CPUMicros = float64(used.Microseconds()) / float64(total)
-	return f, nil
+	if b.where {
+		f.Parts, err = b.partsOf(ctx, begun, f.CPUMicros)
+	}
+	return f, err
 }
 
 // parseReport reads what etcd's report package prints, the last of several reports. It
