@@ -66,9 +66,22 @@ func (d *dialer) dial(ctx context.Context, addr string, c class) (net.Conn, erro
 	secured := tls.Client(conn, cfg)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		conn.Close()
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			err = errNoTLS // it has no words for what it does not understand
+		}
 		return nil, err
 	}
 	return secured, nil
+}
+
+// handshakeMark is what a connection with TLS begins with.
+const handshakeMark = "\x16\x03"
+
+// inPlainText reports whether a handshake came to nothing since a node at the other end
+// has no TLS.
+func inPlainText(err error) bool {
+	var other tls.RecordHeaderError
+	return errors.As(err, &other) && other.Conn != nil && string(other.RecordHeader[:]) == magic[:len(other.RecordHeader)]
 }
 
 // interactivePriority is the highest that needs no privilege.

@@ -22,6 +22,8 @@ var (
 	ErrReplaced = errors.New("rpc: replaced by a newer connection")
 	// ErrProtocol: a message that the protocol does not have.
 	ErrProtocol = errors.New("rpc: bad message")
+	// errNoTLS: the other end closed the connection in place of a handshake.
+	errNoTLS = errors.New("rpc: no answer to the TLS handshake: if the node there has no --peer-cert-file, set the same flags for TLS on all nodes")
 	// errClosed: the other end closed the connection, as a process that ends does.
 	errClosed = errors.New("rpc: the other end closed the connection")
 )

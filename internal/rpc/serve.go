@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -100,10 +101,7 @@ func (t *Transport) meet(ctx context.Context, raw net.Conn) (*inConn, *reader, e
 	if t.tls != nil {
 		secured := tls.Server(raw, t.tls)
 		if err := secured.HandshakeContext(ctx); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = nil // somebody looked whether the port is open
-			}
-			return nil, nil, err
+			return nil, nil, noHandshake(raw, err)
 		}
 		conn = secured
 	}
@@ -111,6 +109,8 @@ func (t *Transport) meet(ctx context.Context, raw net.Conn) (*inConn, *reader, e
 	switch b, err := d.view(len(magic)); {
 	case err != nil && d.r == d.w:
 		return nil, nil, nil
+	case err == nil && t.tls == nil && strings.HasPrefix(string(b), handshakeMark):
+		return nil, nil, fmt.Errorf("%w: it speaks TLS, and this node has none: set --peer-cert-file, --peer-key-file and --peer-trusted-ca-file, if it is a node", ErrProtocol)
 	case err != nil || string(b) != magic:
 		return nil, nil, fmt.Errorf("%w: what it says first is not of a node", ErrProtocol)
 	}
@@ -140,6 +140,22 @@ func (t *Transport) meet(ctx context.Context, raw net.Conn) (*inConn, *reader, e
 	d.heard = &s.heard
 	d.resize(readBufferBytes)
 	return s, d, nil
+}
+
+// noHandshake is the error of a TLS handshake, nil if nobody meant to make one. A node
+// without TLS could not read an alert; it is told in plain text, and nothing of this
+// cluster with it.
+func noHandshake(raw net.Conn, err error) error {
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil // somebody looked whether the port is open
+	case inPlainText(err):
+		why := refuse(refusedOther, "the node at %s speaks plain text to one with TLS: set --peer-cert-file, --peer-key-file and --peer-trusted-ca-file there",
+			hostOf(raw))
+		self{}.tell(raw, why)
+		return why
+	}
+	return err
 }
 
 // letIn enters a connection and welcomes its sender, or says why not.
