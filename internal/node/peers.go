@@ -82,10 +82,9 @@ func (n *Node) startPeers(start uint64) error {
 // believed: after a quick start they may not have seen the end of the one before.
 const takenMax = 5 * time.Second
 
-// refused tells why another node does not let this one in. Where that is for good
-// the node ends: it is the second one with the store's id.
+// refused is called at each attempt that another node refuses; the transport has logged
+// why. Where that is for good the node ends: it is the second one with the store's id.
 func (p *peerLink) refused(to metapb.StoreID, err error) {
-	p.n.cfg.Logger.Error("a node does not let this one in", "store", to, "err", err)
 	if !errors.Is(err, rpc.ErrStoreTaken) && !errors.Is(err, rpc.ErrOwnStore) {
 		return
 	}

@@ -1,11 +1,16 @@
 package node
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/internal/rpc"
 	"github.com/flotilladb/flotilla/internal/wire"
+	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/raftgroup"
 )
 
@@ -32,5 +37,21 @@ func TestHeartbeatsHaveRoom(t *testing.T) {
 	beat := &frame.Frame{Lane: frame.Liveness, Liveness: &raftgroup.LivenessMessage{FromStart: 1, Beat: true}}
 	if !deliver(rpc.Liveness, beat) || len(n.inbox.frames) != 1 {
 		t.Error("a heartbeat finds no room")
+	}
+}
+
+// A node that is not let in tries for ever. The transport says so, once.
+func TestRefusalsDoNotFillTheLog(t *testing.T) {
+	var log bytes.Buffer
+	p := &peerLink{
+		n:     &Node{cfg: Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}},
+		taken: make(map[metapb.StoreID]time.Time),
+	}
+	for range 2 {
+		p.refused(2, errors.New("another cluster"))
+		p.refused(2, rpc.ErrStoreTaken)
+	}
+	if log.Len() > 0 {
+		t.Errorf("said besides: %s", &log)
 	}
 }
