@@ -125,6 +125,27 @@ func loopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
+// checkSecured refuses https in what names other nodes, where this one has no TLS: they
+// would be spoken to in plain text, against what was asked for.
+func (f *Flags) checkSecured(c *Config) error {
+	if c.PeerTLS.Enabled() {
+		return nil
+	}
+	for _, m := range c.Members {
+		for _, peer := range m.PeerURLs {
+			if strings.HasPrefix(peer, "https:") {
+				return bad("initial-cluster", "%q: for https, set --peer-cert-file and --peer-key-file", peer)
+			}
+		}
+	}
+	for _, item := range splitList(f.join) {
+		if u, err := url.Parse(item); err == nil && u.Scheme == "https" {
+			return bad("join", "%q: for https, set --peer-cert-file and --peer-key-file", item)
+		}
+	}
+	return nil
+}
+
 // parseJoin reads --join. A URL is taken as well, for its host and port.
 func parseJoin(text string) (addrs []string) {
 	for _, item := range splitList(text) {

@@ -37,7 +37,7 @@ func TestMembers(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(c.JoinAddrs(), []string{"a:1"}) {
 		t.Errorf("join: %v, %v", c.JoinAddrs(), err)
 	}
-	c, err = load(t, nil, "--join=a:1, http://b:2 ,https://c:3", reached)
+	c, err = load(t, nil, "--join=a:1, http://b:2 ,https://c:3", reached, "--peer-cert-file=x", "--peer-key-file=y")
 	if err != nil || !reflect.DeepEqual(c.JoinAddrs(), []string{"a:1", "b:2", "c:3"}) {
 		t.Errorf("join: %v, %v", c.JoinAddrs(), err)
 	}
@@ -69,6 +69,8 @@ func TestBadClustersAreNamed(t *testing.T) {
 		{"--join=localhost:2380", "join", "own address"},
 		{"--join=localhost:1,10.0.0.1:2380", "initial-advertise-peer-urls", "http://localhost:2380 is of this machine alone"},
 		{"--join=a:1 --initial-advertise-peer-urls=http://127.0.0.1:1,http://[::1]:1", "initial-advertise-peer-urls", "Give an address"},
+		{"--join=a:1,https://b:1", "join", "set --peer-cert-file"},
+		{"--initial-cluster=" + own + ",b=https://b:1", "initial-cluster", "set --peer-cert-file"},
 		{"--initial-advertise-peer-urls=https://a:1", "initial-advertise-peer-urls", "set --peer-cert-file"},
 		{"--peer-cert-file=x", "peer-key-file", "is required"},
 		{"--peer-key-file=x", "peer-cert-file", "is required"},

@@ -113,6 +113,9 @@ func (f *Flags) parse(c *Config) (err error) {
 	if c.Members, err = parseCluster(c.InitialCluster); err != nil {
 		return err
 	}
+	if err := f.checkSecured(c); err != nil {
+		return err
+	}
 	c.Join = parseJoin(f.join)
 	if f.logger != "zap" {
 		return bad("logger", "%q: want zap, or leave the flag out", f.logger)
