@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
+	"fmt"
 	"net"
 	"os"
 	"strconv"
@@ -87,14 +89,39 @@ func (p *PeerTLS) Load() (*tls.Config, error) {
 	if p.TrustedCAFile == "" {
 		return c, nil
 	}
-	pem, err := os.ReadFile(p.TrustedCAFile)
+	pool, err := readAuthorities(p.TrustedCAFile)
 	if err != nil {
 		return nil, bad("peer-trusted-ca-file", "%v", err)
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, bad("peer-trusted-ca-file", "%s holds no certificate", p.TrustedCAFile)
-	}
 	c.RootCAs, c.ClientCAs, c.ClientAuth = pool, pool, tls.RequireAndVerifyClientCert
 	return c, nil
+}
+
+// readAuthorities reads all certificates of a file: if one that cannot be read were passed
+// over, some nodes would be let in and others not.
+func readAuthorities(file string) (*x509.CertPool, error) {
+	rest, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool, some := x509.NewCertPool(), false
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		pool.AddCert(cert)
+		some = true
+	}
+	if !some {
+		return nil, fmt.Errorf("%s holds no certificate", file)
+	}
+	return pool, nil
 }

@@ -139,3 +139,23 @@ func TestPeerTLSFiles(t *testing.T) {
 		t.Errorf("without TLS: %v, %v", c, err)
 	}
 }
+
+// A file of authorities of which one cannot be read would let in some nodes and not others.
+func TestDamagedAuthority(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := writeCert(t, dir, "good")
+	raw, err := os.ReadFile(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := filepath.Join(dir, "both.crt")
+	raw = append(raw, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("not one")})...)
+	if err := os.WriteFile(both, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = (&PeerTLS{CertFile: cert, KeyFile: key, TrustedCAFile: both}).Load()
+	var bad *Error
+	if !errors.As(err, &bad) || bad.Flag != "peer-trusted-ca-file" || !strings.Contains(err.Error(), both) {
+		t.Errorf("a damaged certificate: %v", err)
+	}
+}
