@@ -20,6 +20,8 @@ type Flags struct {
 	maxTxnOps, maxRequestSize uint
 	logOutputs, logger        string
 	join, gossipKeyFile       string
+	tlsMin, tlsMax            string
+	cipherSuites              string
 }
 
 // AddFlags makes the flags of the server known to a flag set. Their help shows
@@ -42,6 +44,9 @@ func AddFlags(fs *pflag.FlagSet) *Flags {
 	fs.StringVar(&c.PeerTLS.KeyFile, "peer-key-file", "", "key of that certificate")
 	fs.StringVar(&c.PeerTLS.TrustedCAFile, "peer-trusted-ca-file", "", "certificates of those who sign for nodes")
 	fs.BoolVar(&c.PeerTLS.ClientCertAuth, "peer-client-cert-auth", false, "refuse nodes that show no certificate")
+	fs.StringVar(&f.tlsMin, "tls-min-version", "TLS1.2", "oldest TLS between nodes: TLS1.2 or TLS1.3")
+	fs.StringVar(&f.tlsMax, "tls-max-version", "", "newest TLS between nodes: TLS1.2 or TLS1.3 (default the newest that there is)")
+	fs.StringVar(&f.cipherSuites, "cipher-suites", "", "cipher suites of TLS 1.2 between nodes, by Go's names, separated by commas (default those that Go takes for good)")
 	fs.StringVar(&c.ListenGossipAddr, "listen-gossip-addr", "", "host:port, TCP and UDP, to tell other nodes who is there (default the host of --listen-peer-urls and a free port)")
 	fs.StringVar(&f.gossipKeyFile, "gossip-key-file", "", "file with the key, in base64, that all nodes encrypt this with; with TLS between nodes and no key there is no gossip")
 	fs.BoolVar(&c.Planner, "planner", true, "have replicas and leaders moved by themselves, when this node leads the system range")
@@ -115,7 +120,7 @@ func ignoredFlags() []flagOfEtcd {
 		{name: "discovery-dial-timeout"}, {name: "discovery-request-timeout"},
 		{name: "discovery-keepalive-time"}, {name: "discovery-keepalive-timeout"}, {name: "discovery-fallback"},
 		{name: "discovery-insecure-transport", byDefault: "true"}, {name: "discovery-insecure-skip-tls-verify", byDefault: "false"},
-		{name: "log-rotation-config-json"}, {name: "tls-min-version"}, {name: "tls-max-version"}, {name: "cipher-suites"},
+		{name: "log-rotation-config-json"},
 		{name: "distributed-tracing-address"}, {name: "distributed-tracing-service-name"},
 		{name: "distributed-tracing-instance-id"}, {name: "distributed-tracing-sampling-rate"},
 	}

@@ -98,6 +98,9 @@ func (f *Flags) parse(c *Config) (err error) {
 			return err
 		}
 	}
+	if err := f.parseTLS(&c.PeerTLS); err != nil {
+		return err
+	}
 	for _, check := range []func() error{c.checkNames, c.PeerTLS.check, c.checkURLs} {
 		if err := check(); err != nil {
 			return err // a bad name or URL would show up as a bad cluster

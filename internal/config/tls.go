@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -20,6 +22,10 @@ type PeerTLS struct {
 	// ClientCertAuth refuses nodes that show no certificate of those who are
 	// trusted. As in etcd, TrustedCAFile alone does so, too.
 	ClientCertAuth bool
+	// MinVersion, MaxVersion and CipherSuites bound what is spoken; 0, and none: whatever
+	// Go takes for good from TLS 1.2 on.
+	MinVersion, MaxVersion uint16
+	CipherSuites           []uint16
 }
 
 // Enabled reports whether nodes talk over TLS.
@@ -35,6 +41,58 @@ func (p *PeerTLS) check() error {
 		return bad("peer-trusted-ca-file", "needs --peer-cert-file and --peer-key-file")
 	case p.ClientCertAuth && p.TrustedCAFile == "":
 		return bad("peer-client-cert-auth", "needs --peer-trusted-ca-file, to know whose certificates are good")
+	}
+	return nil
+}
+
+// tlsVersion reads a version as etcd names it.
+func tlsVersion(flag, text string) (uint16, error) {
+	switch text {
+	case "":
+		return 0, nil
+	case "TLS1.2":
+		return tls.VersionTLS12, nil
+	case "TLS1.3":
+		return tls.VersionTLS13, nil
+	}
+	return 0, bad(flag, "%q: want TLS1.2 or TLS1.3", text)
+}
+
+// cipherSuites finds suites by the names that Go has for them, or had.
+func cipherSuites(names []string) (ids []uint16, err error) {
+	known := map[string]uint16{
+		"TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305":   tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305": tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+	}
+	for _, s := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+		known[s.Name] = s.ID
+	}
+	for _, name := range names {
+		id, ok := known[name]
+		if !ok {
+			return nil, bad("cipher-suites", "%q is not known; want names such as TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", name)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// parseTLS reads what TLS between nodes may be.
+func (f *Flags) parseTLS(p *PeerTLS) (err error) {
+	if p.MinVersion, err = tlsVersion("tls-min-version", f.tlsMin); err != nil {
+		return err
+	}
+	if p.MaxVersion, err = tlsVersion("tls-max-version", f.tlsMax); err != nil {
+		return err
+	}
+	p.CipherSuites, err = cipherSuites(splitList(f.cipherSuites))
+	switch {
+	case err != nil:
+		return err
+	case p.MaxVersion != 0 && p.MaxVersion < p.MinVersion:
+		return bad("tls-max-version", "%s is below --tls-min-version=%s", f.tlsMax, f.tlsMin)
+	case p.MinVersion == tls.VersionTLS13 && len(p.CipherSuites) > 0:
+		return bad("cipher-suites", "those of TLS 1.3 cannot be chosen; remove the flag, or --tls-min-version=TLS1.3")
 	}
 	return nil
 }
@@ -82,7 +140,9 @@ func (p *PeerTLS) Load() (*tls.Config, error) {
 		return nil, bad("peer-cert-file", "%v", err)
 	}
 	c := &tls.Config{
-		MinVersion:           tls.VersionTLS12,
+		MinVersion:           cmp.Or(p.MinVersion, tls.VersionTLS12),
+		MaxVersion:           p.MaxVersion,
+		CipherSuites:         p.CipherSuites,
 		GetCertificate:       func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return read() },
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return read() },
 	}

@@ -140,6 +140,46 @@ func TestPeerTLSFiles(t *testing.T) {
 	}
 }
 
+// What etcd's flags say of TLS holds between nodes: who asks for a newest version or for
+// good ciphers is not given others.
+func TestTLSVersionsAndCiphers(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := writeCert(t, dir, "good")
+	node := func(args ...string) *tls.Config {
+		t.Helper()
+		args = append(args, "--peer-cert-file="+cert, "--peer-key-file="+key, "--peer-trusted-ca-file="+cert)
+		c, err := load(t, nil, args...)
+		if err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		tc, err := c.PeerTLS.Load()
+		if err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		return tc
+	}
+	const suite, other = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+	newest, older, usual := node("--tls-min-version=TLS1.3"), node("--tls-max-version=TLS1.2"), node()
+	one, two := node("--tls-max-version=TLS1.2", "--cipher-suites="+suite), node("--tls-max-version=TLS1.2", "--cipher-suites="+other)
+	for _, tc := range []struct {
+		what           string
+		server, client *tls.Config
+		talk           bool
+	}{
+		{"TLS 1.3 and any", newest, usual, true},
+		{"TLS 1.3 and 1.2", newest, older, false},
+		{"TLS 1.2 and 1.3", older, newest, false},
+		{"any and 1.2", usual, older, true},
+		{"a cipher and any", one, usual, true},
+		{"two ciphers", one, two, false},
+	} {
+		serverErr, clientErr := shake(t, tc.server, tc.client)
+		if talk := serverErr == nil && clientErr == nil; talk != tc.talk {
+			t.Errorf("%s: %v, %v", tc.what, serverErr, clientErr)
+		}
+	}
+}
+
 // A file of authorities of which one cannot be read would let in some nodes and not others.
 func TestDamagedAuthority(t *testing.T) {
 	dir := t.TempDir()
