@@ -194,7 +194,7 @@ func (c *Core) feedWindow(p *place, win *window) (blocked bool) {
 				break
 			}
 			win.stalled = 0
-			chunk := cutChunk(from(win.events, w.next), min(c.cfg.ResponseBytesMax, w.stream.cfg.QueueBytesMax-w.stream.queuedBytes))
+			chunk := cutChunk(from(win.events, w.next), min(c.cfg.ResponseBytesMax, w.stream.cfg.QueueBytesMax-w.stream.queuedBytes), w.has(wantsPrev))
 			if len(chunk) == 0 {
 				w.next = win.through + 1
 				break
@@ -208,14 +208,15 @@ func (c *Core) feedWindow(p *place, win *window) (blocked bool) {
 	return blocked
 }
 
-// cutChunk returns the first events that make about bytesMax, whole revisions.
-func cutChunk(events []*Event, bytesMax int) []*Event {
+// cutChunk returns the first events that make about bytesMax, with what was before them or
+// without, whole revisions.
+func cutChunk(events []*Event, bytesMax int, prev bool) []*Event {
 	bytes := 0
 	for i, ev := range events {
 		if bytes >= bytesMax && ev.Revision != events[i-1].Revision {
 			return events[:i]
 		}
-		bytes += ev.bytes()
+		bytes += ev.bytesFor(prev)
 	}
 	return events
 }

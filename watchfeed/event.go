@@ -35,6 +35,15 @@ const eventOverhead = 160
 
 func (ev *Event) bytes() int { return len(ev.Key) + len(ev.Value) + eventOverhead }
 
+// bytesFor is what the event takes for a watch that wants what was before it, or not.
+func (ev *Event) bytesFor(prev bool) int {
+	n := ev.bytes()
+	if prev && ev.PrevKV != nil {
+		n += len(ev.PrevKV.Key) + len(ev.PrevKV.Value) + eventOverhead
+	}
+	return n
+}
+
 // An event on the wire is mvccpb.Event. Encoding it costs little more than
 // copying an encoded form would, so none is kept.
 const (

@@ -72,9 +72,7 @@ func (s *Scan) Took(events []peerpb.FeedEvent, through, removed Revision) Scanne
 	fillEvents(all, events)
 	for i := range all {
 		ev := &all[i]
-		if out.Bytes += ev.bytes(); ev.PrevKV != nil {
-			out.Bytes += len(ev.PrevKV.Value) + eventOverhead
-		}
+		out.Bytes += ev.bytesFor(true)
 		out.Events[i] = ev
 	}
 	return out
@@ -283,7 +281,7 @@ func (c *Core) groupScanned(s *scan, r *Scanned) {
 		return
 	}
 	for left := r.Events; len(left) > 0; {
-		chunk := cutChunk(left, c.cfg.ResponseBytesMax)
+		chunk := cutChunk(left, c.cfg.ResponseBytesMax, s.Prev)
 		left = left[len(chunk):]
 		c.match(g, chunk)
 		c.deliver()

@@ -233,7 +233,7 @@ func (c *Core) sendEvents(w *watcher, events []*Event) {
 	}
 	s := w.stream
 	for _, ev := range events {
-		s.queuedBytes += ev.bytes()
+		s.queuedBytes += ev.bytesFor(w.has(wantsPrev))
 	}
 	w.flags |= sent
 	s.said = max(s.said, Revision(events[len(events)-1].Revision))
@@ -291,7 +291,7 @@ func (c *Core) drained(s *stream, responses, bytes int) {
 func responseBytes(r *Response) int {
 	n := 0
 	for _, ev := range r.Events {
-		n += ev.bytes()
+		n += ev.bytesFor(r.PrevKV)
 	}
 	return n
 }
