@@ -37,6 +37,9 @@ type CoreConfig struct {
 	// FeedBytesMax bounds the events that another store was sent and has not taken; a
 	// response may go over. Default 4 MiB.
 	FeedBytesMax int
+	// NewsBytesMax bounds what another store is told at once; one event may go over.
+	// Default 512 KiB.
+	NewsBytesMax int
 	// ProgressInterval is how long a watch that wants progress is idle before it
 	// hears of it. Default 10 minutes.
 	ProgressInterval time.Duration
@@ -54,7 +57,7 @@ func (c *CoreConfig) Validate() error {
 	case c.Reader == nil:
 		return errors.New("watchfeed config: no reader")
 	case c.RingBytesMax < 0 || c.CatchUpBytesMax < 0 || c.WindowBytesMax < 0 || c.ScansMax < 0 ||
-		c.ResponseBytesMax < 0 || c.StreamsMax < 0 || c.FeedBytesMax < 0:
+		c.ResponseBytesMax < 0 || c.StreamsMax < 0 || c.FeedBytesMax < 0 || c.NewsBytesMax < 0:
 		return errors.New("watchfeed config: a bound is negative")
 	case c.ProgressInterval < 0 || c.StallMax < 0 || c.NoLeaderAfter < 0:
 		return errors.New("watchfeed config: a duration is negative")
@@ -70,6 +73,7 @@ func (c *CoreConfig) setDefaults() {
 	setDefault(&c.ResponseBytesMax, 256<<10)
 	setDefault(&c.StreamsMax, 1<<16)
 	setDefault(&c.FeedBytesMax, feedBytesMax)
+	setDefault(&c.NewsBytesMax, 512<<10)
 	if c.ProgressInterval == 0 {
 		c.ProgressInterval = 10 * time.Minute
 	}
@@ -408,7 +412,9 @@ func (c *Core) Ready() Ready {
 		}
 		if s.peer != 0 {
 			if len(s.out) > 0 {
-				rd.Feeds = append(rd.Feeds, FeedOutput{Store: s.peer, News: news(s.out)})
+				for _, n := range news(s.out, c.cfg.NewsBytesMax) {
+					rd.Feeds = append(rd.Feeds, FeedOutput{Store: s.peer, News: n})
+				}
 				clear(s.out)
 				s.out = s.out[:0]
 			}

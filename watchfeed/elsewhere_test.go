@@ -305,7 +305,7 @@ func TestElsewhere(t *testing.T) {
 			rng := e.rng
 			cfg := CoreConfig{
 				RingBytesMax: 500 + rng.Intn(5000), WindowBytesMax: 300 + rng.Intn(4000), CatchUpBytesMax: 1 + rng.Intn(9000),
-				ScansMax: 1 + rng.Intn(3), ResponseBytesMax: 200 + rng.Intn(1000), FeedBytesMax: 1 + rng.Intn(3000),
+				ScansMax: 1 + rng.Intn(3), ResponseBytesMax: 200 + rng.Intn(1000), FeedBytesMax: 1 + rng.Intn(3000), NewsBytesMax: 1 + 200*(s%4),
 				ProgressInterval: 10 * time.Millisecond, StallMax: 20 * time.Millisecond,
 			}
 			e = newElsewhere(t, rng, cfg)

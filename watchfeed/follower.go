@@ -145,23 +145,48 @@ func (c *Core) moveWanters(g *group) {
 	}
 }
 
-// news makes what is to be said to another store of responses.
-func news(out []Response) *peerpb.FeedNews {
-	n := &peerpb.FeedNews{Count: len(out), Changes: make([]peerpb.FeedChange, len(out))}
+// news makes what is to be said to another store of responses, in pieces of about bytesMax:
+// the link between the stores does not carry more at once, and a revision may be larger.
+func news(out []Response, bytesMax int) []*peerpb.FeedNews {
+	n := &peerpb.FeedNews{}
+	all := []*peerpb.FeedNews{n}
 	for i := range out {
-		r, ch := &out[i], &n.Changes[i]
-		ch.Feed, ch.Through = uint64(r.ID), Revision(r.Revision)
+		r := &out[i]
+		ch := peerpb.FeedChange{Feed: uint64(r.ID), Through: Revision(r.Revision)}
 		switch r.Kind {
 		case Events:
-			n.Bytes += responseBytes(r)
-			ch.Events = feedEvents(r.Events)
+			for rest := r.Events; len(rest) > 0; {
+				if n.Bytes >= bytesMax {
+					n = &peerpb.FeedNews{}
+					all = append(all, n)
+				}
+				count, size := piece(rest, bytesMax-n.Bytes)
+				ch.Events, n.Bytes = feedEvents(rest[:count]), n.Bytes+size
+				last := rest[count-1].Revision
+				if rest = rest[count:]; len(rest) > 0 {
+					more := ch // it is not above that of which the rest is to come
+					more.Through = Revision(min(last, rest[0].Revision-1))
+					n.Changes = append(n.Changes, more)
+				}
+			}
 		case Compacted:
 			ch.Over, ch.Compacted = true, Revision(r.CompactRevision)
 		case left:
 			ch.Over = true
 		}
+		n.Changes = append(n.Changes, ch)
+		n.Count++
 	}
-	return n
+	return all
+}
+
+// piece returns how many of the events make about bytesMax, one at least, and their size.
+func piece(events []*Event, bytesMax int) (n, size int) {
+	for n < len(events) && (n == 0 || size < bytesMax) {
+		size += events[n].bytesFor(true)
+		n++
+	}
+	return n, size
 }
 
 func feedEvents(events []*Event) []peerpb.FeedEvent {

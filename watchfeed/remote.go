@@ -24,6 +24,8 @@ type remote struct {
 	store metapb.StoreID // that has it, or had the last one
 	// at: everything above the ring's low and up to it was taken.
 	at Revision
+	// part is the beginning of the revision above at, of which the rest is to come.
+	part []*update
 	// asked is the revision that the store was asked to tell up to, at askedAt; 0:
 	// it is not asked.
 	asked   Revision
@@ -144,7 +146,7 @@ func (c *Core) unfollow(f *feed) {
 
 func (c *Core) forgetFollow(f *feed) {
 	delete(c.follows, f.remote.id)
-	f.remote.id, f.remote.asked = 0, 0
+	f.remote.id, f.remote.asked, f.remote.part = 0, 0, nil
 }
 
 // takeNews takes what another store says of feeds.
@@ -159,7 +161,7 @@ func (c *Core) takeNews(from metapb.StoreID, n *peerpb.FeedNews) {
 			}
 			continue
 		}
-		c.takeEvents(f, ch.Events)
+		c.takeEvents(f, ch.Events, ch.Through)
 		c.toldUpTo(f, ch.Through)
 		if ch.Over {
 			c.followOver(f, ch.Compacted)
@@ -176,14 +178,22 @@ type taken struct{ count, bytes int }
 
 func (t taken) plus(n *peerpb.FeedNews) taken { return taken{t.count + n.Count, t.bytes + n.Bytes} }
 
-// takeEvents takes a feed's next events, whole revisions.
-func (c *Core) takeEvents(f *feed, list []peerpb.FeedEvent) {
+// takeEvents takes a feed's next events, whole revisions. Of one above through this is a part:
+// it waits for the rest, since all of it comes again if that is lost.
+func (c *Core) takeEvents(f *feed, list []peerpb.FeedEvent, through Revision) {
+	r := &f.remote
 	for len(list) > 0 {
 		n := 1
 		for n < len(list) && list[n].Row.ModRevision == list[0].Row.ModRevision {
 			n++
 		}
-		if u := newFeedUpdate(list[:n]); u.rev > f.remote.at {
+		if u := newFeedUpdate(list[:n]); u.rev > through {
+			r.part = append(r.part, u)
+		} else if u.rev > r.at {
+			for _, p := range r.part {
+				c.took(f, p)
+			}
+			r.part = nil
 			c.took(f, u)
 		}
 		list = list[n:]
@@ -198,9 +208,7 @@ func newFeedUpdate(list []peerpb.FeedEvent) *update {
 	for i := range u.events {
 		ev := &u.events[i]
 		ev.update = u
-		if u.size += ev.bytes(); ev.PrevKV != nil {
-			u.size += len(ev.PrevKV.Key) + len(ev.PrevKV.Value) + eventOverhead
-		}
+		u.size += ev.bytesFor(true)
 	}
 	return u
 }

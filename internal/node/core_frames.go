@@ -18,8 +18,9 @@ const frameContentMax = 1 << 20
 // itemBytes is what an item of a frame takes at least, about.
 const itemBytes = 64
 
-// cutFrame leaves in f the first of its requests or replies if there are too many for one
-// frame, and returns all that is to follow, in the order in which one frame would say it.
+// cutFrame leaves in f the first of its requests, replies or news of feeds if there are too
+// many for one frame, and returns all that is to follow, in the order in which one frame would
+// say it.
 func cutFrame(f *frame.Frame) (rest frame.Frame) {
 	bytes := 0
 	if n := fitting(f.Requests, &bytes, func(r *peerpb.Request) int { return ranges.RequestBytes(r.Body) }); n < len(f.Requests) {
@@ -32,6 +33,11 @@ func cutFrame(f *frame.Frame) (rest frame.Frame) {
 		rest = *f
 		rest.Requests, rest.Replies = nil, f.Replies[n:]
 		*f = frame.Frame{Requests: f.Requests, Replies: f.Replies[:n:n]}
+		return rest
+	}
+	if n := fitting(f.FeedNews, &bytes, func(n *peerpb.FeedNews) int { return n.Bytes }); n < len(f.FeedNews) {
+		rest.FeedNews = f.FeedNews[n:]
+		f.FeedNews = f.FeedNews[:n:n]
 	}
 	return rest
 }

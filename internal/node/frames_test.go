@@ -1,10 +1,13 @@
 package node
 
 import (
+	"slices"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/flotilladb/flotilla/internal/wire"
+	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/range"
 )
 
@@ -62,5 +65,37 @@ func TestManyLargeWritesAtOnce(t *testing.T) {
 	}
 	if c.largest > testFrameMax {
 		t.Errorf("a frame had %d bytes", c.largest)
+	}
+}
+
+// What a hub tells another store of many large events goes in frames that the transport
+// takes, in order, with the rest of what is said.
+func TestMuchFeedNews(t *testing.T) {
+	const count, valueBytes = 24, 600 << 10
+	l := link{self: 1, peer: 2, selfStart: 1, peerStart: 1, session: 1}
+	for i := range count {
+		change := peerpb.FeedChange{Feed: uint64(i), Events: []peerpb.FeedEvent{{Row: peerpb.Row{Value: make([]byte, valueBytes)}}}}
+		l.next.FeedNews = append(l.next.FeedNews, &peerpb.FeedNews{Count: 1, Bytes: valueBytes, Changes: []peerpb.FeedChange{change}})
+	}
+	l.next.Requests = []*peerpb.Request{{ID: 7, Body: &peerpb.Close{S: 1}}}
+	l.next.FeedAsks = []*peerpb.FeedAsk{{TakenCount: 1}}
+	var feeds []uint64
+	requests, asks := 0, 0
+	for l.hasNext() {
+		f := l.take(1)
+		raw, err := wire.Append(nil, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(raw) > testFrameMax {
+			t.Errorf("a frame has %d bytes", len(raw))
+		}
+		requests, asks = requests+len(f.Requests), asks+len(f.FeedAsks)
+		for _, n := range f.FeedNews {
+			feeds = append(feeds, n.Changes[0].Feed)
+		}
+	}
+	if len(feeds) != count || !slices.IsSorted(feeds) || requests != 1 || asks != 1 {
+		t.Errorf("news of feeds %d, %d requests, %d asks", feeds, requests, asks)
 	}
 }
