@@ -37,6 +37,8 @@ type Window struct {
 	// Through is where the next window begins. It is the revision asked for when
 	// nothing was left out.
 	Through Revision
+	// Next is the first key that was not read, nil: all were. See HistoryOptions.KeysBytesMax.
+	Next []byte
 }
 
 // HistoryOptions say what History reads: the versions of the user keys of
@@ -49,6 +51,9 @@ type HistoryOptions struct {
 	BytesMax int
 	// Prev wants what each key was before.
 	Prev bool
+	// KeysBytesMax, if it is not 0, has the window end before a key when one revision takes
+	// more than that. It is not below BytesMax.
+	KeysBytesMax int
 	// Scratch, if it is set, is the memory of the window's versions: they are good
 	// until it is used again.
 	Scratch *HistoryScratch
@@ -99,7 +104,7 @@ func History(r engine.Reader, opts HistoryOptions) (Window, error) {
 	if err != nil {
 		return Window{}, err
 	}
-	return Window{Versions: c.inOrder(), Through: c.through}, nil
+	return Window{Versions: c.inOrder(), Through: c.through, Next: c.next}, nil
 }
 
 // historyCollector keeps the lowest revisions that fit. It takes twice as much
@@ -112,6 +117,7 @@ type historyCollector struct {
 	through         Revision // nothing above is wanted any more
 	low             Revision // the lowest revision held; it is never thrown out
 	prevs           *prevReader
+	next            []byte // the first key that was not read, nil: all were
 	// newer is the first of the rows, the last ones, of which it is not known yet
 	// what their key was before; -1: there is none. All are of one key and
 	// revision: a transaction may delete a key and put it again.
@@ -137,6 +143,10 @@ func (c *historyCollector) run(it engine.Iterator) error {
 				return err
 			}
 		}
+		if c.opts.KeysBytesMax > 0 && c.isFull(user) {
+			c.next = bytes.Clone(user)
+			return it.Error()
+		}
 		// The iterator's filter is a hint.
 		wanted := rev > c.opts.From && rev <= c.through
 		if !wanted && c.newer < 0 {
@@ -160,6 +170,16 @@ func (c *historyCollector) run(it engine.Iterator) error {
 		return err
 	}
 	return c.settle(nil)
+}
+
+// isFull reports whether what was read before a key is all of one revision, and too much.
+func (c *historyCollector) isFull(user []byte) bool {
+	n := len(c.rows)
+	if n == 0 || c.bytes <= c.opts.KeysBytesMax || bytes.Equal(c.rows[n-1].Key, user) {
+		return false
+	}
+	c.shrink()
+	return c.bytes > c.opts.KeysBytesMax
 }
 
 func (c *historyCollector) add(row Version) {

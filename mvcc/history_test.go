@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"bytes"
 	"math/rand"
 	"slices"
 	"testing"
@@ -60,5 +61,52 @@ func checkPrev(t *testing.T, w *world, v *Version, asked bool) {
 		got := Row{Key: v.Prev.Key, Value: v.Prev.Value, CreateRevision: v.Prev.CreateRevision,
 			ModRevision: v.Prev.ModRevision, Version: v.Prev.Version, Lease: v.Prev.Lease}
 		checkRows(t, "before a version", []Row{got}, want)
+	}
+}
+
+// A revision that takes more than a window may be read key by key, and nothing is missed.
+func TestHistoryByKeys(t *testing.T) {
+	cuts := 0
+	for seed := range int64(40) {
+		rng := rand.New(rand.NewSource(seed))
+		w := randomWorld(t, rng, 80)
+		bytesMax := 1 + rng.Intn(400)
+		keysBytesMax := bytesMax + rng.Intn(200)
+		var got []Version
+		for at := Revision(0); at < w.rev; {
+			var all []Version
+			to := w.rev
+			for start, more := []byte(nil), true; more; {
+				win, err := History(w.eng, HistoryOptions{
+					Start: start, From: at, To: to, BytesMax: bytesMax, KeysBytesMax: keysBytesMax, Prev: true,
+				})
+				must(t, err)
+				for i := range win.Versions {
+					v := &win.Versions[i]
+					checkPrev(t, w, v, v.hadPrev())
+					if win.Next != nil && (v.Revision != win.Versions[0].Revision || bytes.Compare(v.Key, win.Next) >= 0) {
+						t.Fatalf("seed %d: cut at %q: %v", seed, win.Next, win.Versions)
+					}
+				}
+				all = append(all, win.Versions...)
+				to, start, more = win.Through, win.Next, win.Next != nil
+				if more {
+					cuts++
+				}
+			}
+			if to <= at {
+				t.Fatalf("seed %d: windows from %d end at %d", seed, at, to)
+			}
+			all = slices.DeleteFunc(all, func(v Version) bool { return v.Revision > to })
+			slices.SortFunc(all, func(a, b Version) int { return compareVersions(&a, &b) })
+			got = append(got, all...)
+			at = to
+		}
+		if !slices.EqualFunc(got, w.versions, sameVersion) {
+			t.Fatalf("seed %d:\ngot  %v\nwant %v", seed, got, w.versions)
+		}
+	}
+	if cuts == 0 {
+		t.Error("no window ended before a key")
 	}
 }

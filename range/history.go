@@ -5,6 +5,9 @@ import (
 	"github.com/flotilladb/flotilla/proto/peerpb"
 )
 
+// historyPages is how many pages a revision may take that is answered as a whole.
+const historyPages = 4
+
 // answerHistory answers a History whose span is closed, as answerPage does a Read.
 func (r *Replica) answerHistory(req *peerpb.Request) {
 	s, body := r.store, req.Body.(*peerpb.History)
@@ -17,14 +20,17 @@ func (r *Replica) answerHistory(req *peerpb.Request) {
 		s.reply(req.ID, out, nil)
 		return
 	}
+	bytesMax := min(body.BytesMax, pageBytesMax)
 	win, err := mvcc.History(s.cfg.Reader, mvcc.HistoryOptions{
-		Start: body.Start, End: body.End, From: body.From, To: body.To, BytesMax: min(body.BytesMax, pageBytesMax), Prev: body.Prev,
+		Start: body.Start, End: body.End, From: body.From, To: body.To, BytesMax: bytesMax, KeysBytesMax: historyPages * bytesMax, Prev: body.Prev,
 	})
 	if err != nil {
 		s.reply(req.ID, nil, err)
 		return
 	}
-	out.Through = win.Through
+	if out.Through = win.Through; win.Next != nil {
+		out.Through = body.From
+	}
 	out.Events = make([]peerpb.FeedEvent, len(win.Versions))
 	bytes := 0
 	for i := range win.Versions {

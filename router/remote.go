@@ -152,9 +152,9 @@ func (c *Client) History(ctx context.Context, req peerpb.History) (*peerpb.Histo
 		if !ok {
 			return nil, ErrBadRequest
 		}
-		out.Events = append(out.Events, page.Events...)
-		out.Through, out.Removed = page.Through, max(out.Removed, page.Removed)
-		start = orNil(reply.Next)
+		if start = out.Add(page, req.From); start == nil {
+			start = orNil(reply.Next)
+		}
 	}
 	return out, nil
 }

@@ -54,15 +54,17 @@ func (h *simHub) history(sc watchfeed.Scan, got *peerpb.HistoryPage, end func(wa
 		}
 		reply := call.Resp.(*router.SpanReply)
 		page := reply.Body.(*peerpb.HistoryPage)
-		got.Events = append(got.Events, page.Events...)
-		got.Through, got.Removed = page.Through, max(got.Removed, page.Removed)
-		if len(reply.Next) == 0 {
+		next := got.Add(page, sc.From)
+		if next == nil {
+			next = reply.Next
+		}
+		if len(next) == 0 {
 			once(sc.Took(got.Events, got.Through, got.Removed))
 			return
 		}
 		over = true
 		rest := sc
-		rest.Start = reply.Next
+		rest.Start = next
 		h.history(rest, got, end)
 	})
 }

@@ -1,6 +1,10 @@
 package peerpb
 
-import "github.com/flotilladb/flotilla/proto/metapb"
+import (
+	"bytes"
+
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
 
 // A node that has no replica of a span follows it at a store that has: the hub there
 // sends what the span's ranges apply as soon as they are closed at it, in order of
@@ -50,7 +54,8 @@ type FeedNews struct {
 // FeedChange is the next of a feed.
 type FeedChange struct {
 	Feed uint64
-	// Events are all above what was told before and not above Through.
+	// Events are all above what was told before and not above Through, and perhaps the first
+	// of the revision above it, of which the rest comes next.
 	Events  []FeedEvent
 	Through metapb.Revision
 	// Over: the feed cannot go on here. If it is for what it wants next being
@@ -85,11 +90,30 @@ type History struct {
 
 // HistoryPage answers History.
 type HistoryPage struct {
-	// Events are all with a revision in (From, Through], in order.
+	// Events are all with a revision in (From, Through], in order. If there are some though
+	// Through is From, they are of one revision, which is too much for a page: all up to that
+	// revision whose keys are not above theirs.
 	Events  []FeedEvent
 	Through metapb.Revision
 	// Removed: versions at or below this revision may be gone.
 	Removed metapb.Revision
+}
+
+// Add adds the page that was read next, above from. A key is where to go on if the page does
+// not have all keys that it was to have.
+func (p *HistoryPage) Add(page *HistoryPage, from metapb.Revision) (next []byte) {
+	p.Events = append(p.Events, page.Events...)
+	p.Through, p.Removed = page.Through, max(p.Removed, page.Removed)
+	if page.Through > from || len(page.Events) == 0 {
+		return nil
+	}
+	p.Through = metapb.Revision(page.Events[0].Row.ModRevision)
+	for i := range page.Events {
+		if key := page.Events[i].Row.Key; bytes.Compare(key, next) > 0 {
+			next = key
+		}
+	}
+	return append(bytes.Clone(next), 0)
 }
 
 func (*History) body() {}
