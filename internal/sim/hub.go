@@ -218,6 +218,7 @@ func drawHub(c *Config, rng *rand.Rand) {
 		StallMax:         pick(rng, 60*time.Millisecond, time.Second),
 		NoLeaderAfter:    time.Hour,
 	}
+	c.Hub.NewsBytesMax = c.Hub.ResponseBytesMax
 }
 
 // drawStream draws the bounds of one stream.
