@@ -13,7 +13,7 @@ import (
 
 // Nothing is written that some member does not read. Stores tell each other what they
 // read when they say who is there. The node that gives out revisions raises the cluster's
-// format, a row of the system range, when every member was heard of and reads more; from
+// format, a row of the system range, when every member is there and reads more; from
 // there it spreads by the same way to stores without that range. It is never lowered: a
 // node of an older version does not start on it.
 
@@ -77,16 +77,16 @@ func (c *Core) tickFormat() {
 	c.router.RequestOwn(c.raising, &router.SystemRequest{Op: &placement.FormatOp{Format: to}}, c.now)
 }
 
-// lowestRead returns what all members read; false if one was not heard of since it, or
-// this node, started.
+// lowestRead returns what all members read; false if one is away, or is about to stop: it
+// may come back with the version of before.
 func (c *Core) lowestRead() (metapb.Format, bool) {
 	lowest := c.cfg.Reads
 	for _, m := range c.system.Members() {
 		if m.Removed || m.Name == "" || m.Store == c.cfg.StoreID {
 			continue
 		}
-		reads := c.Reads(m.Store)
-		if reads == 0 {
+		reads, l := c.Reads(m.Store), c.links[m.Store]
+		if reads == 0 || !c.reaches(m.Store) || l.peerLeaves && !l.peerFull {
 			return 0, false
 		}
 		lowest = min(lowest, reads)
