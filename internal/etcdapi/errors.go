@@ -110,7 +110,11 @@ func toGRPC(err error) error {
 	if errors.Is(err, placement.ErrNeeded) {
 		return status.Errorf(codes.FailedPrecondition, "%s: %s", rpctypes.ErrorDesc(rpctypes.ErrGRPCMemberNotEnoughStarted), err)
 	}
-	// etcd has no words for it: the client is told which file is damaged.
+	// etcd has no words for these: an operator is told what to do, a client which file is
+	// damaged.
+	if errors.Is(err, placement.ErrOneStore) {
+		return status.Error(codes.FailedPrecondition, err.Error())
+	}
 	if corrupt := (*engine.CorruptionError)(nil); errors.As(err, &corrupt) {
 		return status.Error(codes.DataLoss, err.Error())
 	}

@@ -41,6 +41,7 @@ func TestErrorTable(t *testing.T) {
 			"read: engine: corrupt data in 000007.sst: bad block"},
 		{fmt.Errorf("%w: range 7", placement.ErrNeeded), codes.FailedPrecondition,
 			"etcdserver: re-configuration failed due to not enough started members: placement: a range needs its replica on the node: range 7"},
+		{fmt.Errorf("%w: alone", placement.ErrOneStore), codes.FailedPrecondition, "placement: the cluster is one of one store: alone"},
 		{errors.New("what is this"), codes.Unknown, "what is this"},
 		{status.Error(codes.Aborted, "as it is"), codes.Aborted, "as it is"},
 	} {
@@ -94,7 +95,7 @@ func TestErrorTableIsComplete(t *testing.T) {
 		// Between a store and the sequencer:
 		"placement.ErrStaleAsk", "placement.ErrAskOrder", "placement.ErrTooManyUnacked", "placement.ErrBadAsk",
 		// Of operations that the node itself makes:
-		"placement.ErrOneStore", "placement.ErrNameTaken", "placement.ErrOtherFolder",
+		"placement.ErrNameTaken", "placement.ErrOtherFolder",
 		"placement.ErrUnknownOp", "placement.ErrBadOp", "placement.ErrBadRow",
 	}
 	have := make(map[string]bool)

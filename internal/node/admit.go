@@ -98,8 +98,12 @@ func refusalOf(q *peerQuestion, err error) (text string, final bool) {
 	return err.Error(), false
 }
 
-// endOneStore has the cluster count as one of several stores.
+// endOneStore has the cluster count as one of several stores. That is for good, and needs a
+// node that others reach.
 func (n *Node) endOneStore(ctx context.Context) error {
+	if n.peers.Load() == nil {
+		return fmt.Errorf("%w, and its node does not listen for others: start it again with --listen-peer-urls, at a port that is free", placement.ErrOneStore)
+	}
 	if err := n.inLoop(ctx, n.core.EndOneStore); err != nil {
 		return err
 	}
