@@ -115,7 +115,7 @@ func (p *peerLink) deliver(from metapb.StoreID, lane rpc.Lane, raw []byte) (held
 		return false
 	}
 	n := p.n
-	if n.onTrial.Load() {
+	if n.onTrial.Load() || n.peers.Load() == nil { // nil: it came before startPeers was done
 		return false
 	}
 	n.inbox.Lock()

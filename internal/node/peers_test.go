@@ -21,6 +21,7 @@ func TestHeartbeatsHaveRoom(t *testing.T) {
 	n.turn.Lock() // nobody takes a turn
 	defer n.turn.Unlock()
 	p := &peerLink{n: n}
+	n.peers.Store(p)
 	deliver := func(lane rpc.Lane, f *frame.Frame) bool {
 		t.Helper()
 		f.From = 2
@@ -53,5 +54,25 @@ func TestRefusalsDoNotFillTheLog(t *testing.T) {
 	}
 	if log.Len() > 0 {
 		t.Errorf("said besides: %s", &log)
+	}
+}
+
+// The first frame of another node, which has waited for this one to listen, may come while
+// this one still begins to. It is passed over, as frames may be.
+func TestFrameWhileBeginningToListen(t *testing.T) {
+	n := open(t, t.TempDir())
+	defer closeNode(t, n)
+	p := &peerLink{n: n}
+	raw, err := wire.Append(nil, &frame.Frame{
+		Lane: frame.Liveness, From: 2, To: 1, Liveness: &raftgroup.LivenessMessage{FromStart: 1, Beat: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.deliver(2, rpc.Liveness, raw) {
+		t.Error("it is held")
+	}
+	if err := n.inLoop(t.Context(), func() {}); err != nil {
+		t.Errorf("then: %v", err)
 	}
 }
