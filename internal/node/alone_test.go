@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/flotilladb/flotilla/placement"
@@ -25,4 +26,18 @@ func TestNoMemberWithoutListener(t *testing.T) {
 	}
 	put(t, n.KV(), "a", "2", 3)
 	closeNode(t, n)
+}
+
+// A node that stops while another one joins. It is for the race detector.
+func TestStopsWhileAnotherJoins(t *testing.T) {
+	c := newNetCluster(t, 1)
+	c.tune = func(cfg *Config) { cfg.Members = nil }
+	c.start(0)
+	n := c.nodes[0]
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = n.endOneStore(t.Context()) })
+	for n.Direct() {
+		n.Drain(t.Context())
+	}
+	wg.Wait()
 }

@@ -18,7 +18,7 @@ const drainTimeout = 10 * time.Second
 // stop, which loses nothing, but who writes to a range that was led here may then
 // have to wait, or learn that an outcome is unknown.
 func (n *Node) Drain(ctx context.Context) {
-	if n.core.Direct() || n.drains.Swap(true) {
+	if n.Direct() || n.drains.Swap(true) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
