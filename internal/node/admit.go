@@ -58,6 +58,11 @@ func (n *Node) admit(ctx context.Context, q *peerQuestion) *peerAnswer {
 		return r
 	case q.Kind == askWho && q.Self == 0:
 		return r
+	}
+	if old := n.refuseOld(ctx, q); old != nil {
+		return old
+	}
+	switch {
 	case q.Kind == askWho:
 		return n.knowsMember(ctx, q, r)
 	case q.Kind != askJoin:
@@ -136,6 +141,25 @@ func (n *Node) knowsMember(ctx context.Context, q *peerQuestion, r *peerAnswer) 
 	return r
 }
 
+// refuseOld refuses a node that does not read what the cluster writes; nil: it does, or does
+// not say.
+func (n *Node) refuseOld(ctx context.Context, q *peerQuestion) *peerAnswer {
+	if q.Reads == 0 {
+		return nil
+	}
+	format := metapb.Format(0)
+	if err := n.inLoop(ctx, func() { format = n.core.Format() }); err != nil {
+		return &peerAnswer{Refused: err.Error()}
+	}
+	if q.Reads >= format {
+		return nil
+	}
+	return &peerAnswer{
+		Cluster: n.ident.ClusterId, Final: true, OldVersion: true,
+		Refused: fmt.Sprintf("the cluster writes format %d, and this node reads up to %d: start it with a newer version", format, q.Reads),
+	}
+}
+
 func (n *Node) refuseFolder() *peerAnswer {
 	return &peerAnswer{Cluster: n.ident.ClusterId, Refused: placement.ErrOtherFolder.Error(), Final: true, OtherFolder: true}
 }
@@ -197,7 +221,7 @@ func (n *Node) checkWith(ctx context.Context, t *rpc.Transport, addr string, joi
 	hear := sync.OnceFunc(func() { heard <- struct{}{} })
 	for tries, pause := 0, checkPause; ; tries++ {
 		r, err := ask(ctx, t, addr, &peerQuestion{
-			Kind: askWho, Cluster: n.ident.ClusterId, Name: n.cfg.Name, Self: metapb.NodeID(n.ident.NodeId), Nonce: uint64(n.folder),
+			Kind: askWho, Cluster: n.ident.ClusterId, Name: n.cfg.Name, Self: metapb.NodeID(n.ident.NodeId), Nonce: uint64(n.folder), Reads: n.cfg.reads,
 		})
 		switch {
 		case err == nil && r.Removed && r.Cluster == n.ident.ClusterId:
@@ -205,6 +229,9 @@ func (n *Node) checkWith(ctx context.Context, t *rpc.Transport, addr string, joi
 			return
 		case err == nil && r.OtherFolder && r.Cluster == n.ident.ClusterId:
 			n.failSoon(otherFolderError())
+			return
+		case err == nil && r.OldVersion && r.Cluster == n.ident.ClusterId:
+			n.failSoon(fmt.Errorf("%w: the node at %s says: %s", ErrOldVersion, addr, r.Refused))
 			return
 		case err == nil && r.Final && join:
 			n.failSoon(fmt.Errorf("%w: the node at %s says: %s", ErrOtherCluster, addr, r.Refused))

@@ -83,8 +83,8 @@ type Config struct {
 	// Registerer gets the metrics.
 	Registerer prometheus.Registerer
 
-	// reads is the highest format that is read, of a test that plays an older version; 0:
-	// this version's.
+	// reads is the highest format that is read, of a test that plays an older version.
+	// Default this version's.
 	reads metapb.Format
 }
 
@@ -114,6 +114,9 @@ func (c *Config) Validate() error {
 func (c *Config) setDefaults() {
 	if c.Name == "" {
 		c.Name = "default"
+	}
+	if c.reads == 0 {
+		c.reads = metapb.FormatNewest
 	}
 	if c.CallsMax == 0 {
 		c.CallsMax = 1 << 16

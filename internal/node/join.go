@@ -36,6 +36,9 @@ type peerQuestion struct {
 	// Nonce is that of the asker's folder, 0: it has none, or is of an older version.
 	Nonce                uint64
 	PeerURLs, ClientURLs []string
+	// Reads is the highest format that the asker reads, 0: it is of a version that does not
+	// say so.
+	Reads metapb.Format
 }
 
 // The kinds of questions.
@@ -54,8 +57,8 @@ type peerAnswer struct {
 	Refused string
 	Final   bool
 	// Member: Self is a member, as far as this node knows. Removed: it was one. OtherFolder:
-	// it is one, and had another folder.
-	Member, Removed, OtherFolder bool
+	// it is one, and had another folder. OldVersion: the cluster writes what it does not read.
+	Member, Removed, OtherFolder, OldVersion bool
 }
 
 // ErrNotLetIn says that a cluster does not take this node.
@@ -124,7 +127,7 @@ func join(ctx context.Context, cfg *Config, eng engine.Engine, mine nonce) (*met
 		return nil, err
 	}
 	defer caller.stop()
-	q := &peerQuestion{Kind: askJoin, Name: cfg.Name, Nonce: uint64(mine), PeerURLs: cfg.PeerURLs, ClientURLs: cfg.ClientURLs}
+	q := &peerQuestion{Kind: askJoin, Name: cfg.Name, Nonce: uint64(mine), PeerURLs: cfg.PeerURLs, ClientURLs: cfg.ClientURLs, Reads: cfg.reads}
 	told, toldAt, pause := "", time.Time{}, joinPauseMin
 	for {
 		var failed []string

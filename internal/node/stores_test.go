@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -56,4 +57,34 @@ func TestListStoresNamesWhoHoldsBack(t *testing.T) {
 	old = 0
 	c.start(2)
 	expect("2 of 2, 0 wait: a=2 b=2 c=2")
+}
+
+// A cluster that writes a newer format lets in no node that does not read it, nor takes one
+// back that has no replica of the system range, and so cannot know by itself.
+func TestOlderVersionIsNotLetIn(t *testing.T) {
+	c := newNetCluster(t, 4)
+	reads := metapb.FormatFirst
+	c.tune = func(cfg *Config) {
+		if cfg.Name == "d" {
+			cfg.reads = reads
+		}
+	}
+	c.start(0, 1, 2)
+	until(t, "the format is not raised", func() bool { return strings.HasPrefix(c.stores(0), "2 of 2") })
+	c.expectRefused(3, ErrNotLetIn, "newer version")
+	reads = metapb.FormatNewest
+	c.start(3)
+	c.put(3, "a", "1")
+	c.stop(3)
+	reads = metapb.FormatFirst
+	err := c.open(3)
+	if n := c.nodes[3]; n != nil { // it was answered a moment after it served
+		<-n.Failed()
+		err = n.Err()
+		c.stop(3)
+	}
+	if !errors.Is(err, ErrOldVersion) || !strings.Contains(err.Error(), "format 2") {
+		t.Errorf("started with the version of before it ends with %v", err)
+	}
+	c.put(0, "a", "2")
 }
