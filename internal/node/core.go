@@ -105,6 +105,8 @@ type Core struct {
 	// seq is nil until this node leads the system range and knows how far the
 	// revisions have gone.
 	seq *placement.Sequencer
+	// unled is a range that was not led here when seq was to begin last, 0: none.
+	unled metapb.RangeID
 
 	results []router.Result
 	changed []*metapb.Descriptor // since the last Ready

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"slices"
+
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/placement"
@@ -37,10 +39,8 @@ func (c *Core) startSequencer() {
 	}
 	last := max(1, c.system.Ceiling())
 	if c.system.OneStore() {
-		for _, id := range c.store.IDs() {
-			if !c.store.Replica(id).Leads() {
-				return
-			}
+		if !c.allLed() {
+			return
 		}
 		last = max(1, c.store.Revision())
 	}
@@ -61,6 +61,21 @@ func (c *Core) startSequencer() {
 		return
 	}
 	c.store.Known(last)
+}
+
+// allLed reports whether all ranges are led here. It is asked after each step of a start: it
+// looks at all of them only when that which was not is, and takes one that comes last.
+func (c *Core) allLed() bool {
+	if r := c.store.Replica(c.unled); r != nil && !r.Leads() {
+		return false
+	}
+	for _, id := range slices.Backward(c.store.IDs()) {
+		if !c.store.Replica(id).Leads() {
+			c.unled = id
+			return false
+		}
+	}
+	return true
 }
 
 // checkSequencer starts the sequencer, or ends it when this node does not lead

@@ -61,3 +61,35 @@ func TestAnswerOfAnOlderEpoch(t *testing.T) {
 		t.Errorf("then asked %+v", l.next.Asks)
 	}
 }
+
+// A start with many ranges asks after each step whether all are led: that costs nothing as
+// long as one that was not is not yet.
+func TestSequencerWaitsForOne(t *testing.T) {
+	r := newCoreRun(t, CoreConfig{})
+	cfg := r.core.cfg
+	cfg.StoreStart++
+	cfg.Ranges.StepReplicasMax = 1
+	core, err := NewCore(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.core = core
+	leads := func(id metapb.RangeID) bool { return core.store.Replica(id).Leads() }
+	for !leads(metapb.SystemRange) {
+		if core.HasReady() {
+			r.step()
+		} else {
+			r.eng.CompleteSync(1)
+		}
+	}
+	if leads(DataRange) {
+		t.Fatal("both ranges are led at once")
+	}
+	if n := testing.AllocsPerRun(10, core.startSequencer); n != 0 {
+		t.Errorf("%v allocations to find that one is not led yet", n)
+	}
+	r.run()
+	if core.seq == nil {
+		t.Error("there is no sequencer")
+	}
+}
