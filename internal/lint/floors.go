@@ -33,7 +33,7 @@ func floorOf(rel string) (floor int, known bool) {
 		return 4, true
 	case "watchfeed", "internal/frame":
 		return 3, true
-	case "mvcc", "lease", "raftgroup", "placement", "internal/auth":
+	case "mvcc", "lease", "raftgroup", "placement":
 		return 2, true
 	case "engine":
 		return 1, true
