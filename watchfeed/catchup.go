@@ -31,11 +31,13 @@ type scan struct {
 	place    *place
 	group    *group
 	kind     int
+	source   source
+	began    clock.Time
 	reserved int  // of Core.windowBytes
 	void     bool // what it read does not count
 }
 
-// What a scan is for; an index of Core.running.
+// What a scan is for; an index of queue.running.
 const (
 	forPlace = iota
 	forGroup

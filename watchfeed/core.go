@@ -27,7 +27,7 @@ type CoreConfig struct {
 	// up and is not sent yet; WindowBytesMax what is read at a time. Defaults 128
 	// and 32 MiB.
 	CatchUpBytesMax, WindowBytesMax int
-	// ScansMax is how many reads of the engine may be under way. Default 2.
+	// ScansMax is how many reads of each source may be under way. Default 2.
 	ScansMax int
 	// ResponseBytesMax is about how many bytes of events a watcher gets in one
 	// response. Default 256 KiB.
@@ -122,12 +122,10 @@ type Core struct {
 	dirty         []*stream // with something for Ready, each once
 	asking        []*stream // want progress, each once
 
-	poked     []*place // to be looked at: some watcher may catch up
-	scanQueue deque[*place]
-	scanGone  int              // in scanQueue, and dropped
-	scans     map[uint64]*scan // under way
-	running   [2]int           // of them, by scanFor
-	lastScan  uint64
+	poked    []*place // to be looked at: some watcher may catch up
+	queues   [sources]queue
+	scans    map[uint64]*scan // under way
+	lastScan uint64
 	// windowBytes are what windows hold and scans under way may bring.
 	windowBytes int
 	newScans    []Scan

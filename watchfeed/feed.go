@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -32,6 +33,9 @@ type feed struct {
 	// Where it is not known which range that is, the feed has a made-up id.
 	absent bool
 	remote remote // while it is absent
+	// silent: it did not answer a scan, and was not heard of since. toldAt is when it was.
+	silent bool
+	toldAt clock.Time
 	// overhang: the range goes on behind the feed; its replica here has not heard yet
 	// that it was split.
 	overhang bool

@@ -79,8 +79,9 @@ type treeNode struct {
 type crowd struct {
 	many     []*watcher // in no order that means anything; then place.one is nil
 	catching []*watcher
-	poked    bool // in Core.poked
-	queued   bool // in Core.scanQueue
+	poked    bool   // in Core.poked
+	queued   bool   // in one of Core.queues
+	in       source // of the queue
 	scan     *scan
 	// windows were read from the engine, one after the other, and some watcher
 	// still wants them.

@@ -224,9 +224,11 @@ func (c *Core) tidy() {
 		left := slices.DeleteFunc(slices.Clone(c.idle.all()), func(d progressDue) bool { return d.w.has(gone) })
 		c.idle, c.idleGone = deque[progressDue]{items: left}, 0
 	}
-	if c.scanGone > slack+c.scanQueue.len()/2 {
-		left := slices.DeleteFunc(slices.Clone(c.scanQueue.all()), func(p *place) bool { return !p.isQueued() })
-		c.scanQueue, c.scanGone = deque[*place]{items: left}, 0
+	for i := range c.queues {
+		if q := &c.queues[i]; q.gone > slack+q.places.len()/2 {
+			left := slices.DeleteFunc(slices.Clone(q.places.all()), func(p *place) bool { return !p.isQueued() })
+			q.places, q.gone = deque[*place]{items: left}, 0
+		}
 	}
 }
 

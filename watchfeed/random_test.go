@@ -231,8 +231,8 @@ func (r *randomWorld) checkEmpty() {
 	}
 	r.core.Ready()
 	c := r.core
-	if st := c.Stats(); st.Watches != 0 || st.Catching != 0 || st.Groups != 0 || st.WindowBytes != 0 || c.scanQueue.len() != c.scanGone {
-		r.t.Fatalf("left over: %+v, %d in the queue", st, c.scanQueue.len()-c.scanGone)
+	if st := c.Stats(); st.Watches != 0 || st.Catching != 0 || st.Groups != 0 || st.WindowBytes != 0 || c.waits() {
+		r.t.Fatalf("left over: %+v, queues %+v", st, c.queues)
 	}
 	sum := 0
 	for _, f := range c.feeds {

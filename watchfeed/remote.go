@@ -242,6 +242,9 @@ func fillEvents(events []Event, list []peerpb.FeedEvent) {
 // toldUpTo notes that everything of a feed up to a revision is here.
 func (c *Core) toldUpTo(f *feed, rev Revision) {
 	r := &f.remote
+	if rev > r.at {
+		c.heardOf(f)
+	}
 	if r.at = max(r.at, rev); !f.bounded || f.bound <= rev {
 		c.setBound(f, rev+1)
 		c.current = max(c.current, rev)

@@ -78,14 +78,6 @@ func (s *Scan) Took(events []peerpb.FeedEvent, through, removed Revision) Scanne
 	return out
 }
 
-// wantScan queues a place for a scan.
-func (c *Core) wantScan(p *place) {
-	if x := p.more; !x.queued && x.scan == nil {
-		x.queued = true
-		c.scanQueue.push(p)
-	}
-}
-
 // maybeReadOn queues a place for its next window as soon as clients work through this
 // one, so that neither waits for the other: of two that take turns each would be idle for
 // half of the time.
@@ -97,23 +89,9 @@ func (c *Core) maybeReadOn(p *place) {
 	}
 }
 
-// startScans begins what the bounds allow.
-func (c *Core) startScans() {
-	for c.scanQueue.len() > 0 && c.running[forPlace] < c.cfg.ScansMax &&
-		c.windowBytes+c.cfg.WindowBytesMax <= c.cfg.CatchUpBytesMax {
-		p := c.scanQueue.pop()
-		if !p.isQueued() {
-			c.scanGone--
-			continue
-		}
-		p.more.queued = false
-		c.startScan(p)
-	}
-}
-
 // startScan reads from the lowest revision that a watcher of the place wants and
 // no window has.
-func (c *Core) startScan(p *place) {
+func (c *Core) startScan(p *place, src source) {
 	x := p.more
 	if p.group.unsure {
 		return // until it is not
@@ -148,7 +126,7 @@ func (c *Core) startScan(p *place) {
 		// Smaller events are rare: no time is lost with a window that ends early.
 		x.stride = max(1024, Revision(c.cfg.WindowBytesMax/(2*eventOverhead)))
 	}
-	s := &scan{place: p, kind: forPlace}
+	s := &scan{place: p, kind: forPlace, source: src}
 	s.Start, s.End = p.bounds()
 	s.From, s.To, s.Prev = low-1, min(to, low-1+x.stride), prev
 	if s.Parts = c.partsOf(p.group, s.Start, s.End); s.Parts == nil && s.To-s.From >= halvesFrom {
@@ -187,10 +165,14 @@ func (s *Scan) Halves() (left, right Scan) {
 
 // rescan reads what a group did not get, up to what it is closed at.
 func (c *Core) rescan(g *group, to Revision) {
-	if g.scan != nil || c.running[forGroup] >= c.cfg.ScansMax {
+	if g.scan != nil {
+		return
+	}
+	src := c.sourceOf(g)
+	if c.queues[src].running[forGroup] >= c.cfg.ScansMax {
 		return // the end of one lets the next begin
 	}
-	s := &scan{group: g, kind: forGroup}
+	s := &scan{group: g, kind: forGroup, source: src}
 	s.Start, s.End = g.lo.start, nil
 	if next := g.hi.pos + 1; next < len(c.feeds) {
 		s.End = c.feeds[next].start
@@ -204,9 +186,11 @@ func (c *Core) rescan(g *group, to Revision) {
 
 func (c *Core) begin(s *scan, bytesMax int) {
 	c.lastScan++
-	s.ID, s.BytesMax, s.reserved = c.lastScan, bytesMax, bytesMax
+	s.ID, s.BytesMax, s.reserved, s.began = c.lastScan, bytesMax, bytesMax, c.now
 	c.windowBytes += bytesMax
-	c.running[s.kind]++
+	q := &c.queues[s.source]
+	q.running[s.kind]++
+	q.reserved += bytesMax
 	c.scans[s.ID] = s
 	c.newScans = append(c.newScans, s.Scan)
 	c.stats.Scans++
@@ -222,13 +206,16 @@ func (c *Core) Scanned(r *Scanned) {
 		return
 	}
 	delete(c.scans, r.ID)
-	c.running[s.kind]--
+	q := &c.queues[s.source]
+	q.running[s.kind]--
+	q.reserved -= s.reserved
 	c.windowBytes -= s.reserved
 	if r.Removed > s.From+1 {
 		c.compacted = max(c.compacted, r.Removed)
 	}
 	switch {
 	case r.Err != nil || s.void:
+		c.unanswered(s)
 		if s.place != nil || s.group != nil {
 			c.retries = append(c.retries, s)
 		}
@@ -247,6 +234,9 @@ func (c *Core) again(s *scan) {
 	}
 	if g := s.group; g != nil {
 		g.scan = nil
+		if g.active {
+			c.active = append(deleteItem(c.active, g), g) // others have their turn before
+		}
 		c.activate(g)
 	}
 }
@@ -254,6 +244,7 @@ func (c *Core) again(s *scan) {
 func (c *Core) placeScanned(s *scan, r *Scanned) {
 	p, x := s.place, s.place.more
 	x.scan = nil
+	c.answered(p.group)
 	if len(x.catching) == 0 {
 		return // nobody wants it any more
 	}
@@ -276,6 +267,7 @@ func (c *Core) placeScanned(s *scan, r *Scanned) {
 func (c *Core) groupScanned(s *scan, r *Scanned) {
 	g := s.group
 	g.scan = nil
+	c.answered(g)
 	if r.Removed > s.From+1 {
 		c.compactGroup(g)
 		return
@@ -323,7 +315,7 @@ func (c *Core) compactGroup(g *group) {
 // dropStalled gives up windows that nobody has taken for a while, when others
 // wait for their room.
 func (c *Core) dropStalled() {
-	if c.scanQueue.len() == c.scanGone {
+	if !c.waits() {
 		return
 	}
 	var stalled []*window

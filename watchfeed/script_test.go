@@ -107,9 +107,20 @@ func (s *script) do(d *datadriven.TestData) error {
 		if len(s.scans) == 0 {
 			return errors.New("no scan is wanted")
 		}
-		sc := s.scans[0]
-		s.scans = s.scans[1:]
+		at := 0
+		if d.HasArg("key") {
+			var key string
+			d.ScanArgs(s.t, "key", &key)
+			if at = slices.IndexFunc(s.scans, func(sc Scan) bool { return string(sc.Start) == strings.TrimPrefix(key, "-") }); at < 0 {
+				return fmt.Errorf("no scan of %q is wanted", key)
+			}
+		}
+		sc := s.scans[at]
+		s.scans = slices.Delete(s.scans, at, at+1)
 		res := sc.Do(s.eng, func() Revision { return s.compacted }, nil)
+		if d.HasArg("fails") {
+			res = Scanned{ID: sc.ID, Removed: -1, Err: errors.New("nobody leads the range")}
+		}
 		s.core.Scanned(&res)
 	case "state":
 	case "feeds":

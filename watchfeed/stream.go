@@ -202,7 +202,7 @@ func (c *Core) dropPlace(p *place) {
 		c.dropWindows(p)
 		if x.queued {
 			x.queued = false
-			c.scanGone++
+			c.queues[x.in].gone++
 		}
 	}
 	p.group.places.remove(p)
