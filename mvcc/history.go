@@ -114,6 +114,7 @@ type historyCollector struct {
 	*HistoryScratch // rows are in order of key, newest first
 	opts            HistoryOptions
 	bytes           int
+	most            int      // with more bytes it is time to throw some out
 	through         Revision // nothing above is wanted any more
 	low             Revision // the lowest revision held; it is never thrown out
 	prevs           *prevReader
@@ -195,8 +196,9 @@ func (c *historyCollector) add(row Version) {
 	if c.opts.Prev && c.newer < 0 && row.hadPrev() {
 		c.newer = len(c.rows) - 1
 	}
-	if c.bytes > 2*c.opts.BytesMax {
+	if c.bytes > max(c.most, 2*c.opts.BytesMax) {
 		c.shrink()
+		c.most = 2 * c.bytes // one revision may take more than a window
 	}
 }
 

@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand"
 	"slices"
 	"testing"
@@ -108,5 +109,26 @@ func TestHistoryByKeys(t *testing.T) {
 	}
 	if cuts == 0 {
 		t.Error("no window ended before a key")
+	}
+}
+
+// What a revision takes that is larger than a window is not looked through again with each
+// version of it.
+func TestHistoryOfLargeRevision(t *testing.T) {
+	const count, bytesMax = 20000, 64 << 10
+	c := historyCollector{HistoryScratch: &HistoryScratch{}, opts: HistoryOptions{To: 9, BytesMax: bytesMax}, through: 9, low: 9, newer: -1}
+	c.begin()
+	looked := 0
+	for i := range count {
+		c.add(Version{Key: fmt.Appendf(nil, "key%05d", i), Revision: 5, Sub: uint32(i), Value: Value{Tombstone: true}})
+		if len(c.order) == len(c.rows) {
+			looked += len(c.rows)
+		}
+	}
+	if looked == 0 || looked > 4*count {
+		t.Errorf("%d versions were looked at to keep %d", looked, count)
+	}
+	if rows := c.inOrder(); len(rows) != count {
+		t.Errorf("%d versions are left of %d", len(rows), count)
 	}
 }
