@@ -189,6 +189,7 @@ func (c *Core) takeEvents(f *feed, list []peerpb.FeedEvent, through Revision) {
 		}
 		if u := newFeedUpdate(list[:n]); u.rev > through {
 			r.part = append(r.part, u)
+			r.askedAt = c.now // it does tell: begun anew it would not get further
 		} else if u.rev > r.at {
 			for _, p := range r.part {
 				c.took(f, p)
