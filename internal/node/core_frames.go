@@ -67,6 +67,13 @@ func replyBytes(body any) (n int) {
 		for i := range b.Rows {
 			n += itemBytes + len(b.Rows[i].Key) + len(b.Rows[i].Value)
 		}
+	case *peerpb.HistoryPage:
+		for i := range b.Events {
+			ev := &b.Events[i]
+			if n += itemBytes + len(ev.Row.Key) + len(ev.Row.Value); ev.Prev != nil {
+				n += itemBytes + len(ev.Prev.Key) + len(ev.Prev.Value)
+			}
+		}
 	case *pb.PutResponse:
 		if kv := b.PrevKv; kv != nil {
 			n = len(kv.Key) + len(kv.Value)

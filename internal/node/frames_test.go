@@ -99,3 +99,28 @@ func TestMuchFeedNews(t *testing.T) {
 		t.Errorf("news of feeds %d, %d requests, %d asks", feeds, requests, asks)
 	}
 }
+
+// Pages of history for many reads of one store go in frames that the transport takes.
+func TestManyPagesOfHistory(t *testing.T) {
+	const count, valueBytes = 12, 600 << 10
+	l := link{self: 1, peer: 2, selfStart: 1, peerStart: 1, session: 1}
+	for i := range count {
+		ev := peerpb.FeedEvent{Tombstone: true, Prev: &peerpb.Row{Value: make([]byte, valueBytes)}}
+		l.next.Replies = append(l.next.Replies, peerpb.Reply{ID: uint64(i), Body: &peerpb.HistoryPage{Events: []peerpb.FeedEvent{ev}}})
+	}
+	replies := 0
+	for l.hasNext() {
+		f := l.take(1)
+		raw, err := wire.Append(nil, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(raw) > testFrameMax {
+			t.Fatalf("a frame has %d bytes", len(raw))
+		}
+		replies += len(f.Replies)
+	}
+	if replies != count {
+		t.Errorf("%d replies, want %d", replies, count)
+	}
+}
