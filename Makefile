@@ -93,13 +93,16 @@ robustness: build
 	cd e2e/robustness && $(GO) test . -count=1 -timeout 0 -runs=$(RUNS) -first=$(FIRST) -length=$(LENGTH)
 
 # etcd's tests/common, on nodes without TLS. Left out until Flotilla has them: users
-# and roles. COMMON chooses tests.
+# and roles. Left out since they ask for what Flotilla does another way: a quota of 53 KB,
+# which an empty node takes; a read that must fail two seconds after a majority has gone, while the lease
+# of the leader still holds; and HashKV at a compacted revision, which etcd remembers from
+# before as long as it runs. COMMON chooses tests.
 COMMON ?= .
 common: build
 	cd bench/tools/etcd && $(GO) build -o ../../../bin/etcdlike/etcdctl go.etcd.io/etcd/etcdctl/v3
 	cd e2e/robustness && $(GO) build -o ../../bin/etcdlike/etcd ./etcd
 	cd e2e/robustness && E2E_TEST_MINIMAL=1 $(GO) test -tags e2e -vet=off -count=1 -timeout 30m -run '$(COMMON)' \
-		-skip 'Auth|User|Role|/PeerTLS|//PeerTLS|///PeerTLS' go.etcd.io/etcd/tests/v3/common -args -bin-dir $(CURDIR)/bin/etcdlike
+		-skip 'Auth|User|Role|/Peer(Auto)?TLS|//PeerTLS|///PeerTLS|////PeerTLS|^TestAlarm$$|TestVerifyHashKVAfterCompactAndDefrag|TestKVGetNoQuorum/Linearizable' go.etcd.io/etcd/tests/v3/common -args -bin-dir $(CURDIR)/bin/etcdlike
 
 # The tools that a measurement needs: etcd, etcdctl, etcd's own load generator.
 bench-tools:
