@@ -153,29 +153,6 @@ func (q *workQueue) fits(w *work, bytesMax int) bool {
 	return held == 0 || held+w.bytes <= bytesMax
 }
 
-// RequestBytes estimates what a request costs to keep, to send and to log.
-func RequestBytes(b peerpb.Body) int {
-	const overhead = 128
-	switch b := b.(type) {
-	case *peerpb.Write:
-		switch req := b.Req.(type) {
-		case *pb.PutRequest:
-			return overhead + len(req.Key) + len(req.Value)
-		case *pb.DeleteRangeRequest:
-			return overhead + len(req.Key) + len(req.RangeEnd)
-		default:
-			return overhead + proto.Size(b.Req)
-		}
-	case *peerpb.WriteIntents:
-		n := overhead
-		for _, in := range b.Intents {
-			n += in.SizeVT()
-		}
-		return n
-	}
-	return overhead
-}
-
 // answer is what one request of a batch will be told.
 type answer struct {
 	id      uint64

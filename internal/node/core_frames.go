@@ -1,10 +1,8 @@
 package node
 
 import (
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/flotilladb/flotilla/internal/frame"
+	"github.com/flotilladb/flotilla/internal/wire"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/raftgroup"
 	"github.com/flotilladb/flotilla/range"
@@ -29,7 +27,7 @@ func cutFrame(f *frame.Frame) (rest frame.Frame) {
 		*f = frame.Frame{Requests: f.Requests[:n:n]}
 		return rest
 	}
-	if n := fitting(f.Replies, &bytes, func(r peerpb.Reply) int { return replyBytes(r.Body) }); n < len(f.Replies) {
+	if n := fitting(f.Replies, &bytes, func(r peerpb.Reply) int { return wire.ReplyBytes(&r) }); n < len(f.Replies) {
 		rest = *f
 		rest.Requests, rest.Replies = nil, f.Replies[n:]
 		*f = frame.Frame{Requests: f.Requests, Replies: f.Replies[:n:n]}
@@ -53,37 +51,6 @@ func fitting[T any](items []T, bytes *int, size func(T) int) int {
 		*bytes += n
 	}
 	return len(items)
-}
-
-// replyBytes estimates what the body of a reply takes in a frame. Those that are not named
-// are small, or bounded where they are made.
-func replyBytes(body any) (n int) {
-	switch b := body.(type) {
-	case *pb.RangeResponse:
-		for _, kv := range b.Kvs {
-			n += itemBytes + len(kv.Key) + len(kv.Value)
-		}
-	case *peerpb.ReadPage:
-		for i := range b.Rows {
-			n += itemBytes + len(b.Rows[i].Key) + len(b.Rows[i].Value)
-		}
-	case *peerpb.HistoryPage:
-		for i := range b.Events {
-			ev := &b.Events[i]
-			if n += itemBytes + len(ev.Row.Key) + len(ev.Row.Value); ev.Prev != nil {
-				n += itemBytes + len(ev.Prev.Key) + len(ev.Prev.Value)
-			}
-		}
-	case *pb.PutResponse:
-		if kv := b.PrevKv; kv != nil {
-			n = len(kv.Key) + len(kv.Value)
-		}
-	case *pb.DeleteRangeResponse:
-		n = proto.Size(b)
-	case *pb.TxnResponse:
-		n = proto.Size(b)
-	}
-	return n
 }
 
 // raftBytes is what a message of Raft takes in a frame, about.

@@ -23,15 +23,20 @@ import (
 // does not come back.
 type filler struct {
 	rng *rand.Rand
+	// large: texts and lists are long.
+	large bool
 }
 
-func newFiller(seed uint64) *filler { return &filler{rand.New(rand.NewPCG(seed, 7))} }
+func newFiller(seed uint64) *filler { return &filler{rng: rand.New(rand.NewPCG(seed, 7))} }
 
 func (f *filler) number() uint64 {
 	return f.rng.Uint64() >> f.rng.IntN(64)
 }
 
 func (f *filler) blob() []byte {
+	if f.large {
+		return make([]byte, 300)
+	}
 	if f.rng.IntN(8) == 0 {
 		return nil
 	}
@@ -42,7 +47,12 @@ func (f *filler) blob() []byte {
 	return b
 }
 
-func (f *filler) length() int { return f.rng.IntN(4) }
+func (f *filler) length() int {
+	if f.large {
+		return 30
+	}
+	return f.rng.IntN(4)
+}
 
 // kinds returns one value of every type that a switch of ours makes.
 func kinds[T any](make func(byte) T) (all []T) {
