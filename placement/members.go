@@ -352,9 +352,11 @@ func (f *facts) lookup(o *LookupOp) (*LookupReply, error) {
 	if o.Max <= 0 || o.Max > lookupMax {
 		return nil, ErrBadOp
 	}
-	reply := &LookupReply{}
+	reply, bytes := &LookupReply{}, 0
 	f.dir.Visit(metapb.Span{Start: o.Start}, func(d *metapb.Descriptor) bool {
-		if reply.More = int64(len(reply.Descriptors)) == o.Max; reply.More {
+		bytes += d.SizeVT()
+		n := int64(len(reply.Descriptors))
+		if reply.More = n == o.Max || n > 0 && bytes > lookupBytesMax; reply.More {
 			return false
 		}
 		reply.Descriptors = append(reply.Descriptors, d)
@@ -363,8 +365,11 @@ func (f *facts) lookup(o *LookupOp) (*LookupReply, error) {
 	return reply, nil
 }
 
-// lookupMax bounds one LookupOp.
-const lookupMax = 4096
+// lookupMax and lookupBytesMax bound one LookupOp, the latter beside the first range.
+const (
+	lookupMax      = 4096
+	lookupBytesMax = 1 << 20
+)
 
 // Members returns what is known of all nodes, as applied, in order of id: also of
 // those that were removed.

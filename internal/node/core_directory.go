@@ -16,18 +16,32 @@ func (c *Core) mayTell() bool {
 	return c.reporting == nil && len(c.report) > 0 && reaches && !c.stopping && !c.now.Before(c.reportAt)
 }
 
-// tellDirectory reports changed ranges to the system range.
+// tellBytesMax bounds what the directory is told at once, beside the first: a store that
+// starts tells of all its ranges, and that in one frame, and one entry of the log.
+const tellBytesMax = 1 << 20
+
+// tellDirectory reports changed ranges to the system range, or as many as go at once.
 func (c *Core) tellDirectory() bool {
 	if !c.mayTell() {
 		return false
 	}
 	op := &placement.DirectoryOp{}
+	bytes, all := 0, true
 	for _, id := range c.store.IDs() {
-		if d := c.report[id]; d != nil {
-			op.Descriptors = append(op.Descriptors, d)
+		d := c.report[id]
+		if d == nil {
+			continue
 		}
+		if bytes += d.SizeVT(); bytes > tellBytesMax && len(op.Descriptors) > 0 {
+			all = false
+			break
+		}
+		op.Descriptors = append(op.Descriptors, d)
+		delete(c.report, id)
 	}
-	clear(c.report)
+	if all {
+		clear(c.report) // of ranges that are not here any more
+	}
 	c.reporting = op
 	c.router.Request(reportID, &router.SystemRequest{Op: op}, c.now)
 	return true
