@@ -37,7 +37,8 @@ type CoreConfig struct {
 	// FeedBytesMax bounds the events that another store was sent and has not taken; a
 	// response may go over. Default 4 MiB.
 	FeedBytesMax int
-	// NewsBytesMax bounds what another store is told at once; one event may go over.
+	// NewsBytesMax bounds what another store is told, or asked, at once; one event, or feed,
+	// may go over.
 	// Default 512 KiB.
 	NewsBytesMax int
 	// ProgressInterval is how long a watch that wants progress is idle before it

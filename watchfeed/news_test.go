@@ -66,6 +66,40 @@ func TestLargeRevisionIsToldInPieces(t *testing.T) {
 	}
 }
 
+// A watch over very many ranges of another store, with long keys between them, is asked for
+// in pieces, in order, and what is said besides comes behind them.
+func TestManyFeedsAreBegunInPieces(t *testing.T) {
+	const count, keyBytes, askBytes = 40, 1 << 10, 5 << 10
+	c := newElsewhere(t, rand.New(rand.NewSource(1)), CoreConfig{NewsBytesMax: askBytes}).core
+	for i := range uint64(count) {
+		a := c.askTo(2)
+		a.Begin = append(a.Begin, peerpb.FeedBegin{Feed: i, End: make([]byte, keyBytes)})
+		a.End, a.Wants = append(a.End, i), append(a.Wants, peerpb.FeedWant{Feed: i})
+	}
+	c.askTo(3).TakenCount = 1
+	begun, ended := uint64(0), 0
+	for _, o := range c.takeFeedsOut() {
+		if o.Store == 3 {
+			continue
+		}
+		if ended > 0 || len(o.Ask.Begin)*keyBytes > askBytes {
+			t.Errorf("an ask begins %d feeds behind %d that end", len(o.Ask.Begin), ended)
+		}
+		for _, b := range o.Ask.Begin {
+			if b.Feed != begun {
+				t.Errorf("feed %d is begun, not %d", b.Feed, begun)
+			}
+			begun++
+		}
+		if ended = len(o.Ask.End); ended != len(o.Ask.Wants) {
+			t.Errorf("%d feeds end, and %d are wanted", ended, len(o.Ask.Wants))
+		}
+	}
+	if begun != count || ended != count {
+		t.Errorf("%d feeds begin, %d end", begun, ended)
+	}
+}
+
 func newsBytesOf(news *peerpb.FeedNews) (n int) {
 	for i := range news.Changes {
 		for _, e := range news.Changes[i].Events {

@@ -368,9 +368,26 @@ func (c *Core) takeFeedsOut() []FeedOutput {
 			a.TakenCount, a.TakenBytes = t.count, t.bytes
 			delete(c.taken, store)
 		}
+		for first := cutBegins(a, c.cfg.NewsBytesMax); first != nil; first = cutBegins(a, c.cfg.NewsBytesMax) {
+			out = append(out, FeedOutput{Store: store, Ask: first})
+		}
 		out = append(out, FeedOutput{Store: store, Ask: a})
 		delete(c.asksTo, store)
 	}
-	slices.SortFunc(out[begin:], func(a, b FeedOutput) int { return int(a.Store) - int(b.Store) })
+	slices.SortStableFunc(out[begin:], func(a, b FeedOutput) int { return int(a.Store) - int(b.Store) })
 	return out
+}
+
+// cutBegins takes off an ask the first of the feeds that it begins, if they are more than
+// may be sent at once; else it returns nil.
+func cutBegins(a *peerpb.FeedAsk, bytesMax int) *peerpb.FeedAsk {
+	bytes := 0
+	for i := range a.Begin {
+		if bytes += len(a.Begin[i].Start) + len(a.Begin[i].End); bytes > bytesMax && i > 0 {
+			first := &peerpb.FeedAsk{Begin: a.Begin[:i:i]}
+			a.Begin = a.Begin[i:]
+			return first
+		}
+	}
+	return nil
 }

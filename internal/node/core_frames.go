@@ -16,8 +16,8 @@ const frameContentMax = 1 << 20
 // itemBytes is what an item of a frame takes at least, about.
 const itemBytes = 64
 
-// cutFrame leaves in f the first of its requests, replies or news of feeds if there are too
-// many for one frame, and returns all that is to follow, in the order in which one frame would
+// cutFrame leaves in f the first of its requests, replies, or what hubs say, if there is too
+// much for one frame, and returns all that is to follow, in the order in which one frame would
 // say it.
 func cutFrame(f *frame.Frame) (rest frame.Frame) {
 	bytes := 0
@@ -33,9 +33,14 @@ func cutFrame(f *frame.Frame) (rest frame.Frame) {
 		*f = frame.Frame{Requests: f.Requests, Replies: f.Replies[:n:n]}
 		return rest
 	}
-	if n := fitting(f.FeedNews, &bytes, func(n *peerpb.FeedNews) int { return n.Bytes }); n < len(f.FeedNews) {
-		rest.FeedNews = f.FeedNews[n:]
-		f.FeedNews = f.FeedNews[:n:n]
+	asks := fitting(f.FeedAsks, &bytes, wire.FeedAskBytes)
+	news := 0
+	if asks == len(f.FeedAsks) {
+		news = fitting(f.FeedNews, &bytes, func(n *peerpb.FeedNews) int { return n.Bytes })
+	}
+	if asks < len(f.FeedAsks) || news < len(f.FeedNews) {
+		rest.FeedAsks, rest.FeedNews, rest.Parting = f.FeedAsks[asks:], f.FeedNews[news:], f.Parting
+		f.FeedAsks, f.FeedNews, f.Parting = f.FeedAsks[:asks:asks], f.FeedNews[:news:news], frame.Stays
 	}
 	return rest
 }

@@ -6,6 +6,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/internal/wire"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/range"
@@ -97,6 +98,58 @@ func TestMuchFeedNews(t *testing.T) {
 	}
 	if len(feeds) != count || !slices.IsSorted(feeds) || requests != 1 || asks != 1 {
 		t.Errorf("news of feeds %d, %d requests, %d asks", feeds, requests, asks)
+	}
+}
+
+// A store that stops says so in the last frame of all that it has to say.
+func TestMuchFeedNewsBeforeTheEnd(t *testing.T) {
+	const count, valueBytes = 8, 600 << 10
+	l := link{self: 1, peer: 2, selfStart: 1, peerStart: 1, session: 1}
+	for range count {
+		l.next.FeedNews = append(l.next.FeedNews, &peerpb.FeedNews{Count: 1, Bytes: valueBytes})
+	}
+	l.end()
+	news, ended := 0, false
+	for l.hasNext() {
+		f := l.take(1)
+		if ended {
+			t.Error("a frame comes behind the last")
+		}
+		news, ended = news+len(f.FeedNews), f.Parting == frame.Ends
+	}
+	if news != count || !ended {
+		t.Errorf("%d of %d news were said, ended %t", news, count, ended)
+	}
+}
+
+// What a hub asks another store of very many feeds goes in frames that the transport takes,
+// in order, with the rest of what is said.
+func TestMuchFeedAsks(t *testing.T) {
+	const count, keyBytes = 24, 600 << 10
+	l := link{self: 1, peer: 2, selfStart: 1, peerStart: 1, session: 1}
+	for i := range count {
+		l.next.FeedAsks = append(l.next.FeedAsks, &peerpb.FeedAsk{Begin: []peerpb.FeedBegin{{Feed: uint64(i), End: make([]byte, keyBytes)}}})
+	}
+	l.next.Requests = []*peerpb.Request{{ID: 7, Body: &peerpb.Close{S: 1}}}
+	l.next.FeedNews = []*peerpb.FeedNews{{Count: 1}}
+	var feeds []uint64
+	requests, news := 0, 0
+	for l.hasNext() {
+		f := l.take(1)
+		raw, err := wire.Append(nil, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(raw) > testFrameMax {
+			t.Errorf("a frame has %d bytes", len(raw))
+		}
+		requests, news = requests+len(f.Requests), news+len(f.FeedNews)
+		for _, a := range f.FeedAsks {
+			feeds = append(feeds, a.Begin[0].Feed)
+		}
+	}
+	if len(feeds) != count || !slices.IsSorted(feeds) || requests != 1 || news != 1 {
+		t.Errorf("asks of feeds %d, %d requests, %d news", feeds, requests, news)
 	}
 }
 

@@ -94,6 +94,15 @@ func leaseReplyBytes(body any) (n int) {
 	return n
 }
 
+// FeedAskBytes estimates what a hub's asks take in a frame.
+func FeedAskBytes(a *peerpb.FeedAsk) int {
+	n := itemBytes * (len(a.End) + len(a.Wants))
+	for i := range a.Begin {
+		n += itemBytes + len(a.Begin[i].Start) + len(a.Begin[i].End)
+	}
+	return n
+}
+
 func descriptorsBytes(ds []*metapb.Descriptor) (n int) {
 	for _, d := range ds {
 		n += itemBytes + d.SizeVT()
