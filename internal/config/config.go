@@ -107,11 +107,14 @@ func bad(flag, format string, args ...any) error {
 	return &Error{Flag: flag, Why: fmt.Sprintf(format, args...)}
 }
 
+// MaxRequestBytesMax is the highest --max-request-bytes. A key that is larger is carried by no
+// snapshot, and what two of them take (a watch shows what was before) by no frame.
+const MaxRequestBytesMax = 12 << 20
+
 // Limits of flags, from etcd or from common sense.
 const (
 	electionTimeoutMax  = 50 * time.Second
 	heartbeatsMin       = 5 // in an election timeout
-	maxRequestBytesMax  = 512 << 20
 	cacheBytesMin       = 1 << 20
 	compactionPeriodMin = 10 * time.Nanosecond // sampled ten times
 
@@ -222,8 +225,8 @@ func (c *Config) checkLimits() error {
 		return bad("quota-backend-bytes", "%d: want 0 (no limit) or more", c.QuotaBackendBytes)
 	case c.MaxTxnOps <= 0:
 		return bad("max-txn-ops", "%d: want more than 0", c.MaxTxnOps)
-	case c.MaxRequestBytes <= 0 || c.MaxRequestBytes > maxRequestBytesMax:
-		return bad("max-request-bytes", "%d: want 1 to %d", c.MaxRequestBytes, maxRequestBytesMax)
+	case c.MaxRequestBytes <= 0 || c.MaxRequestBytes > MaxRequestBytesMax:
+		return bad("max-request-bytes", "%d: want 1 to %d, which is what nodes can tell each other", c.MaxRequestBytes, MaxRequestBytesMax)
 	case c.HeartbeatInterval <= 0:
 		return bad("heartbeat-interval", "%v: want more than 0 milliseconds", c.HeartbeatInterval)
 	case c.ElectionTimeout < heartbeatsMin*c.HeartbeatInterval:

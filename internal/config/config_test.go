@@ -89,6 +89,7 @@ func TestBadValuesAreNamed(t *testing.T) {
 		{"--listen-gossip-addr=127.0.0.1", "listen-gossip-addr", "want an IP address"},
 		{"--max-txn-ops=0", "max-txn-ops", "more than 0"},
 		{"--max-request-bytes=0", "max-request-bytes", "want 1 to"},
+		{"--max-request-bytes=12582913", "max-request-bytes", "want 1 to 12582912"},
 		{"--heartbeat-interval=0", "heartbeat-interval", "more than 0"},
 		{"--heartbeat-interval=500", "election-timeout", "at least 5 times"},
 		{"--election-timeout=60000", "election-timeout", "at most 50s"},

@@ -56,7 +56,7 @@ func AddFlags(fs *pflag.FlagSet) *Flags {
 	fs.UintVar(&f.electionMs, "election-timeout", 1000, "milliseconds without a leader until an election")
 	fs.Int64Var(&c.QuotaBackendBytes, "quota-backend-bytes", 0, "bytes that the store may take before it refuses puts; 0 is no limit but the disk")
 	fs.UintVar(&f.maxTxnOps, "max-txn-ops", 128, "operations that a transaction may have in a branch")
-	fs.UintVar(&f.maxRequestSize, "max-request-bytes", 3<<19, "bytes that a modifying request may have")
+	fs.UintVar(&f.maxRequestSize, "max-request-bytes", 3<<19, "bytes that a modifying request may have, at most 12 MiB")
 	fs.Uint32Var(&c.MaxConcurrentStreams, "max-concurrent-streams", math.MaxUint32, "calls that a connection may have open")
 	fs.DurationVar(&c.GRPCKeepaliveMinTime, "grpc-keepalive-min-time", 5*time.Second, "shortest interval at which clients may ping")
 	fs.DurationVar(&c.GRPCKeepaliveInterval, "grpc-keepalive-interval", 2*time.Hour, "silence after which a client is pinged; 0 is never")
