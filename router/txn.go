@@ -198,18 +198,14 @@ func (o *txnOp) runAt(r *Router, rev metapb.Revision) error {
 }
 
 // intentBytes is what the intents of changes take on their way, and not much less. Each
-// has its key twice and that of the record, which is the first of all of them.
+// has its key twice and that of the record, which is the shortest of all of them. Deletes of
+// spans do not count: a range has no more of them than the request.
 func intentBytes(muts []*txnpb.Mutation, deletes []*txnpb.SpanDelete) (size int) {
 	const each = 128 // beside keys and value
-	longest := 0
-	for _, d := range deletes {
-		longest = max(longest, len(d.Start))
-	}
 	for _, m := range muts {
-		longest = max(longest, len(m.Key))
 		size += each + 2*len(m.Key) + len(m.Value)
 	}
-	return size + len(muts)*longest
+	return size + len(muts)*len(shortestChanged(muts, deletes))
 }
 
 // evaluate finds out what the transaction does, and asks for the revision that

@@ -42,19 +42,27 @@ func (o *txnOp) deal() {
 		if len(p.intents) == 0 {
 			o.intent(p, anchor, p.accesses[0].Start)
 		}
-		if first := p.intents[0].Address; !bytes.Equal(first, anchor) {
-			o.record.IntentAddresses = append(o.record.IntentAddresses, first)
+		if !p.desc.Contains(anchor) {
+			o.record.IntentAddresses = append(o.record.IntentAddresses, p.intents[0].Address)
 		}
 	}
 	invariant.Must(len(muts)+len(deletes) == 0, "%d of a transaction's changes lie in no prepared range", len(muts)+len(deletes))
 }
 
-// firstChanged returns the first key of what changes, sorted.
-func firstChanged(muts []*txnpb.Mutation, deletes []*txnpb.SpanDelete) []byte {
-	if len(deletes) == 0 || len(muts) > 0 && bytes.Compare(muts[0].Key, deletes[0].Start) < 0 {
-		return muts[0].Key
+// shortestChanged returns the shortest key of what changes, and of those the first.
+func shortestChanged(muts []*txnpb.Mutation, deletes []*txnpb.SpanDelete) (key []byte) {
+	shorter := func(other []byte) {
+		if key == nil || len(other) < len(key) {
+			key = other
+		}
 	}
-	return deletes[0].Start
+	for _, m := range muts {
+		shorter(m.Key)
+	}
+	for _, d := range deletes {
+		shorter(d.Start)
+	}
+	return key
 }
 
 // intent adds an intent to a part. No two have the same key: a delete of a span

@@ -255,12 +255,12 @@ func (o *txnOp) removed(r *Router, err error) {
 }
 
 // anchorOf is the address of the record: the lease's, which is locked first, or
-// the first key that changes. REQUIRES: muts and deletes are in key order.
+// the shortest key that changes: each intent names it.
 func (o *txnOp) anchorOf(muts []*txnpb.Mutation, deletes []*txnpb.SpanDelete) []byte {
 	if o.revoke != nil {
 		return keys.Lease(o.revoke.ID)
 	}
-	return keys.User(firstChanged(muts, deletes))
+	return keys.User(shortestChanged(muts, deletes))
 }
 
 // dealRevoke adds to the intents of a part what they do besides deleting keys.

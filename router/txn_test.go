@@ -294,7 +294,7 @@ func TestIntentBytes(t *testing.T) {
 		}
 		p, sent := &txnPart{}, 0
 		for _, m := range muts {
-			o.intent(p, keys.User(muts[0].Key), m.Key).Mutations = []*txnpb.Mutation{m}
+			o.intent(p, o.anchorOf(muts, nil), m.Key).Mutations = []*txnpb.Mutation{m}
 		}
 		for _, in := range p.intents {
 			sent += in.SizeVT() + 4
