@@ -39,7 +39,7 @@ func floorOf(rel string) (floor int, known bool) {
 		return 1, true
 	case "internal/keys", "internal/clock", "internal/fields", "internal/invariant", "internal/stop":
 		return 0, true
-	case "internal/sim", "internal/model", "internal/lint", "engine/enginetest":
+	case "internal/sim", "internal/model", "internal/lint", "internal/effort", "engine/enginetest":
 		return side, true
 	}
 	for prefix, floor := range map[string]int{"proto/": 0, "bench": side, "deploy": side} {
