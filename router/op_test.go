@@ -434,3 +434,33 @@ func TestAbandonFreesAll(t *testing.T) {
 		}
 	}
 }
+
+// What was decided for one generation of a range is asked of no other: who asks has to look at
+// the range again.
+func TestAddressRequestForOneGeneration(t *testing.T) {
+	r, err := New(Config{Store: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, newer := desc(2, 1, "", ""), desc(2, 2, "", "")
+	r.Descriptors([]*metapb.Descriptor{old})
+	refused := func(id uint64) {
+		t.Helper()
+		rd := r.Ready()
+		if len(rd.Sends) != 0 || len(rd.Results) != 1 || rd.Results[0].ID != id || !errors.Is(rd.Results[0].Err, peerpb.ErrMoved) {
+			t.Errorf("sends %v, results %v, want that the range has moved", rd.Sends, rd.Results)
+		}
+	}
+	r.Request(1, &AddressRequest{Address: old.Start, Body: &peerpb.ChangeReplicas{}, Decided: old}, 1)
+	sends := r.Ready().Sends
+	if len(sends) != 1 || sends[0].Generation != old.Generation {
+		t.Fatalf("sends %v", sends)
+	}
+	r.Reply(peerpb.Reply{ID: sends[0].ID, Err: &peerpb.MovedError{Range: 2, Newer: []*metapb.Descriptor{newer}}}, 1)
+	refused(1)
+	if got := r.Find(2); got.Generation != newer.Generation {
+		t.Errorf("generation %d is known", got.Generation)
+	}
+	r.Request(2, &AddressRequest{Address: old.Start, Body: &peerpb.ChangeReplicas{}, Decided: old}, 1)
+	refused(2)
+}

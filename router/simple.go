@@ -18,6 +18,9 @@ import (
 type AddressRequest struct {
 	Address []byte
 	Body    peerpb.Body
+	// Decided is the range, which holds the address, as it was when somebody decided to ask.
+	// Another generation of it is not asked: then the answer is peerpb.ErrMoved. nil: any is.
+	Decided *metapb.Descriptor
 }
 
 // addressOp carries an AddressRequest.
@@ -30,6 +33,10 @@ func (o *addressOp) start(r *Router) {
 	d := r.cache.Lookup(o.req.Address)
 	if d == nil {
 		o.reply(r, 0, nil, ErrNoRange)
+		return
+	}
+	if was := o.req.Decided; was != nil && (d.ID() != was.ID() || d.Generation > was.Generation) {
+		r.finish(o, nil, &peerpb.MovedError{Range: was.ID(), Newer: []*metapb.Descriptor{d}})
 		return
 	}
 	r.send(o, 0, d.ID(), d.Generation, o.req.Body)

@@ -137,14 +137,20 @@ func (c *Core) stepOperation(o *operation) {
 	}
 }
 
-// askOperation asks the range's leader, who refuses what the range is not ready for.
+// askOperation asks the range's leader, who refuses what the range is not ready for. A
+// replica that goes is one of the range as it is seen here: by the time that the leader is
+// asked, a learner may be a voter that the range needs.
 func (c *Core) askOperation(o *operation, body peerpb.Body) {
 	c.internal++
 	id := internalBit | c.internal
 	o.asked = true
 	c.operations.asked[id] = o
 	c.router.Descriptors([]*metapb.Descriptor{o.desc})
-	c.router.RequestOwn(id, &router.AddressRequest{Address: o.desc.Start, Body: body}, c.now)
+	req := &router.AddressRequest{Address: o.desc.Start, Body: body}
+	if change, ok := body.(*peerpb.ChangeReplicas); ok && len(change.Remove) > 0 {
+		req.Decided = o.desc
+	}
+	c.router.RequestOwn(id, req, c.now)
 }
 
 func (c *Core) pauseOperation(o *operation) {

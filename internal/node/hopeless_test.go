@@ -78,3 +78,41 @@ func TestAnswerToEarlierOperation(t *testing.T) {
 		t.Error("the move by hand did not take its own")
 	}
 }
+
+// A learner is to go, and becomes a voter while the request for that is on its way. The range
+// has changed, so the request was about something else: it is not asked again, and a look at
+// the range shows that the replica stays.
+func TestLearnerVotesOnTheWay(t *testing.T) {
+	r := newCoreRun(t, CoreConfig{})
+	c := r.core
+	with := func(d *metapb.Descriptor, kind metapb.ReplicaKind) *metapb.Descriptor {
+		d = proto.Clone(d).(*metapb.Descriptor)
+		d.Generation++
+		d.NextReplicaId = 3
+		d.Replicas = append(d.Replicas[:1], &metapb.Replica{ReplicaId: 2, StoreId: 2, NodeId: 2, Kind: kind})
+		return d
+	}
+	learns := with(c.Store().Replica(DataRange).Descriptor(), metapb.ReplicaKind_LEARNER)
+	votes := with(learns, metapb.ReplicaKind_VOTER)
+	c.beginOperation(&operation{
+		op:   placement.Operator{ID: placement.OperatorID{Range: DataRange}, Move: placement.Move{Range: DataRange, From: 2, LearnerOnly: true}},
+		desc: learns, call: 99, until: c.now.Add(operateMax),
+	})
+	sends := c.router.Ready().Sends
+	if len(sends) != 1 {
+		t.Fatalf("%d requests", len(sends))
+	}
+	c.router.Reply(peerpb.Reply{ID: sends[0].ID, Err: &peerpb.MovedError{Range: DataRange, Newer: []*metapb.Descriptor{votes}}}, c.now)
+	rd := c.router.Ready()
+	for _, again := range rd.Sends {
+		t.Errorf("asked again, at generation %d: %+v", again.Generation, again.Body)
+	}
+	for _, res := range rd.Results {
+		c.result(res)
+	}
+	c.now = c.now.Add(operatePauseMax)
+	c.tickOperations()
+	if len(c.operations.at) != 0 {
+		t.Error("the operation goes on")
+	}
+}
