@@ -101,6 +101,34 @@ func TestFailsInATurnOfACaller(t *testing.T) {
 	}
 }
 
+// A start that fails while a replica is read to be checked gives back what that has of the
+// engine: who cannot close the engine says that, and not why the node did not start.
+func TestFailedStartClosesViews(t *testing.T) {
+	cfg := Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)}
+	cfg.setDefaults()
+	eng, err := engine.OpenPebble(engine.Config{Dir: cfg.Dir, Logger: cfg.Logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := start(t.Context(), cfg, eng)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.locked(func() {
+		view := n.core.store.BeginReading(DataRange)
+		if view == nil {
+			t.Fatal("there is nothing to be read")
+		}
+		if _, _, err := view.Step(1); err != nil {
+			t.Fatal(err)
+		}
+		n.core.views = append(n.core.views, view)
+	})
+	if err := errors.Join(n.abandon(), eng.Close()); err != nil {
+		t.Errorf("the end of a start that failed: %v", err)
+	}
+}
+
 // fullEngine is an engine whose disk has no room for a commit when full says so.
 type fullEngine struct {
 	engine.Engine

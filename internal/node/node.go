@@ -184,13 +184,18 @@ func start(ctx context.Context, cfg Config, eng engine.Engine) (*Node, error) {
 		return nil, errors.Join(err, n.stopPeers(ctx))
 	}
 	if err := n.begin(ctx); err != nil {
-		n.stop.Quiesce()
-		n.loopIn.Quiesce()
-		<-n.loopDone
-		n.hub.Stop()
-		return nil, errors.Join(err, n.stop.Wait(context.Background()), n.stopPeers(context.Background()))
+		return nil, errors.Join(err, n.abandon())
 	}
 	return n, nil
+}
+
+// abandon ends a node whose start has failed when its loop ran already.
+func (n *Node) abandon() error {
+	n.stop.Quiesce()
+	n.loopIn.Quiesce()
+	<-n.loopDone
+	n.hub.Stop()
+	return errors.Join(n.stop.Wait(context.Background()), n.stopPeers(context.Background()), n.core.CloseSnapshots())
 }
 
 // coreOf makes the core of a start, behind starts that gave promises of some length.
