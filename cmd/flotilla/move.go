@@ -6,8 +6,12 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	"github.com/flotilladb/flotilla/proto/adminpb"
+	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
 func newRangeAdd(a *app, flags *clientFlags) *cobra.Command {
@@ -66,20 +70,54 @@ func (a *app) moveReplica(cmd *cobra.Command, flags *clientFlags, rangeArg strin
 	if req.FromStoreId == req.ToStoreId {
 		return &usageError{cmd, fmt.Errorf("store %d is named twice: a replica moves to another store", req.ToStoreId)}
 	}
-	var resp *adminpb.MoveReplicaResponse
-	err := flags.ask(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) (err error) {
-		resp, err = c.MoveReplica(ctx, req)
+	var now *metapb.Descriptor
+	begun := false // an endpoint was asked that did not answer
+	err := flags.ask(cmd.Context(), func(ctx context.Context, c adminpb.AdminClient) error {
+		var at peer.Peer
+		resp, err := c.MoveReplica(ctx, req, grpc.Peer(&at))
+		if err == nil {
+			now = resp.Descriptor_
+			return nil
+		}
+		if begun && !unreachable(status.Convert(err)) {
+			if now = moved(ctx, c, req); now != nil {
+				return nil
+			}
+		}
+		begun = begun || at.Addr != nil
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("move a replica of range %d: %w", req.RangeId, err)
 	}
-	view := viewOf(&adminpb.RangeInfo{Descriptor_: resp.Descriptor_}, flags.hex)
+	view := viewOf(&adminpb.RangeInfo{Descriptor_: now}, flags.hex)
 	if flags.output == "json" {
 		return a.printJSON(view.Replicas)
 	}
 	fmt.Fprintf(a.out, "range %d: replicas %s\n", req.RangeId, formatReplicas(view.Replicas))
 	return nil
+}
+
+// moved returns the range if it is as a move leaves it, else nil. An endpoint that was asked
+// before may have done it, and not have got to say so: the next one, which has nothing to do,
+// refuses.
+func moved(ctx context.Context, c adminpb.AdminClient, req *adminpb.MoveReplicaRequest) *metapb.Descriptor {
+	resp, err := c.ShowRange(ctx, &adminpb.ShowRangeRequest{RangeId: req.RangeId})
+	if err != nil {
+		return nil
+	}
+	d := resp.GetRange().GetDescriptor_()
+	came := req.ToStoreId == 0
+	for _, r := range d.GetReplicas() {
+		if r.StoreId == req.FromStoreId {
+			return nil
+		}
+		came = came || r.StoreId == req.ToStoreId && (r.Kind == metapb.ReplicaKind_VOTER || r.Kind == metapb.ReplicaKind_INCOMING)
+	}
+	if !came {
+		return nil
+	}
+	return d
 }
 
 // idOf reads the id of a range or a store.
