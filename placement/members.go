@@ -207,9 +207,14 @@ func (f *facts) announce(o *AnnounceOp) ([]*cmdpb.Row, any, error) {
 	case old != nil:
 		m.Nonce, m.Leaving = cmp.Or(old.Nonce, m.Nonce), old.Leaving
 	}
+	moves := old == nil || !sameURLs(old.PeerURLs, m.PeerURLs)
 	for _, other := range f.members {
-		if other.Node != m.Node && !other.Removed && other.Name == m.Name {
+		switch {
+		case other.Node == m.Node || other.Removed:
+		case other.Name == m.Name:
 			return nil, nil, fmt.Errorf("%w: %q is node %d at %s", ErrNameTaken, m.Name, other.Node, strings.Join(other.PeerURLs, ","))
+		case moves && shares(other.PeerURLs, m.PeerURLs):
+			return nil, nil, fmt.Errorf("%w: node %d, %q, is at %s", ErrURLTaken, other.Node, other.Name, strings.Join(other.PeerURLs, ","))
 		}
 	}
 	row := memberRow(&m)

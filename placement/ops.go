@@ -116,7 +116,7 @@ type JoinReply struct {
 }
 
 // AnnounceOp tells what a node is now; its nonce stays. Answered by *peerpb.Done,
-// ErrNameTaken, ErrOtherFolder or ErrRemoved.
+// ErrNameTaken, ErrURLTaken, ErrOtherFolder or ErrRemoved.
 type AnnounceOp struct {
 	Member Member
 }

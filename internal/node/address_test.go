@@ -135,3 +135,32 @@ func TestServesAtAllListeners(t *testing.T) {
 	c.start(1)
 	c.put(1, "a", "1")
 }
+
+// A node with a flag that says that it is where another member is starts, and is where it was:
+// others would look for one of the two at the other's place.
+func TestStartsWithAnothersAddress(t *testing.T) {
+	c := newNetCluster(t, 3)
+	c.start(0, 1, 2)
+	c.put(0, "a", "1")
+	where := func(member int) []string {
+		t.Helper()
+		members, err := c.nodes[0].members(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range members {
+			if int(m.Node) == member+1 {
+				return m.PeerURLs
+			}
+		}
+		return nil
+	}
+	another, was := where(1), where(2)
+	c.stop(2)
+	c.tune = func(cfg *Config) { cfg.PeerURLs = another }
+	c.start(2)
+	c.put(2, "a", "2")
+	if got := where(2); !slices.Equal(got, was) {
+		t.Errorf("the third member is at %v; it was at %v, the second is at %v", got, was, another)
+	}
+}

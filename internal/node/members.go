@@ -24,14 +24,16 @@ func (n *Node) self() placement.Member {
 	}
 }
 
-// selfToTell is what this node tells of itself. After the first time it is where the
+// selfToTell is what this node tells of itself. After the first time it stays where the
 // cluster says that it is: that may have been corrected since.
-func (n *Node) selfToTell(ctx context.Context) (placement.Member, error) {
+func (n *Node) selfToTell(ctx context.Context, stays bool) (placement.Member, error) {
 	self := n.self()
 	select {
 	case <-n.announced:
 	default:
-		return self, nil
+		if !stays {
+			return self, nil
+		}
 	}
 	members, err := n.members(ctx)
 	for _, m := range members {
@@ -45,8 +47,9 @@ func (n *Node) selfToTell(ctx context.Context) (placement.Member, error) {
 // announce tells the cluster who this node is now: when it starts, and when it has
 // begun to gossip.
 func (n *Node) announce(ctx context.Context) {
+	stays := false // where another member is
 	for told := ""; ; {
-		self, err := n.selfToTell(ctx)
+		self, err := n.selfToTell(ctx, stays)
 		if err == nil {
 			_, err = n.client.System(ctx, &placement.AnnounceOp{Member: self})
 		}
@@ -65,6 +68,13 @@ func (n *Node) announce(ctx context.Context) {
 		case errors.Is(err, placement.ErrNameTaken):
 			n.failSoon(fmt.Errorf("the cluster does not take this node back: %w", err))
 			return
+		case errors.Is(err, placement.ErrURLTaken) && !stays:
+			// It serves all the same: others have heard of it where it is, and where members
+			// got each other's addresses none could be the first.
+			stays = true
+			n.cfg.Logger.Warn("another member has a peer URL of this node: the members' list keeps what it has of this one; is --initial-advertise-peer-urls right? If so, correct the list with 'etcdctl member update'",
+				"urls", n.cfg.PeerURLs, "error", err)
+			continue
 		case err.Error() != told:
 			told = err.Error()
 			n.cfg.Logger.Warn("the cluster could not be told who this node is, trying again", "error", err)
