@@ -269,6 +269,7 @@ func (c *Core) Tick(now clock.Time) {
 	if c.many {
 		c.tickLinks()
 		c.retryClosings()
+		c.dropClosings()
 		c.tickReads()
 		c.tickDetour()
 		c.looked = c.looked && !c.draining

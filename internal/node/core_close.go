@@ -23,6 +23,8 @@ type closings struct {
 	wanting, retry, counting []metapb.RangeID
 	// touched have got on since Touched.
 	touched []metapb.RangeID
+	// went had a replica here, whose closing is forgotten when nothing is under way for it.
+	went []metapb.RangeID
 	// questions are those to replicas of this store that are under way.
 	questions places[question]
 	// advanced: there are reads to be looked at.
@@ -32,7 +34,7 @@ type closings struct {
 // closing is how far one range is closed.
 type closing struct {
 	// closed: every write at or below it can be read here, or will never be.
-	// Invariant: grows.
+	// Invariant: grows, while a replica is here.
 	closed metapb.Revision
 	want   metapb.Revision
 	// asked is the revision of the question under way, 0: none; store is who was
@@ -223,6 +225,23 @@ func (c *Core) retryClosings() {
 	for _, id := range again {
 		c.wantLater(id, c.closing[id])
 	}
+}
+
+// dropClosings forgets how far ranges are closed whose replica went. One that comes back
+// meanwhile keeps what it had; one that comes later is a new one, with nothing of before. It
+// is called when nobody is to be asked again.
+func (c *Core) dropClosings() {
+	c.went = slices.DeleteFunc(c.went, func(id metapb.RangeID) bool {
+		cl := c.closing[id]
+		if cl == nil || c.store.Replica(id) != nil {
+			return true
+		}
+		if cl.asked != 0 || cl.wanting || cl.counting || cl.touched {
+			return false // what is under way looks for it
+		}
+		delete(c.closing, id)
+		return true
+	})
 }
 
 // closingsLost says that questions to a store may be lost, or their answers.

@@ -16,7 +16,7 @@ import (
 
 // changes takes what the store has to say about replicas that come and go.
 func (c *Core) changes(out *ranges.Output) {
-	c.removed = append(c.removed, out.Removed...)
+	c.removed, c.went = append(c.removed, out.Removed...), append(c.went, out.Removed...)
 	c.halted = append(c.halted, out.Halted...)
 	for _, g := range out.Gone {
 		f := c.goneTo(g.To)

@@ -1,11 +1,15 @@
 package node
 
 import (
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/flotilladb/flotilla/internal/effort"
+	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/range"
 	"github.com/flotilladb/flotilla/router"
 )
 
@@ -128,4 +132,38 @@ func TestReadsDoNotWaitForWhatIsNotShown(t *testing.T) {
 			}
 		}
 	}
+}
+
+// How far a range is closed is forgotten with its replica: not before the answer to what was
+// asked is there, and not if a replica has come back meanwhile.
+func TestClosingOfAReplicaThatWent(t *testing.T) {
+	r := newReaders(t, 0)
+	c := r.core
+	const went, asks = 98, 99
+	for id, cl := range map[metapb.RangeID]closing{went: {closed: 7}, asks: {closed: 7, want: 9, asked: 9, store: 2}, r.id: {closed: 7, want: 7}} {
+		*c.closingOf(id) = cl
+	}
+	want := func(all ...metapb.RangeID) {
+		t.Helper()
+		for range 2 {
+			r.tick(tickPause)
+			c.countClosings()
+			c.Touched(func(*ranges.Replica) {})
+		}
+		got := slices.DeleteFunc(slices.Sorted(maps.Keys(c.closing)), func(id metapb.RangeID) bool { return id != r.id && id != went && id != asks })
+		if !slices.Equal(got, all) {
+			t.Errorf("of %v is known how far they are closed, want %v", got, all)
+		}
+	}
+	c.changes(&ranges.Output{Removed: []metapb.RangeID{went, asks, r.id}})
+	want(r.id, asks)
+	c.toldClosed(2, &frame.Closed{Range: asks, S: 8}) // to a question of before
+	want(r.id, asks)
+	c.toldClosed(2, &frame.Closed{Range: asks, S: 9, Index: 5})
+	want(r.id)
+	if cl := c.closing[r.id]; cl.closed < 7 {
+		t.Errorf("closed at %d, was at 7", cl.closed)
+	}
+	c.changes(&ranges.Output{Removed: []metapb.RangeID{went}}) // nobody ever asked
+	want(r.id)
 }
