@@ -69,6 +69,23 @@ func TestManyLargeWritesAtOnce(t *testing.T) {
 	}
 }
 
+// framesOf takes all that a link has to say, in frames that the transport takes.
+func framesOf(t *testing.T, l *link) (frames []*frame.Frame) {
+	t.Helper()
+	for l.hasNext() {
+		f := l.take(1)
+		raw, err := wire.Append(nil, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(raw) > testFrameMax {
+			t.Errorf("a frame has %d bytes", len(raw))
+		}
+		frames = append(frames, f)
+	}
+	return frames
+}
+
 // What a hub tells another store of many large events goes in frames that the transport
 // takes, in order, with the rest of what is said.
 func TestMuchFeedNews(t *testing.T) {
@@ -82,15 +99,7 @@ func TestMuchFeedNews(t *testing.T) {
 	l.next.FeedAsks = []*peerpb.FeedAsk{{TakenCount: 1}}
 	var feeds []uint64
 	requests, asks := 0, 0
-	for l.hasNext() {
-		f := l.take(1)
-		raw, err := wire.Append(nil, f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(raw) > testFrameMax {
-			t.Errorf("a frame has %d bytes", len(raw))
-		}
+	for _, f := range framesOf(t, &l) {
 		requests, asks = requests+len(f.Requests), asks+len(f.FeedAsks)
 		for _, n := range f.FeedNews {
 			feeds = append(feeds, n.Changes[0].Feed)
@@ -110,8 +119,7 @@ func TestMuchFeedNewsBeforeTheEnd(t *testing.T) {
 	}
 	l.end()
 	news, ended := 0, false
-	for l.hasNext() {
-		f := l.take(1)
+	for _, f := range framesOf(t, &l) {
 		if ended {
 			t.Error("a frame comes behind the last")
 		}
@@ -134,15 +142,7 @@ func TestMuchFeedAsks(t *testing.T) {
 	l.next.FeedNews = []*peerpb.FeedNews{{Count: 1}}
 	var feeds []uint64
 	requests, news := 0, 0
-	for l.hasNext() {
-		f := l.take(1)
-		raw, err := wire.Append(nil, f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(raw) > testFrameMax {
-			t.Errorf("a frame has %d bytes", len(raw))
-		}
+	for _, f := range framesOf(t, &l) {
 		requests, news = requests+len(f.Requests), news+len(f.FeedNews)
 		for _, a := range f.FeedAsks {
 			feeds = append(feeds, a.Begin[0].Feed)
@@ -162,15 +162,7 @@ func TestManyPagesOfHistory(t *testing.T) {
 		l.next.Replies = append(l.next.Replies, peerpb.Reply{ID: uint64(i), Body: &peerpb.HistoryPage{Events: []peerpb.FeedEvent{ev}}})
 	}
 	replies := 0
-	for l.hasNext() {
-		f := l.take(1)
-		raw, err := wire.Append(nil, f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(raw) > testFrameMax {
-			t.Fatalf("a frame has %d bytes", len(raw))
-		}
+	for _, f := range framesOf(t, &l) {
 		replies += len(f.Replies)
 	}
 	if replies != count {
