@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -168,7 +169,7 @@ func printParts(w io.Writer, figures []Figure) {
 		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 		fmt.Fprintf(tw, "%s: CPU us/op\t%s\t\n", workload, strings.Join(systems, "\t"))
 		for _, name := range slices.SortedFunc(maps.Keys(names), func(a, b string) int {
-			return int(1000 * (names[b] - names[a]))
+			return cmp.Or(cmp.Compare(names[b], names[a]), cmp.Compare(a, b))
 		}) {
 			fmt.Fprint(tw, name)
 			for _, system := range systems {

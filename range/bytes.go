@@ -9,12 +9,8 @@ import (
 	"github.com/flotilladb/flotilla/proto/peerpb"
 )
 
-// What a request takes beside what has no bound of its own, and an item of a list beside
-// its bytes.
-const (
-	requestBytes = 128
-	itemBytes    = 32
-)
+// requestBytes is what a request takes beside what has no bound of its own.
+const requestBytes = 128
 
 // RequestBytes estimates what a request costs to keep, to send and to log.
 func RequestBytes(b peerpb.Body) int {
@@ -35,7 +31,7 @@ func RequestBytes(b peerpb.Body) int {
 		}
 	case *peerpb.Prepare:
 		for i := range b.Accesses {
-			n += itemBytes + len(b.Accesses[i].Start) + len(b.Accesses[i].End)
+			n += metapb.ItemBytes + len(b.Accesses[i].Start) + len(b.Accesses[i].End)
 		}
 		n += usesBytes(b.Uses) + len(b.From.Key)
 	case *peerpb.WriteRecord:
@@ -45,7 +41,7 @@ func RequestBytes(b peerpb.Body) int {
 	case *peerpb.Forget:
 		n += len(b.Anchor)
 	case *peerpb.Close:
-		n += spansBytes(b.Spans)
+		n += metapb.SpansBytes(b.Spans)
 	case *peerpb.Read:
 		n += len(b.Start) + len(b.End)
 	case *peerpb.History:
@@ -68,13 +64,13 @@ func leaseBytes(b peerpb.Body) int {
 	case *peerpb.EnsureMarks:
 		return usesBytes(b.Uses)
 	case *peerpb.RegisterLease:
-		return spansBytes(b.Spans) + len(b.Range.Start) + len(b.Range.End)
+		return metapb.SpansBytes(b.Spans) + len(b.Range.Start) + len(b.Range.End)
 	case *peerpb.LeaseKeys:
 		return len(b.Span.Start) + len(b.Span.End)
 	case *peerpb.RenewLeases:
-		return itemBytes * len(b.IDs)
+		return metapb.ItemBytes * len(b.IDs)
 	case *peerpb.CheckpointLeases:
-		return itemBytes * len(b.Leases)
+		return metapb.ItemBytes * len(b.Leases)
 	case *peerpb.ListLeases:
 		return len(b.From)
 	}
@@ -85,38 +81,22 @@ func leaseBytes(b peerpb.Body) int {
 func opBytes(op any) (n int) {
 	switch op := op.(type) {
 	case *placement.DirectoryOp:
-		for _, d := range op.Descriptors {
-			n += itemBytes + d.SizeVT()
-		}
+		n = metapb.DescriptorsBytes(op.Descriptors)
 	case *placement.LookupOp:
 		n = len(op.Start)
 	case *placement.JoinOp:
-		n = textBytes(op.PeerURLs) + textBytes(op.ClientURLs) + len(op.Name)
+		n = metapb.TextsBytes(op.PeerURLs) + metapb.TextsBytes(op.ClientURLs) + len(op.Name)
 	case *placement.MemberOp:
-		n = textBytes(op.PeerURLs)
+		n = metapb.TextsBytes(op.PeerURLs)
 	case *placement.AnnounceOp:
-		n = textBytes(op.Member.PeerURLs) + textBytes(op.Member.ClientURLs)
-	}
-	return n
-}
-
-func textBytes(texts []string) (n int) {
-	for _, s := range texts {
-		n += itemBytes + len(s)
+		n = metapb.TextsBytes(op.Member.PeerURLs) + metapb.TextsBytes(op.Member.ClientURLs)
 	}
 	return n
 }
 
 func usesBytes(uses []peerpb.LeaseUse) (n int) {
 	for i := range uses {
-		n += itemBytes + len(uses[i].Key)
-	}
-	return n
-}
-
-func spansBytes(spans []metapb.Span) (n int) {
-	for i := range spans {
-		n += itemBytes + len(spans[i].Start) + len(spans[i].End)
+		n += metapb.ItemBytes + len(uses[i].Key)
 	}
 	return n
 }

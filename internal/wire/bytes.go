@@ -11,21 +11,18 @@ import (
 	"github.com/flotilladb/flotilla/proto/peerpb"
 )
 
-// itemBytes is what an item of a list takes beside its bytes, or more.
-const itemBytes = 32
-
 // ReplyBytes estimates what a reply takes in a frame. Those that are not named are small.
 func ReplyBytes(r *peerpb.Reply) (n int) {
 	if r.Err != nil {
 		if moved := (*peerpb.MovedError)(nil); errors.As(r.Err, &moved) {
-			n = descriptorsBytes(moved.Newer)
+			n = metapb.DescriptorsBytes(moved.Newer)
 		}
 		return n
 	}
 	switch b := r.Body.(type) {
 	case *pb.RangeResponse:
 		for _, kv := range b.Kvs {
-			n += itemBytes + len(kv.Key) + len(kv.Value)
+			n += metapb.ItemBytes + len(kv.Key) + len(kv.Value)
 		}
 	case *peerpb.ReadPage:
 		n = rowsBytes(b.Rows) + len(b.Next)
@@ -38,9 +35,9 @@ func ReplyBytes(r *peerpb.Reply) (n int) {
 	case *pb.TxnResponse:
 		n = proto.Size(b)
 	case *peerpb.Prepared:
-		n = itemBytes * len(b.Counts)
+		n = metapb.ItemBytes * len(b.Counts)
 		for _, rows := range b.Rows {
-			n += itemBytes + rowsBytes(rows)
+			n += metapb.ItemBytes + rowsBytes(rows)
 		}
 		if b.Next != nil {
 			n += len(b.Next.Key)
@@ -57,13 +54,13 @@ func ReplyBytes(r *peerpb.Reply) (n int) {
 			}
 		}
 	case *peerpb.HashPage:
-		n = itemBytes*len(b.Rows) + len(b.Next)
+		n = metapb.ItemBytes*len(b.Rows) + len(b.Next)
 	case *placement.LookupReply:
-		n = descriptorsBytes(b.Descriptors)
+		n = metapb.DescriptorsBytes(b.Descriptors)
 	case *placement.MembersReply:
 		for i := range b.Members {
 			m := &b.Members[i]
-			n += itemBytes + len(m.Name) + textBytes(m.PeerURLs) + textBytes(m.ClientURLs)
+			n += metapb.ItemBytes + len(m.Name) + metapb.TextsBytes(m.PeerURLs) + metapb.TextsBytes(m.ClientURLs)
 		}
 	case *peerpb.SplitDone:
 		n = b.Left.SizeVT() + b.Right.SizeVT()
@@ -81,43 +78,29 @@ func leaseReplyBytes(body any) (n int) {
 	case *peerpb.LeaseFound:
 		n = foundBytes(b)
 	case *peerpb.LeaseInfo:
-		n = spansBytes(b.Spans)
+		n = metapb.SpansBytes(b.Spans)
 	case *peerpb.Registered:
-		n = spansBytes(b.Spans)
+		n = metapb.SpansBytes(b.Spans)
 	case *peerpb.LeaseList:
-		n = itemBytes * len(b.Leases)
+		n = metapb.ItemBytes * len(b.Leases)
 	case *peerpb.Renewed:
-		n = itemBytes * len(b.TTLs)
+		n = metapb.ItemBytes * len(b.TTLs)
 	case *peerpb.Marks:
-		n = itemBytes * len(b.Absent)
+		n = metapb.ItemBytes * len(b.Absent)
 	}
 	return n
 }
 
 // FeedAskBytes estimates what a hub's asks take in a frame.
 func FeedAskBytes(a *peerpb.FeedAsk) int {
-	n := itemBytes * (len(a.End) + len(a.Wants))
+	n := metapb.ItemBytes * (len(a.End) + len(a.Wants))
 	for i := range a.Begin {
-		n += itemBytes + len(a.Begin[i].Start) + len(a.Begin[i].End)
+		n += metapb.ItemBytes + len(a.Begin[i].Start) + len(a.Begin[i].End)
 	}
 	return n
 }
 
-func descriptorsBytes(ds []*metapb.Descriptor) (n int) {
-	for _, d := range ds {
-		n += itemBytes + d.SizeVT()
-	}
-	return n
-}
-
-func textBytes(texts []string) (n int) {
-	for _, s := range texts {
-		n += itemBytes + len(s)
-	}
-	return n
-}
-
-func rowBytes(r *peerpb.Row) int { return itemBytes + len(r.Key) + len(r.Value) }
+func rowBytes(r *peerpb.Row) int { return metapb.ItemBytes + len(r.Key) + len(r.Value) }
 
 func rowsBytes(rows []peerpb.Row) (n int) {
 	for i := range rows {
@@ -127,16 +110,9 @@ func rowsBytes(rows []peerpb.Row) (n int) {
 }
 
 func foundBytes(f *peerpb.LeaseFound) int {
-	n := spansBytes(f.Spans)
+	n := metapb.SpansBytes(f.Spans)
 	for _, key := range f.Keys {
-		n += itemBytes + len(key)
-	}
-	return n
-}
-
-func spansBytes(spans []metapb.Span) (n int) {
-	for i := range spans {
-		n += itemBytes + len(spans[i].Start) + len(spans[i].End)
+		n += metapb.ItemBytes + len(key)
 	}
 	return n
 }
