@@ -64,8 +64,12 @@ const (
 	// linkResend is when a frame that is not acknowledged is sent again. It doubles
 	// with each time. Acknowledgements are not kept back for longer than a tick.
 	linkResend = 100 * time.Millisecond
-	// linkTimeout is when a session is given up.
+	// linkTimeout is when a session is given up in which nothing is acknowledged, and nothing
+	// heard.
 	linkTimeout = time.Second
+	// linkDeaf is when it is given up though the peer is heard: a large frame takes its time,
+	// but it may be that nothing reaches the peer.
+	linkDeaf = 3 * time.Second
 	// linkSilence is after which silence it is, though all was acknowledged: the answers
 	// that are missing do not come from a peer that is lost.
 	linkSilence = 3 * time.Second
@@ -260,13 +264,12 @@ func (l *link) reset() {
 func (l *link) tick(now clock.Time) (again []*frame.Frame, gaveUp bool) {
 	l.silence += min(now.Sub(l.tickedAt), linkHello)
 	l.tickedAt = now
-	switch {
-	case l.silence >= linkSilence && l.ready():
-		gaveUp = true
-	case len(l.unacked) == 0 || now.Before(l.resendAt):
-	case now.Sub(l.oldestAt) >= linkTimeout:
-		gaveUp = true
-	default:
+	gaveUp = l.silence >= linkSilence && l.ready()
+	if len(l.unacked) > 0 {
+		waited := now.Sub(l.oldestAt)
+		gaveUp = gaveUp || waited >= linkDeaf || waited >= linkTimeout && l.silence >= linkTimeout
+	}
+	if !gaveUp && len(l.unacked) > 0 && !now.Before(l.resendAt) {
 		l.resends++
 		l.resendAt = now.Add(linkResend << min(l.resends, 4))
 		for _, f := range l.unacked {

@@ -63,6 +63,37 @@ func TestSilenceEndsASession(t *testing.T) {
 	}
 }
 
+// Nothing of what is said is taken. A peer that says nothing either is given up as soon as the
+// time is over, whenever something would be sent again; one that is heard of may be taking what
+// is large, and has longer.
+func TestWhenASessionIsGivenUp(t *testing.T) {
+	const tick = 20 * time.Millisecond
+	for name, after := range map[string]time.Duration{"silent": linkTimeout, "heard": linkDeaf} {
+		t.Run(name, func(t *testing.T) {
+			now := clock.Time(time.Second)
+			a, b := linked(t, now)
+			a.next.Answers = []placement.Answer{{Seq: 1}}
+			a.take(now)
+			begun := now
+			for {
+				now = now.Add(tick)
+				if name == "heard" {
+					a.step(b.hello(now), now)
+				}
+				if _, gaveUp := a.tick(now); gaveUp {
+					break
+				}
+				if now.Sub(begun) > time.Minute {
+					t.Fatal("not given up")
+				}
+			}
+			if took := now.Sub(begun); took < after || took > after+tick {
+				t.Errorf("given up after %v, want %v", took, after)
+			}
+		})
+	}
+}
+
 // A session that is given up when nothing more is to be said: the peer hears of it
 // all the same, and that what it waits for does not come.
 func TestGivenUpSessionIsHeardOf(t *testing.T) {
