@@ -7,6 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/proto/cmdpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -193,6 +194,7 @@ type batch struct {
 	// once proposed
 	index, term uint64
 	size        int // of the entry, in bytes
+	proposed    clock.Time
 	// system has rows of the system range to be told of when applied.
 	system []*cmdpb.Row
 	// rows is the command for rows of leases; nil: there are none. checkpoints are

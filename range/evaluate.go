@@ -2,6 +2,7 @@ package ranges
 
 import (
 	"errors"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -78,20 +79,41 @@ func (r *Replica) mustWait() bool {
 		((r.dropped || r.settling) && len(r.inflight) > 0)
 }
 
-// With busyEntries proposed at a store, a range that has one of them makes no entry
-// of fewer than fullBatch requests beside it.
 const (
+	// With busyEntries proposed at a store, a range that has one of them makes no entry
+	// of fewer than fullBatch requests beside it.
 	busyEntries = 8
 	fullBatch   = 32
+	// With busyRequests of a range proposed, it makes no further entry within shareTime
+	// of the last, unless there is enough for a whole batch.
+	busyRequests = 64
+	shareTime    = 20 * time.Millisecond
 )
 
 // mayWait reports whether what waits should share a batch with what comes until the
 // one that is proposed is applied. An entry costs each replica far more than a
 // request in it: with requests for many ranges under way they would else be nearly
-// all of one request. Where no other store is told of entries, those that share a sync
-// are cheap, and waiting is not.
+// all of one request. With many for one range there would be several entries under
+// way, each with its syncs, messages and answers; those who wait longer for a commit
+// wait less for a processor. Where no other store is told of entries, those that share
+// a sync are cheap, and waiting is not.
 func (r *Replica) mayWait() bool {
-	return r.store.many && r.applied < len(r.inflight) && len(r.queue.items) < fullBatch && r.queue.hurried == 0 && r.store.flying >= busyEntries
+	if !r.store.many || r.applied == len(r.inflight) || r.queue.hurried > 0 {
+		return false
+	}
+	if r.store.flying >= busyEntries && len(r.queue.items) < fullBatch {
+		return true
+	}
+	flying := r.inflight[r.applied:]
+	last, n := flying[len(flying)-1], 0
+	for _, b := range flying {
+		n += len(b.answers)
+	}
+	if n < busyRequests || r.queue.bytes >= r.store.cfg.BatchBytesMax || r.store.now.Sub(last.proposed) >= shareTime {
+		return false
+	}
+	r.store.watchClock(r)
+	return true
 }
 
 func (r *Replica) waitForSync() {
@@ -498,7 +520,7 @@ func (r *Replica) propose(b *batch) bool {
 		r.refuse(b, peerpb.ErrRefused)
 		return false
 	}
-	b.size = len(data)
+	b.size, b.proposed = len(data), r.store.now
 	r.proposed += b.size
 	r.inflight = append(r.inflight, b)
 	r.store.flying++

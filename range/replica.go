@@ -315,8 +315,10 @@ func (r *Replica) tick() {
 	r.advanceTransfer()
 	r.abdicate()
 	if len(r.closes) > 0 || len(r.parked) > 0 {
-		r.store.mark(r)
 		r.store.watchClock(r)
+	}
+	if len(r.closes)+len(r.parked)+len(r.queue.items) > 0 {
+		r.store.mark(r)
 	}
 }
 
