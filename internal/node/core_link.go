@@ -24,7 +24,7 @@ type link struct {
 	session  uint64
 	number   uint64         // of the last frame sent
 	unacked  []*frame.Frame // sent and not acknowledged, in order
-	oldestAt clock.Time     // since when the first of unacked waits
+	waited   time.Duration  // for how long the first of unacked waits, reckoned as silence is
 	resendAt clock.Time
 	resends  int
 	// down: nothing was acknowledged, or heard, for so long that the session was given
@@ -99,7 +99,7 @@ func (l *link) take(now clock.Time) *frame.Frame {
 	sent := &f
 	l.seal(sent)
 	if len(l.unacked) == 0 {
-		l.oldestAt, l.resendAt, l.resends = now, now.Add(linkResend), 0
+		l.waited, l.resendAt, l.resends = 0, now.Add(linkResend), 0
 	}
 	l.unacked = append(l.unacked, sent)
 	l.helloAt = now.Add(linkHello)
@@ -249,7 +249,7 @@ func (l *link) acked(f *frame.Frame, now clock.Time) {
 	}
 	clear(l.unacked[:n])
 	l.unacked = l.unacked[n:]
-	l.oldestAt, l.resendAt, l.resends = now, now.Add(linkResend), 0
+	l.waited, l.resendAt, l.resends = 0, now.Add(linkResend), 0
 }
 
 // reset begins a new session.
@@ -262,12 +262,11 @@ func (l *link) reset() {
 // tick tells the time. It returns what is to be sent again; gaveUp says that the
 // session was given up.
 func (l *link) tick(now clock.Time) (again []*frame.Frame, gaveUp bool) {
-	l.silence += min(now.Sub(l.tickedAt), linkHello)
-	l.tickedAt = now
+	passed := min(now.Sub(l.tickedAt), linkHello)
+	l.silence, l.waited, l.tickedAt = l.silence+passed, l.waited+passed, now
 	gaveUp = l.silence >= linkSilence && l.ready()
 	if len(l.unacked) > 0 {
-		waited := now.Sub(l.oldestAt)
-		gaveUp = gaveUp || waited >= linkDeaf || waited >= linkTimeout && l.silence >= linkTimeout
+		gaveUp = gaveUp || l.waited >= linkDeaf || min(l.waited, l.silence) >= linkTimeout
 	}
 	if !gaveUp && len(l.unacked) > 0 && !now.Before(l.resendAt) {
 		l.resends++
