@@ -84,10 +84,9 @@ const (
 	// of fewer than fullBatch requests beside it.
 	busyEntries = 8
 	fullBatch   = 32
-	// With busyRequests of a range proposed, it makes no further entry within shareTime
-	// of the last, unless there is enough for a whole batch.
-	busyRequests = 64
-	shareTime    = 20 * time.Millisecond
+	// With Config.ShareRequests of a range proposed, it makes no further entry within
+	// shareTime of the last, unless there is enough for a whole batch.
+	shareTime = 20 * time.Millisecond
 )
 
 // mayWait reports whether what waits should share a batch with what comes until the
@@ -109,7 +108,7 @@ func (r *Replica) mayWait() bool {
 	for _, b := range flying {
 		n += len(b.answers)
 	}
-	if n < busyRequests || r.queue.bytes >= r.store.cfg.BatchBytesMax || r.store.now.Sub(last.proposed) >= shareTime {
+	if n < r.store.cfg.ShareRequests || r.queue.bytes >= r.store.cfg.BatchBytesMax || r.store.now.Sub(last.proposed) >= shareTime {
 		return false
 	}
 	r.store.watchClock(r)
