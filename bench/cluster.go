@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -119,7 +118,7 @@ func killLeader(ranges int) func(context.Context, *bench) (Figure, error) {
 		n, s := 1, b.server
 		more := make(map[string]float64)
 		victim := 0
-		if !strings.HasPrefix(s.name, "etcd") {
+		if s.flotilla() {
 			n = b.scaled(ranges)
 			if err := s.splitInto(ctx, n); err != nil {
 				return Figure{}, err

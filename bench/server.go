@@ -195,6 +195,9 @@ func (s *server) logTail() string {
 // cluster reports whether the system has several nodes.
 func (s *server) cluster() bool { return len(s.nodes) > 1 }
 
+// flotilla reports whether the system is Flotilla: etcd gives no profiles, and has one group.
+func (s *server) flotilla() bool { return strings.HasPrefix(s.name, "flotilla") }
+
 // etcdLike is etcd's system that a system is compared with.
 func etcdLike(system string) string {
 	if slices.Contains([]string{"etcd3", "flotilla3", "flotilla3x64", "flotilla3x1000"}, system) {

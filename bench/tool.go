@@ -78,7 +78,7 @@ func (b *bench) toolOn(ctx context.Context, endpoints []string, conns, clients, 
 		return Figure{}, fmt.Errorf("%w:\n%s", err, out)
 	}
 	f.CPUMicros = float64(used.Microseconds()) / float64(total)
-	if b.where {
+	if b.where && b.server.flotilla() {
 		f.Parts, err = b.partsOf(ctx, begun, f.CPUMicros)
 	}
 	return f, err
