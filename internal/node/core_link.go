@@ -27,6 +27,8 @@ type link struct {
 	waited   time.Duration  // for how long the first of unacked waits, reckoned as silence is
 	resendAt clock.Time
 	resends  int
+	// unsent are the requests that waited in next when a session ended, for lostLink.
+	unsent []uint64
 	// down: nothing was acknowledged, or heard, for so long that the session was given
 	// up, and nothing was heard since.
 	down bool
@@ -256,6 +258,9 @@ func (l *link) acked(f *frame.Frame, now clock.Time) {
 func (l *link) reset() {
 	l.session++
 	l.number = 0
+	for _, req := range l.next.Requests {
+		l.unsent = append(l.unsent, req.ID)
+	}
 	l.unacked, l.next = nil, frame.Frame{}
 }
 

@@ -1,13 +1,17 @@
 package node
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/frame"
+	"github.com/flotilladb/flotilla/internal/keys"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -209,5 +213,70 @@ func TestOvertakenFrames(t *testing.T) {
 	c.waits[1][6] = 7
 	for _, f := range frames[1:] {
 		arrive(f, 6)
+	}
+}
+
+// A request that waits behind what is not acknowledged was certainly not done when the session
+// is given up, or the peer was started anew: it is asked elsewhere. Where the peer gave up its
+// session it is still to be sent, and answered.
+func TestUnsentRequests(t *testing.T) {
+	for _, how := range []string{"silent", "started anew", "gave up"} {
+		t.Run(how, func(t *testing.T) {
+			now := clock.Time(time.Second)
+			r, err := router.New(router.Config{Store: 1, StoreStart: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Descriptors([]*metapb.Descriptor{{RangeId: 7, Start: keys.User([]byte("a")), End: keys.User([]byte("z")), Generation: 1}})
+			c := &Core{cfg: CoreConfig{StoreID: 1, StoreStart: 1}, many: true, now: now, store: &ranges.Store{}, router: r, peers: newPeers()}
+			a, b := linked(t, now)
+			c.links[2], c.waits[2] = a, make(map[uint64]metapb.RangeID)
+			put := func(id uint64) {
+				r.Request(id, &pb.PutRequest{Key: []byte("k")}, now)
+				req := r.Ready().Sends[0]
+				a.next.Requests = append(a.next.Requests, req)
+				c.waits[2][req.ID] = 7
+			}
+			put(1)
+			for a.hasNext() {
+				a.take(now)
+				if len(a.unacked) < linkFramesMax {
+					a.next.Answers = []placement.Answer{{Seq: 1}}
+				}
+			}
+			put(2)
+			if a.hasNext() {
+				t.Fatal("there is no end of what is not acknowledged")
+			}
+			switch how {
+			case "silent":
+				for gaveUp := false; !gaveUp; {
+					now = now.Add(20 * time.Millisecond)
+					_, gaveUp = a.tick(now)
+				}
+				c.lostLink(2)
+			case "started anew":
+				b.selfStart++
+				err = c.Step(b.hello(now))
+			default:
+				b.reset()
+				err = c.Step(b.hello(now))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			res := r.Ready().Results
+			if len(res) != 1 || res[0].ID != 1 || !errors.Is(res[0].Err, peerpb.ErrUnknown) {
+				t.Errorf("the clients are told %+v", res)
+			}
+			r.Tick(now.Add(time.Second))
+			want, left := 1, 0 // sent again, waiting
+			if how == "gave up" {
+				want, left = 0, 1
+			}
+			if n := len(r.Ready().Sends); n != want || len(c.waits[2]) != left || len(a.next.Requests) != left {
+				t.Errorf("%d sent elsewhere, %d wait for an answer, %d to be sent there", n, len(c.waits[2]), len(a.next.Requests))
+			}
+		})
 	}
 }

@@ -170,11 +170,18 @@ func (c *Core) stepRaft(f *frame.Frame) error {
 }
 
 // lostLink says that what was under way to and from a store may be lost. Whoever
-// waits for its answer learns that the outcome is not known.
+// waits for its answer learns that the outcome is not known; what was not sent was not
+// done, and what is still to be sent will be answered.
 func (c *Core) lostLink(store metapb.StoreID) {
-	ids := slices.Sorted(maps.Keys(c.waits[store]))
-	clear(c.waits[store])
-	for _, id := range ids {
+	l := c.links[store]
+	c.notDone(store, l.unsent)
+	l.unsent = nil
+	lost := maps.Clone(c.waits[store])
+	for _, req := range l.next.Requests {
+		delete(lost, req.ID)
+	}
+	for _, id := range slices.Sorted(maps.Keys(lost)) {
+		delete(c.waits[store], id)
 		c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrUnknown}, c.now)
 	}
 	c.asksLost(store)
@@ -184,14 +191,19 @@ func (c *Core) lostLink(store metapb.StoreID) {
 
 // linkEnded says that a store stopped in order. What it did not take was not done.
 func (c *Core) linkEnded(l *link) {
-	for _, id := range l.untaken() {
-		if rangeID, waits := c.waits[l.peer][id]; waits {
-			delete(c.waits[l.peer], id)
+	c.notDone(l.peer, l.untaken())
+	l.reset()
+	c.lostLink(l.peer)
+}
+
+// notDone says that a store did not take requests, for certain.
+func (c *Core) notDone(store metapb.StoreID, ids []uint64) {
+	for _, id := range ids {
+		if rangeID, waits := c.waits[store][id]; waits {
+			delete(c.waits[store], id)
 			c.router.Reply(peerpb.Reply{ID: id, Err: &peerpb.NotLeaderError{Range: rangeID}}, c.now)
 		}
 	}
-	l.reset()
-	c.lostLink(l.peer)
 }
 
 // leaderOf returns the store of a range's leader, as far as is known.
