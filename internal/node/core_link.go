@@ -112,13 +112,22 @@ func (l *link) take(now clock.Time) *frame.Frame {
 func (l *link) seal(f *frame.Frame) {
 	f.Lane, f.From, f.To = frame.Requests, l.self, l.peer
 	f.FromStart, f.ToStart = l.selfStart, l.peerStart
-	f.AckSession, f.Ack = l.heardSession, l.heard
-	if l.leaves && f.Parting == frame.Stays {
-		f.Parting = frame.Leaves
-	} else if l.full && f.Parting == frame.Stays {
-		f.Parting = frame.Full
-	}
+	l.date(f)
 	l.ackDue = false
+}
+
+// date fills in what is true now.
+func (l *link) date(f *frame.Frame) {
+	f.AckSession, f.Ack = l.heardSession, l.heard
+	switch {
+	case f.Parting == frame.Ends:
+	case l.leaves:
+		f.Parting = frame.Leaves
+	case l.full:
+		f.Parting = frame.Full
+	default:
+		f.Parting = frame.Stays
+	}
 }
 
 // hello returns a frame that only says who is there, what was taken, and in which
@@ -279,7 +288,7 @@ func (l *link) tick(now clock.Time) (again []*frame.Frame, gaveUp bool) {
 		for _, f := range l.unacked {
 			// Not the same frame: it may be under way still, and acknowledges less.
 			f := *f
-			f.AckSession, f.Ack = l.heardSession, l.heard
+			l.date(&f)
 			again = append(again, &f)
 		}
 	}

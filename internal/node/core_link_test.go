@@ -216,6 +216,25 @@ func TestOvertakenFrames(t *testing.T) {
 	}
 }
 
+// What is sent again says what is true now: who is about to stop does not seem to stay.
+func TestSentAgainSaysWhoLeaves(t *testing.T) {
+	now := clock.Time(time.Second)
+	a, b := linked(t, now)
+	a.next.Answers = []placement.Answer{{Seq: 1}}
+	a.take(now) // is lost
+	a.leaves = true
+	if b.step(a.hello(now), now); !b.peerLeaves {
+		t.Fatal("it was not heard that the peer leaves")
+	}
+	again, _ := a.tick(now.Add(linkResend))
+	if len(again) != 1 || !b.step(again[0], now).taken {
+		t.Fatalf("%d frames are sent again", len(again))
+	}
+	if !b.peerLeaves {
+		t.Error("the peer seems to stay")
+	}
+}
+
 // A request that waits behind what is not acknowledged was certainly not done when the session
 // is given up, or the peer was started anew: it is asked elsewhere. Where the peer gave up its
 // session it is still to be sent, and answered.
