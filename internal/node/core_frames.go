@@ -58,6 +58,23 @@ func fitting[T any](items []T, bytes *int, size func(T) int) int {
 	return len(items)
 }
 
+// frameBytes is what a frame takes of what cutFrame cuts, about.
+func frameBytes(f *frame.Frame) (bytes int) {
+	for _, r := range f.Requests {
+		bytes += itemBytes + ranges.RequestBytes(r.Body)
+	}
+	for i := range f.Replies {
+		bytes += itemBytes + wire.ReplyBytes(&f.Replies[i])
+	}
+	for _, a := range f.FeedAsks {
+		bytes += itemBytes + wire.FeedAskBytes(a)
+	}
+	for _, n := range f.FeedNews {
+		bytes += itemBytes + n.Bytes
+	}
+	return bytes
+}
+
 // raftBytes is what a message of Raft takes in a frame, about.
 func raftBytes(m *raftgroup.Message) int {
 	n := itemBytes
