@@ -41,7 +41,7 @@ type link struct {
 	// unsent are the requests that waited in next when a session ended, for lostLink.
 	unsent []uint64
 	// down: nothing was acknowledged, or heard, for so long that the session was given
-	// up, and nothing was heard since.
+	// up, and the peer has not heard of the next one.
 	down bool
 	// forgotten: the peer was removed from the cluster, and nothing was heard of it since.
 	forgotten bool
@@ -183,11 +183,12 @@ func (l *link) step(f *frame.Frame, now clock.Time) (h heardFrame) {
 		h.lost = l.peerStart != 0
 		l.peerStart = f.FromStart
 		l.hear(0)
-		l.peerEnded, l.peerFormats = false, frame.Formats{}
+		l.peerEnded, l.peerFormats, l.down = false, frame.Formats{}, false
 		l.reset()
 		l.helloAt = 0 // it is told at once
 	}
-	l.down, l.heardAt, l.silence = false, now, 0
+	l.heardAt, l.silence = now, 0
+	l.down = l.down && f.AckSession != l.session
 	if f.Formats.Reads != 0 {
 		l.peerFormats = f.Formats
 	}
@@ -205,6 +206,7 @@ func (l *link) step(f *frame.Frame, now clock.Time) (h heardFrame) {
 	case f.Session > l.heardSession:
 		h.lost = h.lost || f.Session > 1
 		l.hear(f.Session)
+		l.ackDue = true // until it knows that it was heard it may say nothing
 	}
 	if f.Number == 0 {
 		return h

@@ -102,6 +102,47 @@ func TestWhenASessionIsGivenUp(t *testing.T) {
 	}
 }
 
+// What is said does not reach the peer, which is heard. After the session was given up nothing
+// is sent until the peer shows that it hears of the new one: else each request would wait for
+// as long as the first.
+func TestDeafPeerIsNotAsked(t *testing.T) {
+	now := clock.Time(time.Second)
+	a, b := linked(t, now)
+	a.next.Answers = []placement.Answer{{Seq: 1}}
+	a.take(now)
+	var hello *frame.Frame
+	for gaveUp := false; !gaveUp; {
+		now = now.Add(20 * time.Millisecond)
+		a.step(b.hello(now), now)
+		var again []*frame.Frame
+		if again, gaveUp = a.tick(now); len(again) > 0 {
+			hello = again[len(again)-1]
+		}
+	}
+	for range 100 {
+		now = now.Add(20 * time.Millisecond)
+		a.step(b.hello(now), now)
+		if again, gaveUp := a.tick(now); gaveUp {
+			t.Fatal("given up twice")
+		} else if len(again) > 0 {
+			hello = again[len(again)-1]
+		}
+		if a.ready() {
+			t.Fatal("a peer that hears nothing is asked again")
+		}
+	}
+	if h := b.step(hello, now); !h.lost {
+		t.Fatal("the peer did not hear of the new session")
+	}
+	answer, _ := b.tick(now)
+	if len(answer) != 1 {
+		t.Fatalf("the peer says %d frames to that", len(answer))
+	}
+	if a.step(answer[0], now); !a.ready() {
+		t.Error("a peer that hears is not asked")
+	}
+}
+
 // A session that is given up when nothing more is to be said: the peer hears of it
 // all the same, and that what it waits for does not come.
 func TestGivenUpSessionIsHeardOf(t *testing.T) {
