@@ -25,19 +25,7 @@ type link struct {
 	number   uint64         // of the last frame sent
 	unacked  []*frame.Frame // sent and not acknowledged, in order
 	waited   time.Duration  // for how long the first of unacked waits, reckoned as silence is
-	resendAt clock.Time
-	resends  int
-	// takes is how long the frame took that was acknowledged last of those that were timed;
-	// timed is the number of one that is, since timedAt, 0: none.
-	takes   time.Duration
-	timed   uint64
-	timedAt clock.Time
-	// again is the last frame that was sent again, 0: none. Those up to suspect, which were
-	// on their way when the first was sent again, may be lost with it. againMax is how many
-	// bytes may be sent again at the next time, or frameContentMax.
-	again, suspect uint64
-	againAt        clock.Time
-	againMax       int
+	resender resender
 	// unsent are the requests that waited in next when a session ended, for lostLink.
 	unsent []uint64
 	// down: nothing was acknowledged, or heard, for so long that the session was given
@@ -74,12 +62,6 @@ type link struct {
 }
 
 const (
-	// linkResend is when a frame that is not acknowledged is sent again, and linkResendMax where
-	// frames take longer, as large ones do on a slow link: sent again while they are on their
-	// way they would leave no room for others. It doubles with each time. Acknowledgements are
-	// not kept back for longer than a tick.
-	linkResend    = 100 * time.Millisecond
-	linkResendMax = 800 * time.Millisecond
 	// linkTimeout is when a session is given up in which nothing is acknowledged, and nothing
 	// heard.
 	linkTimeout = time.Second
@@ -114,19 +96,15 @@ func (l *link) take(now clock.Time) *frame.Frame {
 	f.Session, f.Number = l.session, l.number
 	sent := &f
 	l.seal(sent)
-	if l.timed == 0 {
-		l.timed, l.timedAt = l.number, now
+	first := len(l.unacked) == 0
+	if first {
+		l.waited = 0
 	}
-	if len(l.unacked) == 0 {
-		l.waited, l.resendAt, l.resends = 0, now.Add(l.resendAfter()), 0
-	}
+	l.resender.sent(l.number, first, now)
 	l.unacked = append(l.unacked, sent)
 	l.helloAt = now.Add(linkHello)
 	return sent
 }
-
-// resendAfter is when what is not acknowledged is sent again for the first time.
-func (l *link) resendAfter() time.Duration { return min(max(linkResend, 2*l.takes), linkResendMax) }
 
 // seal fills in who says it to whom, and what was taken.
 func (l *link) seal(f *frame.Frame) {
@@ -282,23 +260,15 @@ func (l *link) acked(f *frame.Frame, now clock.Time) {
 	}
 	clear(l.unacked[:n])
 	l.unacked = l.unacked[n:]
-	if l.timed != 0 && l.timed <= f.Ack {
-		l.takes, l.timed = now.Sub(l.timedAt), 0
-	}
-	l.waited, l.resendAt, l.resends = 0, now.Add(l.resendAfter()), 0
-	switch {
-	case f.Ack > l.again:
-		l.suspect = 0
-	case f.Ack == l.again && f.Ack < l.suspect: // so far it looks as if all were lost
-		l.resendAt = now.Add(min(now.Sub(l.againAt)+linkResend, linkResendMax))
-		l.againMax = 2 * max(l.againMax, frameContentMax)
-	}
+	l.waited = 0
+	l.resender.acked(f.Ack, now)
 }
 
 // reset begins a new session.
 func (l *link) reset() {
 	l.session++
-	l.number, l.timed, l.again, l.suspect = 0, 0, 0, 0
+	l.number = 0
+	l.resender.reset()
 	for _, req := range l.next.Requests {
 		l.unsent = append(l.unsent, req.ID)
 	}
@@ -314,22 +284,12 @@ func (l *link) tick(now clock.Time) (again []*frame.Frame, gaveUp bool) {
 	if len(l.unacked) > 0 {
 		gaveUp = gaveUp || l.waited >= linkDeaf || min(l.waited, l.silence) >= linkTimeout
 	}
-	if !gaveUp && len(l.unacked) > 0 && !now.Before(l.resendAt) {
-		l.resends++
-		l.resendAt = now.Add(l.resendAfter() << min(l.resends, 4))
-		if l.unacked[0].Number > l.suspect {
-			l.suspect, l.againMax = l.number, 0
-		}
-		l.againAt = now
-		bytes := 0
-		for _, f := range l.unacked {
-			if bytes += frameBytes(f); len(again) > 0 && bytes > max(l.againMax, frameContentMax) {
-				break // when these are acknowledged
-			}
+	if !gaveUp {
+		for _, f := range l.unacked[:l.resender.due(l.unacked, now)] {
 			// Not the same frame: it may be under way still, and acknowledges less.
 			f := *f
 			l.date(&f)
-			again, l.again = append(again, &f), f.Number
+			again = append(again, &f)
 		}
 	}
 	if gaveUp {
