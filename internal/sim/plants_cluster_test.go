@@ -119,6 +119,9 @@ func plantsOfLinks() []plant {
 		{name: "frame-is-taken-twice", file: "internal/node/core_link.go", edits: []edit{
 			{"	case f.Number == l.heard+1:\n", "	case f.Number == l.heard+1 || f.Number == l.heard:\n		l.heard = f.Number - 1\n"},
 		}},
+		{name: "what-was-sent-is-said-not-to-be", file: "internal/node/core_link.go", seed: 75, edits: []edit{
+			{"	for _, req := range l.next.Requests {\n		l.unsent = append(l.unsent, req.ID)\n	}\n", "	l.unsent = append(l.unsent, l.untaken()...)\n"},
+		}},
 		{name: "early-frame-of-another-session", file: "internal/node/core_link.go", seed: 27, edits: []edit{
 			{"l.heardSession, l.heard, l.early = session, 0, nil }", "l.heardSession, l.heard = session, 0 }"},
 		}},
@@ -128,10 +131,10 @@ func plantsOfLinks() []plant {
 		{name: "start-that-is-over-is-followed", file: "internal/node/core_peers.go", readers: true, unproved: true, edits: []edit{
 			{"	if !c.store.Hear(f.From, f.FromStart) {\n", "	if c.store == nil {\n"},
 		}},
-		{name: "given-up-session-is-not-told", file: "internal/node/core_link.go", unproved: true, edits: []edit{
+		{name: "given-up-session-is-not-told", file: "internal/node/core_link.go", seed: 86, edits: []edit{
 			{"	f := &frame.Frame{Session: l.session, Formats: l.formats}\n", "	f := &frame.Frame{Formats: l.formats}\n"},
 		}},
-		{name: "lost-request-is-sent-again", file: "internal/node/core_peers.go", seed: 27, edits: []edit{
+		{name: "lost-request-is-sent-again", file: "internal/node/core_peers.go", seed: 22, edits: []edit{
 			{"c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrUnknown}, c.now)", "c.router.Reply(peerpb.Reply{ID: id, Err: peerpb.ErrRefused}, c.now)"},
 		}},
 		{name: "unknown-outcome-is-tried-again", file: "router/retry.go", edits: []edit{
