@@ -32,7 +32,7 @@ func DrawCutOff(seed uint64, nodes int) Config {
 	c.CrashEvery, c.StopEvery, c.StallEvery, c.FullEvery, c.SplitEvery = 0, 0, 0, 0, 0
 	c.Network.CutEvery, c.Network.LossPerMille = 0, min(c.Network.LossPerMille, 5)
 	c.Swarm = swarm
-	c.CutOffFor = 3*c.Ranges.Liveness.ElectionTimeout + 3*time.Second
+	c.CutOffFor = 3*c.Ranges.Liveness.ElectionTimeout + 3*time.Second + c.locksOfOthers()
 	c.Duration += c.CutOffFor
 	c.OpsMax = 1 << 20
 	c.ThinkMax = max(c.ThinkMax, 20*time.Millisecond)
@@ -41,11 +41,15 @@ func DrawCutOff(seed uint64, nodes int) Config {
 
 // cutOffBound is how long a write may take at a node that is cut off: the sequencer
 // must have been silent for an election time-out, and each node that is asked on the
-// way may be the wrong one, and costs a while.
+// way may be the wrong one, and costs a while. What it writes to may be locked by a
+// transaction that goes on at the sequencer's node, which it does not hear of any more.
 func (s *Sim) cutOffBound() time.Duration {
 	trips := 10*s.cfg.Network.DelayMax + 10*s.cfg.SyncMax + s.cfg.SyncStall
-	return 3*s.cfg.Ranges.Liveness.ElectionTimeout/2 + time.Duration(len(s.nodes))*250*time.Millisecond + trips
+	return 3*s.cfg.Ranges.Liveness.ElectionTimeout/2 + time.Duration(len(s.nodes))*250*time.Millisecond + trips + s.cfg.locksOfOthers()
 }
+
+// locksOfOthers is how long a transaction that came to a stop may hold up others.
+func (c *Config) locksOfOthers() time.Duration { return c.Ranges.LockAgeMax + c.Ranges.IntentAgeMax }
 
 // planCutOff waits until a node that is not the sequencer's leads a range, and cuts it
 // off.
