@@ -34,6 +34,9 @@ func DrawCutOff(seed uint64, nodes int) Config {
 	c.Swarm = swarm
 	c.CutOffFor = 3*c.Ranges.Liveness.ElectionTimeout + 3*time.Second + c.locksOfOthers()
 	c.Duration += c.CutOffFor
+	// Puts with leases wait for the homes of these, which may be out of reach, and are not
+	// to take the room of all others.
+	c.Ranges.QueueBytesMax = 64 << 20
 	c.OpsMax = 1 << 20
 	c.ThinkMax = max(c.ThinkMax, 20*time.Millisecond)
 	return c
