@@ -194,7 +194,7 @@ type batch struct {
 	// once proposed
 	index, term uint64
 	size        int // of the entry, in bytes
-	proposed    clock.Time
+	proposed    clock.Time // when
 	// system has rows of the system range to be told of when applied.
 	system []*cmdpb.Row
 	// rows is the command for rows of leases; nil: there are none. checkpoints are

@@ -56,12 +56,12 @@ type Config struct {
 	// ProposalsMax bounds the entries of one range that are proposed and not
 	// applied. Default 16.
 	ProposalsMax int
-	// ShareRequests is with how many requests in such entries of one range what comes
-	// waits, for 20 ms at most, to share the next. Default 64.
-	ShareRequests int
 	// ProposalBytesMax is from how many bytes of such entries on no batch is
 	// begun. Default 16 MiB.
 	ProposalBytesMax int
+	// ShareRequests is with how many requests in such entries of one range what comes
+	// waits, for 20 ms at most, to share the next. Default 64.
+	ShareRequests int
 	// EntryKeysMax and EntryBytesMax bound what deletes of spans bring into one
 	// entry, in keys and in bytes of them and of what they show; a request over one
 	// of them is run as a transaction, whose end deletes as much at a time. As many
@@ -133,8 +133,8 @@ func (c *Config) setDefaults() {
 	def(&c.BatchBytesMax, 1<<20)
 	def(&c.SyncsMax, 1)
 	def(&c.ProposalsMax, 16)
-	def(&c.ShareRequests, 64)
 	def(&c.ProposalBytesMax, 16<<20)
+	def(&c.ShareRequests, 64)
 	def(&c.EntryKeysMax, 2048)
 	def(&c.EntryBytesMax, 4<<20)
 	def(&c.RevokeBytesMax, 28<<20)
