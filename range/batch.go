@@ -193,7 +193,7 @@ type batch struct {
 
 	// once proposed
 	index, term uint64
-	size        int // of the entry, in bytes
+	size        int        // of the entry, in bytes
 	proposed    clock.Time // when
 	// system has rows of the system range to be told of when applied.
 	system []*cmdpb.Row
