@@ -21,22 +21,22 @@ const itemBytes = 64
 // say it.
 func cutFrame(f *frame.Frame) (rest frame.Frame) {
 	bytes := 0
-	if n := fitting(f.Requests, &bytes, func(r *peerpb.Request) int { return ranges.RequestBytes(r.Body) }); n < len(f.Requests) {
+	if n := fitting(f.Requests, &bytes, requestBytes); n < len(f.Requests) {
 		rest = *f
 		rest.Requests = f.Requests[n:]
 		*f = frame.Frame{Requests: f.Requests[:n:n]}
 		return rest
 	}
-	if n := fitting(f.Replies, &bytes, func(r peerpb.Reply) int { return wire.ReplyBytes(&r) }); n < len(f.Replies) {
+	if n := fitting(f.Replies, &bytes, replyBytes); n < len(f.Replies) {
 		rest = *f
 		rest.Requests, rest.Replies = nil, f.Replies[n:]
 		*f = frame.Frame{Requests: f.Requests, Replies: f.Replies[:n:n]}
 		return rest
 	}
-	asks := fitting(f.FeedAsks, &bytes, wire.FeedAskBytes)
+	asks := fitting(f.FeedAsks, &bytes, askBytes)
 	news := 0
 	if asks == len(f.FeedAsks) {
-		news = fitting(f.FeedNews, &bytes, func(n *peerpb.FeedNews) int { return n.Bytes })
+		news = fitting(f.FeedNews, &bytes, newsBytes)
 	}
 	if asks < len(f.FeedAsks) || news < len(f.FeedNews) {
 		rest.FeedAsks, rest.FeedNews, rest.Parting = f.FeedAsks[asks:], f.FeedNews[news:], f.Parting
@@ -49,7 +49,7 @@ func cutFrame(f *frame.Frame) (rest frame.Frame) {
 // the first of a frame always has.
 func fitting[T any](items []T, bytes *int, size func(T) int) int {
 	for i := range items {
-		n := itemBytes + size(items[i])
+		n := size(items[i])
 		if *bytes > 0 && *bytes+n > frameContentMax {
 			return i
 		}
@@ -58,21 +58,23 @@ func fitting[T any](items []T, bytes *int, size func(T) int) int {
 	return len(items)
 }
 
+// What an item of each kind that is cut takes in a frame, about.
+
+func requestBytes(r *peerpb.Request) int { return itemBytes + ranges.RequestBytes(r.Body) }
+func replyBytes(r peerpb.Reply) int      { return itemBytes + wire.ReplyBytes(&r) }
+func askBytes(a *peerpb.FeedAsk) int     { return itemBytes + wire.FeedAskBytes(a) }
+func newsBytes(n *peerpb.FeedNews) int   { return itemBytes + n.Bytes }
+
 // frameBytes is what a frame takes of what cutFrame cuts, about.
-func frameBytes(f *frame.Frame) (bytes int) {
-	for _, r := range f.Requests {
-		bytes += itemBytes + ranges.RequestBytes(r.Body)
+func frameBytes(f *frame.Frame) int {
+	return sum(f.Requests, requestBytes) + sum(f.Replies, replyBytes) + sum(f.FeedAsks, askBytes) + sum(f.FeedNews, newsBytes)
+}
+
+func sum[T any](items []T, size func(T) int) (n int) {
+	for _, item := range items {
+		n += size(item)
 	}
-	for i := range f.Replies {
-		bytes += itemBytes + wire.ReplyBytes(&f.Replies[i])
-	}
-	for _, a := range f.FeedAsks {
-		bytes += itemBytes + wire.FeedAskBytes(a)
-	}
-	for _, n := range f.FeedNews {
-		bytes += itemBytes + n.Bytes
-	}
-	return bytes
+	return n
 }
 
 // raftBytes is what a message of Raft takes in a frame, about.
