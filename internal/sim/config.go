@@ -135,6 +135,7 @@ func Draw(seed uint64) Config {
 		EntryKeysMax:  pick(rng, 1, 3, 0),
 		EntryBytesMax: pick(rng, 20, 0, 0),
 	}
+	// From numbers of its own, as what follows: what else a seed draws stays what it was.
 	c.Ranges.ShareRequests = pick(rand.New(rand.NewPCG(seed, 21)), 1, 3, 64)
 	drawWatches(&c, rand.New(rand.NewPCG(seed, 6)))
 	return c
