@@ -43,7 +43,7 @@ func main() {
 		args = append([]string{"server"}, args...)
 	}
 	if len(args) > 0 && args[0] == "server" {
-		delayTimers()
+		beginAgain()
 	}
 	os.Exit(run(context.Background(), args, os.Environ(), os.Stdout, os.Stderr))
 }

@@ -2,4 +2,4 @@
 
 package main
 
-func delayTimers() {}
+func beginAgain() {}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/flotilladb/flotilla/engine"
+)
+
+// Run by the tests as a process of its own, that is begun again: it says how it was
+// called, what is left of that in its environment, by how much each of its threads may
+// be delayed, and how many bytes of the engine's memory may be in large pages.
+func init() {
+	if len(os.Args) != 3 || os.Args[1] != "say-how-begun" {
+		return
+	}
+	beginAgain()
+	fmt.Printf("argument %s\n", os.Args[2])
+	for _, name := range []string{begunAgain, tunables} {
+		if v, ok := os.LookupEnv(name); ok {
+			fmt.Printf("%s %s\n", name, v)
+		}
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		panic(err)
+	}
+	for _, d := range threads {
+		b, err := os.ReadFile("/proc/" + d.Name() + "/timerslack_ns")
+		if err == nil {
+			fmt.Printf("slack %s", b)
+		}
+	}
+	fmt.Printf("large %d\n", largeBytes())
+	os.Exit(0)
+}
+
+// largeBytes fills memtables and returns how many bytes of address space the process
+// has asked large pages for.
+func largeBytes() (sum int) {
+	e, err := engine.OpenPebble(engine.Config{Dir: "/db", FS: vfs.NewMem(), MemtableBytes: 32 << 20})
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = e.Close() }()
+	value := make([]byte, 1<<20)
+	for i := range 24 { // the first memtables are small
+		b := e.NewBatch()
+		b.Set([]byte{1, byte(i), 0}, value)
+		if err := e.Commit(b, false); err != nil {
+			panic(err)
+		}
+	}
+	maps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		panic(err)
+	}
+	kb := 0
+	for lines := bufio.NewScanner(bytes.NewReader(maps)); lines.Scan(); {
+		switch f := strings.Fields(lines.Text()); {
+		case f[0] == "Size:":
+			kb, _ = strconv.Atoi(f[1])
+		case f[0] == "VmFlags:" && slices.Contains(f, "hg"):
+			sum += kb << 10
+		}
+	}
+	return sum
+}
+
+// howBegun starts the test's binary with some variables, and returns what it says of
+// itself by the first word of each line.
+func howBegun(t *testing.T, environ ...string) map[string][]string {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "say-how-begun", "one")
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(line string) bool { return strings.HasPrefix(line, tunables+"=") })
+	cmd.Env = append(cmd.Env, environ...)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := make(map[string][]string)
+	for line := range strings.Lines(string(out)) {
+		what, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		said[what] = append(said[what], value)
+	}
+	if got := said["argument"]; !slices.Equal(got, []string{"one"}) {
+		t.Errorf("arguments %q", got)
+	}
+	return said
+}
+
+// All threads of the server may be delayed, those of Go's runtime too, and it is begun
+// anew only once, with the same arguments.
+func TestTimersAreDelayed(t *testing.T) {
+	slack := howBegun(t)["slack"]
+	if len(slack) < 2 {
+		t.Fatalf("%d threads", len(slack))
+	}
+	for _, ns := range slack {
+		if want := fmt.Sprint(timerSlack.Nanoseconds()); ns != want {
+			t.Errorf("a thread may be delayed by %s ns, want %s", ns, want)
+		}
+	}
+}
+
+// The engine's memory is in large pages, unless the user does not wish that.
+func TestEngineHasLargePages(t *testing.T) {
+	mode, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled")
+	if err != nil || !bytes.Contains(mode, []byte("[madvise]")) {
+		t.Skipf("this machine has no large pages for who asks: %q, %v", mode, err)
+	}
+	for _, test := range []struct {
+		users []string
+		want  bool
+	}{
+		{nil, true},
+		{[]string{tunables + "="}, true},
+		{[]string{tunables + "=glibc.malloc.tcache_count=7"}, true},
+		{[]string{tunables + "=" + largeInC + "=0"}, false},
+	} {
+		said := howBegun(t, test.users...)
+		n, err := strconv.Atoi(strings.Join(said["large"], " "))
+		if err != nil || (n >= 8<<20) != test.want {
+			t.Errorf("with %q: %d bytes in large pages (%v)", test.users, n, err)
+		}
+		var left []string
+		for _, name := range []string{begunAgain, tunables} {
+			for _, value := range said[name] {
+				left = append(left, name+"="+value)
+			}
+		}
+		if !slices.Equal(left, test.users) {
+			t.Errorf("the environment is left with %q, was %q", left, test.users)
+		}
+	}
+}
