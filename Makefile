@@ -133,7 +133,7 @@ PROFILES = bench/results/profiles
 pgo: build bench-tools
 	$(GO) build -o bin/bench ./bench
 	rm -rf $(PROFILES) && mkdir -p $(PROFILES)
-	bin/bench -runs 1 -workloads put,range,txnone -systems flotilla3,flotilla3x64 -profiles $(PROFILES)
+	bin/bench -runs 1 -workloads put,range,txnone -systems flotilla3,flotilla3x64,flotilla3x1000 -profiles $(PROFILES)
 	$(GO) tool pprof -proto $(PROFILES)/*.prof > cmd/flotilla/default.pgo
 	bin/bench -trim cmd/flotilla/default.pgo
 
