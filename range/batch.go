@@ -154,6 +154,11 @@ func (q *workQueue) fits(w *work, bytesMax int) bool {
 	return held == 0 || held+w.bytes <= bytesMax
 }
 
+// fitsAside reports whether a request may wait elsewhere as well; one may always.
+func (q *workQueue) fitsAside(w *work, bytesMax int) bool {
+	return q.aside == 0 || q.aside+w.bytes <= bytesMax
+}
+
 // answer is what one request of a batch will be told.
 type answer struct {
 	id      uint64

@@ -122,9 +122,14 @@ func (r *Replica) lacking(w *work, uses []peerpb.LeaseUse) []peerpb.LeaseUse {
 
 // register lets a request wait until the homes of leases have noted that keys of
 // them may be here. It holds no lock meanwhile, and takes its turn anew then: a
-// registration may wait for a revoke, and that for a lock.
+// registration may wait for a revoke, and that for a lock. A home may be out of reach
+// for long: half of the room is left to those that need none.
 func (r *Replica) register(w *work, uses []peerpb.LeaseUse) {
 	w.admitted, w.ticket = false, 0
+	if !r.queue.fitsAside(w, r.store.cfg.QueueBytesMax/2) {
+		r.store.reply(w.req.ID, nil, peerpb.ErrOverloaded)
+		return
+	}
 	r.queue.aside += w.bytes
 	for i, u := range uses {
 		if slices.ContainsFunc(uses[:i], func(o peerpb.LeaseUse) bool { return o.Lease == u.Lease }) {

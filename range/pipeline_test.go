@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/flotilladb/flotilla/internal/keys"
@@ -89,6 +90,24 @@ func TestParkedRequestsCountAgainstTheQueue(t *testing.T) {
 	s.run()
 	if got, want := s.out.String(), "7 (put a x*2000): put at 5\n"; got != want {
 		t.Errorf("after the release: replies %q, want %q", got, want)
+	}
+}
+
+// Puts whose lease's home does not answer leave room for those that need no home.
+func TestPutsThatWaitForAHomeLeaveRoom(t *testing.T) {
+	s := newStoreScript(t, Config{QueueBytesMax: 4000})
+	for range 3 {
+		s.requestBody("put of a lease", 2, &peerpb.Write{Req: &pb.PutRequest{Key: []byte("a"), Value: make([]byte, 800), Lease: 7}})
+		s.run()
+	}
+	if got, want := s.out.String(), "put of a lease: range: too many requests wait\n"; got != want {
+		t.Errorf("replies %q, want %q", got, want)
+	}
+	s.out.Reset()
+	s.request("put b x*1500")
+	s.run()
+	if got, want := s.out.String(), "4 (put b x*1500): put at 2\n"; got != want {
+		t.Errorf("replies %q, want %q", got, want)
 	}
 }
 
