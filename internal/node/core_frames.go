@@ -1,6 +1,8 @@
 package node
 
 import (
+	"time"
+
 	"github.com/flotilladb/flotilla/internal/frame"
 	"github.com/flotilladb/flotilla/internal/wire"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -68,6 +70,12 @@ func newsBytes(n *peerpb.FeedNews) int   { return itemBytes + n.Bytes }
 // frameBytes is what a frame takes of what cutFrame cuts, about.
 func frameBytes(f *frame.Frame) int {
 	return sum(f.Requests, requestBytes) + sum(f.Replies, replyBytes) + sum(f.FeedAsks, askBytes) + sum(f.FeedNews, newsBytes)
+}
+
+// restOf is what a frame of one large item takes longer than the largest of others on a link
+// of so many bytes a second.
+func restOf(f *frame.Frame, bytesPerSecond int) time.Duration {
+	return time.Duration(max(frameBytes(f)-frameContentMax, 0)) * time.Second / time.Duration(bytesPerSecond)
 }
 
 func sum[T any](items []T, size func(T) int) (n int) {

@@ -65,9 +65,11 @@ const (
 	// linkTimeout is when a session is given up in which nothing is acknowledged, and nothing
 	// heard.
 	linkTimeout = time.Second
-	// linkDeaf is when it is given up though the peer is heard: a large frame takes its time,
-	// but it may be that nothing reaches the peer.
-	linkDeaf = 3 * time.Second
+	// linkDeaf is when it is given up though the peer is heard: it may be that nothing reaches
+	// the peer. A frame of more than frameContentMax has the time besides that the rest of it
+	// takes on the slowest of links, of linkBytesMin a second.
+	linkDeaf     = 3 * time.Second
+	linkBytesMin = 1 << 20
 	// linkSilence is after which silence it is, though all was acknowledged: the answers
 	// that are missing do not come from a peer that is lost.
 	linkSilence = 3 * time.Second
@@ -282,7 +284,8 @@ func (l *link) tick(now clock.Time) (again []*frame.Frame, gaveUp bool) {
 	l.silence, l.waited, l.tickedAt = l.silence+passed, l.waited+passed, now
 	gaveUp = l.silence >= linkSilence && l.ready()
 	if len(l.unacked) > 0 {
-		gaveUp = gaveUp || l.waited >= linkDeaf || min(l.waited, l.silence) >= linkTimeout
+		gaveUp = gaveUp || min(l.waited, l.silence) >= linkTimeout ||
+			l.waited >= linkDeaf && l.waited >= linkDeaf+restOf(l.unacked[0], linkBytesMin)
 	}
 	if !gaveUp {
 		for _, f := range l.unacked[:l.resender.due(l.unacked, now)] {

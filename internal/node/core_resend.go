@@ -14,6 +14,9 @@ const (
 	// not kept back for longer than a tick.
 	linkResend    = 100 * time.Millisecond
 	linkResendMax = 800 * time.Millisecond
+	// linkBytesFew is how many bytes a second go over all but the slowest links: what has more
+	// than frameContentMax is not sent again before the rest of it had that time.
+	linkBytesFew = 2 << 20
 )
 
 // resender says when a link sends again what is not acknowledged, and how much of it. What lies
@@ -51,6 +54,15 @@ func (r *resender) begin(now clock.Time) { r.at, r.times = now.Add(r.after()), 0
 // after is when what is not acknowledged is sent again for the first time.
 func (r *resender) after() time.Duration { return min(max(linkResend, 2*r.takes), linkResendMax) }
 
+// large is how much later a frame is sent again that has more than frameContentMax. Where those
+// before it were lost it is not on its way.
+func (r *resender) large(f *frame.Frame) time.Duration {
+	if f.Number > r.last && f.Number <= r.suspect {
+		return 0
+	}
+	return restOf(f, linkBytesFew)
+}
+
 // acked notes that frames were acknowledged, up to a number.
 func (r *resender) acked(upTo uint64, now clock.Time) {
 	if r.timed != 0 && r.timed <= upTo {
@@ -68,7 +80,7 @@ func (r *resender) acked(upTo uint64, now clock.Time) {
 
 // due returns how many frames of those that are not acknowledged are to be sent again now.
 func (r *resender) due(unacked []*frame.Frame, now clock.Time) (n int) {
-	if len(unacked) == 0 || now.Before(r.at) {
+	if len(unacked) == 0 || now.Before(r.at) || now.Before(r.at.Add(r.large(unacked[0]))) {
 		return 0
 	}
 	r.times++
