@@ -50,9 +50,8 @@ func beginAgain() {
 	// The new program's first thread is the one that calls, and all others come of it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(timerSlack), 0, 0, 0) == nil {
-		_ = syscall.Exec(path, os.Args, environAgain(os.Environ()))
-	}
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(timerSlack), 0, 0, 0)
+	_ = syscall.Exec(path, os.Args, environAgain(os.Environ()))
 }
 
 // environAgain is the environment of the program that is begun anew. A wish of the
