@@ -25,9 +25,8 @@ const timerSlack = time.Millisecond
 // a memtable is some twenty looks at places far apart, and with small pages each look
 // misses the processor's table of pages besides its caches: it takes 4.2 µs, not 2.4.
 const (
-	tunables   = "GLIBC_TUNABLES"
-	largeInC   = "glibc.malloc.hugetlb"
-	largeWhere = "=1" // where large pages are for those who ask
+	tunables = "GLIBC_TUNABLES"
+	largeInC = "glibc.malloc.hugetlb" // 1: where large pages are for those who ask
 )
 
 // begunAgain in the environment says that this process was begun anew, and, after the
@@ -58,7 +57,7 @@ func beginAgain() {
 // user's about large pages stays.
 func environAgain(environ []string) []string {
 	var again []string
-	mark, value := begunAgain+"=", largeInC+largeWhere
+	mark, value := begunAgain+"=", largeInC+"=1"
 	for _, line := range environ {
 		users, ok := strings.CutPrefix(line, tunables+"=")
 		if !ok {
