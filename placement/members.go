@@ -35,6 +35,9 @@ type Member struct {
 	Leaving bool
 }
 
+// Joined reports whether it is a member that has joined, and was not only announced.
+func (m *Member) Joined() bool { return !m.Removed && m.Name != "" }
+
 // Fields of a member's row. Unknown ones are passed over.
 const (
 	memberStore = iota + 1

@@ -94,7 +94,7 @@ type ClusterVersionOp struct {
 }
 
 // FormatOp raises the format that all members read. A lower one than is known changes
-// nothing. Answered by *peerpb.Done.
+// nothing, nor one that a member does not read, see SetReads. Answered by *peerpb.Done.
 type FormatOp struct {
 	Format metapb.Format
 }

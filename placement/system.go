@@ -26,6 +26,9 @@ type System struct {
 	proposed *facts
 	lives    func(metapb.StoreID) bool // nil: all do
 	planned  bool                      // a planner is at work
+	// reads is the highest format that a store is known to read, 0: it is not known; nil: all
+	// read any.
+	reads func(metapb.StoreID) metapb.Format
 }
 
 // NewSystem returns the facts of no rows at all.
@@ -37,6 +40,9 @@ func NewSystem() *System { return &System{applied: newFacts()} }
 func (s *System) SetLives(lives func(metapb.StoreID) bool, planned bool) {
 	s.lives, s.planned = lives, planned
 }
+
+// SetReads has the format be raised only to what all members read.
+func (s *System) SetReads(reads func(metapb.StoreID) metapb.Format) { s.reads = reads }
 
 // Load replaces everything by the rows that an engine holds.
 func (s *System) Load(r engine.Reader) error {
@@ -110,7 +116,7 @@ func (s *System) Evaluate(op any) (rows []*cmdpb.Row, reply any, err error) {
 	case *ClusterVersionOp:
 		rows, reply = []*cmdpb.Row{setRow(rowVersion, []byte(o.Version))}, &peerpb.Done{}
 	case *FormatOp:
-		rows, reply = f.raiseFormat(o), &peerpb.Done{}
+		rows, reply = f.raiseFormat(o, s.reads), &peerpb.Done{}
 	case *JoinOp:
 		rows, reply, err = f.join(o)
 	case *AnnounceOp:
@@ -235,9 +241,11 @@ func (s *System) ClusterVersion() string { return s.applied.version }
 // Format is what all members read: nothing newer is written.
 func (s *System) Format() metapb.Format { return s.applied.format }
 
-// raiseFormat sets the format that all members read.
-func (f *facts) raiseFormat(o *FormatOp) []*cmdpb.Row {
-	if o.Format <= f.format {
+// raiseFormat sets the format that all members read. Since whoever asks for it has looked one
+// may have joined that does not.
+func (f *facts) raiseFormat(o *FormatOp, reads func(metapb.StoreID) metapb.Format) []*cmdpb.Row {
+	old := func(m *Member) bool { return m.Joined() && reads != nil && reads(m.Store) < o.Format }
+	if o.Format <= f.format || slices.ContainsFunc(f.members, old) {
 		return nil
 	}
 	return []*cmdpb.Row{numberRow(rowFormat, uint64(o.Format))}

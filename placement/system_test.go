@@ -73,6 +73,16 @@ func (sc *sysScript) run(t *testing.T, d *datadriven.TestData) string {
 		stores := strings.Fields(text(d, "stores"))
 		sc.leader.SetLives(func(id metapb.StoreID) bool { return slices.Contains(stores, fmt.Sprint(id)) }, d.HasArg("planned"))
 		return ""
+	case "reads":
+		format := metapb.Format(num(t, d, "format"))
+		stores := strings.Fields(text(d, "stores"))
+		sc.leader.SetReads(func(id metapb.StoreID) metapb.Format {
+			if slices.Contains(stores, fmt.Sprint(id)) {
+				return format
+			}
+			return 0
+		})
+		return ""
 	case "members":
 		return sc.evaluate(&MembersOp{})
 	case "unknown":

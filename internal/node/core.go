@@ -175,7 +175,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		cfg.Reads = metapb.FormatNewest
 	}
 	if system.Format() > cfg.Reads {
-		return nil, fmt.Errorf("%w: the cluster writes format %d, this version reads up to %d", ErrOldVersion, system.Format(), cfg.Reads)
+		return nil, oldVersion(system.Format(), cfg.Reads)
 	}
 	cfg.Ranges.Reads = cfg.Reads
 	if cfg.SnapshotChunkBytes == 0 {
@@ -207,6 +207,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 		closings:  closings{closing: make(map[metapb.RangeID]*closing)},
 	}
 	system.SetLives(c.reaches, c.cfg.Planner != nil)
+	system.SetReads(c.readsAndStays)
 	c.knowFormat()
 	c.detour = placement.NewDetour(placement.DetourConfig{After: store.ElectionTimeout()})
 	if c.many {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/clock"
@@ -51,6 +52,11 @@ func (c *Core) knowFormat() {
 	for _, to := range c.order {
 		f = max(f, c.links[to].peerFormats.Cluster)
 	}
+	if f > c.cfg.Reads {
+		// It joined in the moment in which the format was raised, and nobody who let it in
+		// had heard of that.
+		c.fail(oldVersion(f, c.cfg.Reads))
+	}
 	f = min(f, c.cfg.Reads)
 	for _, to := range c.order {
 		c.links[to].formats = frame.Formats{Reads: c.cfg.Reads, Cluster: f}
@@ -59,6 +65,11 @@ func (c *Core) knowFormat() {
 		c.format = f
 		c.store.SetFormat(f)
 	}
+}
+
+// oldVersion says that a node does not read what the cluster writes.
+func oldVersion(writes, reads metapb.Format) error {
+	return fmt.Errorf("%w: the cluster writes format %d, this version reads up to %d", ErrOldVersion, writes, reads)
 }
 
 // tickFormat raises the cluster's format if that is due.
@@ -82,16 +93,19 @@ func (c *Core) tickFormat() {
 func (c *Core) lowestRead() (metapb.Format, bool) {
 	lowest := c.cfg.Reads
 	for _, m := range c.system.Members() {
-		if m.Removed || m.Name == "" || m.Store == c.cfg.StoreID {
-			continue
+		if m.Joined() {
+			lowest = min(lowest, c.readsAndStays(m.Store))
 		}
-		reads, l := c.Reads(m.Store), c.links[m.Store]
-		if reads == 0 || !c.reaches(m.Store) || l.peerLeaves && !l.peerFull {
-			return 0, false
-		}
-		lowest = min(lowest, reads)
 	}
-	return lowest, true
+	return lowest, lowest > 0
+}
+
+// readsAndStays is Reads of a store that is there and not about to stop, 0 of any other.
+func (c *Core) readsAndStays(store metapb.StoreID) metapb.Format {
+	if l := c.links[store]; !c.reaches(store) || l != nil && l.peerLeaves && !l.peerFull {
+		return 0
+	}
+	return c.Reads(store)
 }
 
 // formatRaised takes the system range's answer. It reports whether it was that. What did

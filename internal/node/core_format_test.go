@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -53,5 +54,24 @@ func TestAwayMemberHoldsFormatBack(t *testing.T) {
 				t.Errorf("all read %d, %v", to, ok)
 			}
 		})
+	}
+}
+
+// A node joined in the moment in which the format was raised to what it does not read, by one
+// that had not heard of that. As soon as any other says so it ends.
+func TestOldVersionEndsWhenItHears(t *testing.T) {
+	for cluster, want := range map[metapb.Format]error{metapb.FormatFirst: nil, metapb.FormatFirst + 1: ErrOldVersion} {
+		now := clock.Time(time.Minute)
+		c := &Core{
+			cfg: CoreConfig{StoreID: 1, StoreStart: 1, Reads: metapb.FormatFirst}, many: true, now: now,
+			system: placement.NewSystem(), store: &ranges.Store{}, peers: newPeers(),
+		}
+		a, b := linked(t, now)
+		c.links[2], c.order = a, []metapb.StoreID{2}
+		b.formats = frame.Formats{Reads: metapb.FormatNewest, Cluster: cluster}
+		a.step(b.hello(now), now)
+		if c.tickFormat(); !errors.Is(c.failed, want) {
+			t.Errorf("the cluster writes format %d: it ends with %v", cluster, c.failed)
+		}
 	}
 }
