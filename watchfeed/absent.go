@@ -47,7 +47,8 @@ func (s *scan) of() *group {
 // elsewhere says nothing of its replica here.
 func (c *Core) arrive(f *feed, through Revision) {
 	c.unfollow(f)
-	f.absent, f.silent, f.wanted, f.floor, f.remote = false, false, 0, 0, remote{}
+	f.absent, f.wanted, f.floor, f.remote = false, 0, 0, remote{}
+	c.heardOf(f)
 	c.setBound(f, 1)
 	c.lost(f.id, through)
 	for _, g := range f.groups {
