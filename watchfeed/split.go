@@ -68,6 +68,7 @@ func (c *Core) addFeed(f *feed) {
 	// It is as far as it was, until its own bound comes.
 	f.floor = left.closed(c.current)
 	c.setBound(f, left.bound)
+	f.silent = left.silent // what waits over it does so among the silent
 	f.groups = slices.Clone(left.groups)
 	for _, g := range slices.Clone(left.groups) {
 		c.regroup(g, left, f)
