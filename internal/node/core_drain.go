@@ -256,7 +256,7 @@ func (c *Core) answersArrived() bool {
 // resumeSequencer has a sequencer go on that was stopped and stays, until the node needs it no
 // more: one that stops has calls to answer first, as others have that ask here.
 func (c *Core) resumeSequencer() {
-	if c.seq != nil && c.many && c.endBy == 0 {
+	if c.seq != nil && c.endBy == 0 {
 		c.seq.Resume()
 		c.pumpSequencer()
 	}

@@ -93,6 +93,19 @@ func TestMoveLeader(t *testing.T) {
 	}
 }
 
+// A node that is alone cannot hand its leadership over. It says so, and goes on giving out
+// revisions.
+func TestMoveLeaderOfOne(t *testing.T) {
+	n := open(t, t.TempDir())
+	for i := range int64(3) {
+		if err := n.MoveLeader(t.Context(), 9); !errors.Is(err, peerpb.ErrBadTransfer) {
+			t.Errorf("to a node that is not there: %v", err)
+		}
+		put(t, n.KV(), "k", "v", 2+i)
+	}
+	closeNode(t, n)
+}
+
 // Every range goes to every store, whatever node is asked, while clients write:
 // none of them notices, and no revision is passed over.
 func TestTransferLeaders(t *testing.T) {
