@@ -16,7 +16,7 @@ import (
 const hashRowsMax = 1 << 20
 
 // HashKV is etcd's hash of all client keys at a revision, 0 being what is current, with
-// the revision and what was compacted then.
+// the revision and what was compacted then. Below 0 there is nothing, which has a hash too.
 func (c *Client) HashKV(ctx context.Context, asked int64) (sum uint32, rev, compacted metapb.Revision, err error) {
 	r := c.getRead()
 	defer c.putRead(r)
@@ -32,6 +32,9 @@ func (c *Client) HashKV(ctx context.Context, asked int64) (sum uint32, rev, comp
 		}
 		if again {
 			continue
+		}
+		if asked < 0 {
+			return mvcc.NewKVHash().Sum(), metapb.Revision(asked), compacted, nil
 		}
 		if err := c.prepare(ctx, r, rev); err != nil {
 			return 0, 0, 0, err
