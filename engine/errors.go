@@ -15,6 +15,8 @@ var (
 	ErrDiskFull = errors.New("engine: disk is full")
 	// ErrNewerFormat says that the folder was written by a newer version.
 	ErrNewerFormat = errors.New("engine: folder was written by a newer version")
+	// ErrEtcdData says that the folder is that of an etcd, and not ours.
+	ErrEtcdData = errors.New("engine: folder holds data of etcd, which is not read here: name another folder, and copy the keys from an etcd that runs")
 	// ErrClosed says that the engine was closed.
 	ErrClosed = errors.New("engine: closed")
 

@@ -87,15 +87,20 @@ func checkFormat(fs vfs.FS, dir string) error {
 	if err != nil {
 		return wrap("open", err)
 	}
+	ours := false
 	for _, name := range names {
 		rest, ok := strings.CutPrefix(name, "marker.format-version.")
 		if !ok {
 			continue
 		}
+		ours = true
 		_, number, _ := strings.Cut(rest, ".")
 		if v, err := strconv.ParseUint(number, 10, 64); err == nil && v > uint64(pebble.FormatNewest) {
 			return fmt.Errorf("%w: format %d, this version knows %d", ErrNewerFormat, v, pebble.FormatNewest)
 		}
+	}
+	if wal, err := fs.Stat(fs.PathJoin(dir, "member", "wal")); !ours && err == nil && wal.IsDir() {
+		return ErrEtcdData // an empty store in its place would look as if all keys were lost
 	}
 	return nil
 }

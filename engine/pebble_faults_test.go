@@ -78,6 +78,34 @@ func TestNewerFormat(t *testing.T) {
 	}
 }
 
+// In a folder of etcd a node would begin with nothing, and its clients find all keys gone.
+func TestFolderOfEtcd(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "member", "wal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := OpenPebble(Config{Dir: dir, BallastBytes: -1}); !errors.Is(err, ErrEtcdData) {
+		if err == nil {
+			e.Close()
+		}
+		t.Fatal(err)
+	}
+}
+
+// A folder that was begun beside etcd's data by an earlier version opens.
+func TestFolderBesideEtcd(t *testing.T) {
+	dir := t.TempDir()
+	if err := openTest(t, Config{Dir: dir, BallastBytes: -1}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "member", "wal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := openTest(t, Config{Dir: dir, BallastBytes: -1}).Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestConfigValidate(t *testing.T) {
 	for _, cfg := range []Config{{}, {Dir: "x", CacheBytes: -1}, {Dir: "x", MemtableBytes: 1}, {Dir: "x", SpaceInterval: -1}} {
 		if _, err := OpenPebble(cfg); err == nil {
