@@ -22,12 +22,16 @@ const membersMax = 9
 // parseCluster reads --initial-cluster: name=url,... As in etcd a name may come
 // again with another URL of the same node. Members are returned in the order of
 // their names, so that it does not matter in which order an operator writes them.
-func parseCluster(text string) ([]Member, error) {
+//
+// Of a cluster that exists only the addresses count: it has as many members as it likes,
+// and those that are announced and did not come yet have no name. `etcdctl member add`
+// prints all of them.
+func parseCluster(text string, existing bool) ([]Member, error) {
 	const flag = "initial-cluster"
 	byName, byURL := make(map[string]*Member), make(map[string]string)
 	for _, item := range splitList(text) {
 		name, peer, ok := strings.Cut(item, "=")
-		if !ok || name == "" || peer == "" {
+		if !ok || name == "" && !existing || peer == "" {
 			return nil, bad(flag, "%q: want name=http://host:port", item)
 		}
 		u, err := url.Parse(peer)
@@ -50,7 +54,7 @@ func parseCluster(text string) ([]Member, error) {
 		}
 		byName[name].PeerURLs = append(byName[name].PeerURLs, peer)
 	}
-	if len(byName) > membersMax {
+	if len(byName) > membersMax && !existing {
 		return nil, bad(flag, "has %d nodes; begin with at most %d and start the others with --join", len(byName), membersMax)
 	}
 	members := make([]Member, 0, len(byName))

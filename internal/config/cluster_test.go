@@ -48,6 +48,20 @@ func TestMembers(t *testing.T) {
 	}
 }
 
+// With a second member that was announced and did not come yet etcdctl prints one without a
+// name; and a cluster that exists may have more members than one begins with.
+func TestExistingAsPrinted(t *testing.T) {
+	printed, want := "=http://127.0.0.1:2180,=http://127.0.0.1:2181,m1=http://127.0.0.1:2280", []string{"127.0.0.1:2180", "127.0.0.1:2181"}
+	for n := 'a'; n <= 'j'; n++ {
+		printed += "," + string(n) + "=http://" + string(n) + ":1"
+		want = append(want, string(n)+":1")
+	}
+	c, err := load(t, []string{"ETCD_INITIAL_CLUSTER=" + printed, "ETCD_INITIAL_CLUSTER_STATE=existing"}, three("m1", "2280")[:3]...)
+	if err != nil || !reflect.DeepEqual(c.JoinAddrs(), want) {
+		t.Errorf("%v, %v", c, err)
+	}
+}
+
 func TestBadClustersAreNamed(t *testing.T) {
 	ten := ""
 	for _, n := range strings.Split("b,c,d,e,f,g,h,i,j", ",") {

@@ -113,7 +113,7 @@ func (f *Flags) parse(c *Config) (err error) {
 		}
 		c.InitialCluster = strings.Join(members, ",")
 	}
-	if c.Members, err = parseCluster(c.InitialCluster); err != nil {
+	if c.Members, err = parseCluster(c.InitialCluster, c.InitialClusterState == "existing"); err != nil {
 		return err
 	}
 	if err := f.checkSecured(c); err != nil {
