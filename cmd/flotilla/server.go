@@ -107,6 +107,10 @@ func serve(ctx context.Context, cfg *config.Config, environ []string, logger *sl
 			os.Exit(exitFailed)
 		},
 	})
+	if opening.Err() != nil && errors.Is(err, context.Canceled) {
+		logger.Info("stopped before the node was open", "was_at", err) // in order, as it is later
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("start on %s: %w", cfg.DataDir, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/spf13/pflag"
@@ -39,6 +40,47 @@ func TestSocketOfBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Close()
+}
+
+// lookout is where a log is written to. It says when the log has a text.
+type lookout struct {
+	text string
+	seen chan struct{}
+	all  strings.Builder
+}
+
+func (l *lookout) Write(b []byte) (int, error) {
+	had := strings.Contains(l.all.String(), l.text)
+	l.all.Write(b)
+	if !had && strings.Contains(l.all.String(), l.text) {
+		close(l.seen)
+	}
+	return len(b), nil
+}
+
+// A node that waits for others when it is told to stop has not failed: what runs it, such as
+// systemd, looks at the exit code.
+func TestStopWhileJoining(t *testing.T) {
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := nobody.Addr().String()
+	nobody.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	log := &lookout{text: "trying again for ever", seen: make(chan struct{})}
+	go func() {
+		<-log.seen
+		cancel()
+	}()
+	code := run(ctx, []string{
+		"server", "--data-dir=" + filepath.Join(t.TempDir(), "d"), "--join=" + addr, "--listen-client-urls=http://127.0.0.1:0",
+		"--advertise-client-urls=http://a:1", "--listen-peer-urls=http://127.0.0.1:0",
+	}, nil, io.Discard, log)
+	if said := log.all.String(); code != 0 || strings.Contains(said, "ERROR") || !strings.Contains(said, "stopped before the node was open") {
+		t.Errorf("exit code %d: %s", code, said)
+	}
 }
 
 // Other nodes are served at each URL that is given.
