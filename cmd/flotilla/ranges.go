@@ -35,8 +35,10 @@ func newRange(a *app) *cobra.Command {
 func newRangeList(a *app, flags *clientFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List all ranges in the order of their keys",
-		Args:  exactly(0, ""),
+		Short: "List the ranges of a node in the order of their keys",
+		Long: "List the ranges that the node which is asked has a replica of, in the order of their\n" +
+			"keys. With more than three nodes that is not all: ask each, with --endpoints.",
+		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := flags.check(cmd); err != nil {
 				return err
@@ -63,8 +65,9 @@ func newRangeShow(a *app, flags *clientFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show ID|KEY",
 		Short: "Show one range",
-		Long:  "Show one range: by its id if the argument is a number, else by a key that it holds.",
-		Args:  exactly(1, "the id of a range or a key"),
+		Long: "Show one range: by its id if the argument is a number, else by a key that it holds.\n" +
+			"Asked must be a node with a replica of it (--endpoints).",
+		Args: exactly(1, "the id of a range or a key"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := flags.check(cmd); err != nil {
 				return err
