@@ -77,6 +77,9 @@ type Operator struct {
 type Limits struct {
 	// Factor is how many replicas a range has when there are stores enough. Default 3.
 	Factor int
+	// SystemFactor is the same of the system range, if that is more. Without it nothing is
+	// written, so where there are five stores it is to survive the loss of two. Default 5.
+	SystemFactor int
 	// LostAfter is how long a store is away until its replicas are made anew. Default
 	// 5 minutes.
 	LostAfter time.Duration
@@ -93,7 +96,7 @@ type Limits struct {
 // Validate fills in the defaults and reports what cannot work.
 func (l *Limits) Validate() error {
 	for _, d := range []struct{ v, d *int }{
-		{&l.Factor, ptr(3)}, {&l.SlackPercent, ptr(5)}, {&l.MovesMax, ptr(64)}, {&l.StoreMovesMax, ptr(2)}, {&l.TransfersMax, ptr(128)},
+		{&l.Factor, ptr(3)}, {&l.SystemFactor, ptr(5)}, {&l.SlackPercent, ptr(5)}, {&l.MovesMax, ptr(64)}, {&l.StoreMovesMax, ptr(2)}, {&l.TransfersMax, ptr(128)},
 	} {
 		if *d.v == 0 {
 			*d.v = *d.d

@@ -166,19 +166,22 @@ func (p *plan) mend(r *RangeState) {
 		p.settle(r, learner, good, worst)
 		return
 	}
-	want := p.want(good)
+	want := p.want(r, good)
 	switch {
-	case good+bad > p.limits.Factor:
+	case good+bad > p.factor(r):
 		p.trim(r, worst)
 	case bad > 0:
 		if to := p.room(r, worst); to != nil {
 			p.add(r, Operator{Move: Move{From: worst, To: to.ID}, Why: "its store is lost or leaves, or its data is corrupt"})
 		} else if s := p.stores[worst]; good > 0 && (s.health() != Live || 2*(live-1) > good+bad-1) {
 			// Those that stay can do without it: the change itself needs most of them.
-			if corrupt { // there is no room for another one until it is gone
+			switch {
+			case corrupt: // there is no room for another one until it is gone
 				p.add(r, Operator{Move: Move{From: worst}, Why: "its data is corrupt"})
-			} else if s != nil && s.Leaving {
+			case s != nil && s.Leaving:
 				p.add(r, Operator{Move: Move{From: worst}, Why: "its store leaves"})
+			case s.health() == Lost && good >= p.limits.Factor: // those that stay survive the next loss
+				p.add(r, Operator{Move: Move{From: worst}, Why: "its store is lost"})
 			}
 		}
 	case good < want:
@@ -191,17 +194,25 @@ func (p *plan) mend(r *RangeState) {
 	}
 }
 
+// factor is how many replicas a range has when there are stores enough.
+func (p *plan) factor(r *RangeState) int {
+	if r.Descriptor.ID() == metapb.SystemRange {
+		return max(p.limits.Factor, p.limits.SystemFactor)
+	}
+	return p.limits.Factor
+}
+
 // want is how many replicas a range with so many good ones should have: an odd
 // number, since one more than that survives no more failures.
-func (p *plan) want(good int) int {
-	n := min(p.limits.Factor, max(len(p.usable), good))
+func (p *plan) want(r *RangeState, good int) int {
+	n := min(p.factor(r), max(len(p.usable), good))
 	return n - (n+1)%2
 }
 
 // settle ends what somebody began with a learner.
 func (p *plan) settle(r *RangeState, learner metapb.StoreID, good int, worst metapb.StoreID) {
 	s := p.stores[learner]
-	lacks := good < p.want(good) || worst != 0
+	lacks := good < p.want(r, good) || worst != 0
 	switch {
 	case r.corrupt(learner):
 		p.add(r, dropLearner(learner, "its data is corrupt"))

@@ -157,7 +157,11 @@ func TestPlanComesToRest(t *testing.T) {
 			t.Errorf("%s took %d moves, want at most %d", what, w.moves, movesMax)
 		}
 		for id, n := range w.moved {
-			if n > 4+w.moves/ranges {
+			most := 4 + w.moves/ranges
+			if id == metapb.SystemRange {
+				most += 2 // it has two more, which are lost as often
+			}
+			if n > most {
 				t.Errorf("%s: range %d got %d replicas", what, id, n)
 			}
 		}
@@ -219,10 +223,14 @@ func TestPlanRandom(t *testing.T) {
 			w.pic.Stores[i].Health, w.pic.Stores[i].Leaving = Live, false
 		}
 		w.settle(500)
-		want := min(3, len(w.pic.Stores))
-		want -= (want + 1) % 2
 		for _, r := range w.pic.Ranges {
-			if n := len(r.Descriptor.Replicas); n < want || n > 3 {
+			most := 3
+			if r.Descriptor.ID() == metapb.SystemRange {
+				most = 5
+			}
+			want := min(most, len(w.pic.Stores))
+			want -= (want + 1) % 2
+			if n := len(r.Descriptor.Replicas); n < want || n > most {
 				t.Errorf("seed %d: range %d has %d replicas on %d stores", seed, r.Descriptor.RangeId, n, len(w.pic.Stores))
 			}
 		}
@@ -248,6 +256,7 @@ func TestPlanRules(t *testing.T) {
 		want   string
 		// corrupt is a store whose replica is.
 		corrupt metapb.StoreID
+		system  bool // it is the system range
 	}{
 		{name: "alone", stores: "l", kinds: map[uint64]metapb.ReplicaKind{1: voter}, leader: 1},
 		{name: "two stores are no better than one", stores: "ll", kinds: map[uint64]metapb.ReplicaKind{1: voter}, leader: 1},
@@ -273,6 +282,17 @@ func TestPlanRules(t *testing.T) {
 		{name: "too many, and one is away", stores: "llal", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: voter}, leader: 1, want: "3>0"},
 		{name: "corrupt, nowhere to go", stores: "lll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter}, leader: 1, corrupt: 2, want: "2>0"},
 		{name: "the change needs the one that is away", stores: "lla", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter}, leader: 1, corrupt: 2},
+		{name: "the system range has five", stores: "lllll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter}, leader: 1, system: true, want: "0>4"},
+		{name: "and no other", stores: "lllll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter}, leader: 1},
+		{name: "the fifth", stores: "lllll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: voter}, leader: 1, system: true, want: "0>5"},
+		{name: "four are no better than three", stores: "llll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter}, leader: 1, system: true},
+		{name: "one of five is lost, nowhere to go", stores: "llllx", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: voter, 5: voter}, leader: 1, system: true, want: "5>0"},
+		{name: "one of four is lost, nowhere to go", stores: "lllx", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: voter}, leader: 1, system: true, want: "4>0"},
+		{name: "one of three is lost, nowhere to go", stores: "llx", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter}, leader: 1, system: true},
+		{name: "one of five is lost", stores: "llllxl", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: voter, 5: voter}, leader: 1, system: true, want: "5>6"},
+		{name: "one of five leaves", stores: "llllq", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: voter, 5: voter}, leader: 1, system: true, want: "5>0"},
+		{name: "one of four leaves", stores: "lllq", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: voter}, leader: 1, system: true, want: "4>0"},
+		{name: "the system range has too many", stores: "llllll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: voter, 5: voter, 6: voter}, leader: 1, system: true, want: "2>0"},
 		{name: "between", stores: "llll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: outgoing, 4: incoming}, leader: 1},
 	} {
 		var pic Picture
@@ -281,8 +301,11 @@ func TestPlanRules(t *testing.T) {
 			s.Health = map[rune]StoreHealth{'a': Away, 'x': Lost, 'z': Away}[c]
 			pic.Stores = append(pic.Stores, s)
 		}
-		d := &metapb.Descriptor{RangeId: 1, Generation: 1, NextReplicaId: 9}
-		for store := uint64(1); store <= 4; store++ {
+		d := &metapb.Descriptor{RangeId: uint64(metapb.SystemRange), Generation: 1, NextReplicaId: 9}
+		if !tc.system {
+			d.RangeId++
+		}
+		for store := uint64(1); store <= uint64(len(tc.stores)); store++ {
 			if kind, ok := tc.kinds[store]; ok {
 				d.Replicas = append(d.Replicas, &metapb.Replica{ReplicaId: store, StoreId: store, Kind: kind})
 			}

@@ -9,8 +9,12 @@ import (
 	"github.com/flotilladb/flotilla/proto/metapb"
 )
 
-// factor is how many replicas a range has where there are stores enough.
-const factor = 3
+// factor is how many replicas a range has where there are stores enough; systemFactor is that
+// of the system range.
+const (
+	factor       = 3
+	systemFactor = 5
+)
 
 // restFor is how long nothing may change until what planners did is looked at: they
 // look ten times.
@@ -94,7 +98,14 @@ func (s *Sim) misplaced() string {
 				voters++
 			}
 		}
-		if voters != len(d.Replicas) || len(stores) >= factor && voters != factor {
+		few, many := factor, factor
+		if d.ID() == metapb.SystemRange { // a store that left may have left it with four
+			few, many = systemFactor, systemFactor
+			if len(stores) < systemFactor {
+				few, many = factor, systemFactor-1
+			}
+		}
+		if voters != len(d.Replicas) || len(stores) >= factor && (voters < few || voters > many) {
 			return fmt.Sprintf("range %d has %v, of the stores %v", d.RangeId, d.Replicas, stores)
 		}
 	}
@@ -123,8 +134,9 @@ func (s *Sim) lacking() string {
 func (s *Sim) unbalanced() string {
 	stores, descs := s.staying(), s.newest()
 	replicas, leaders := make(map[uint64]int), make(map[uint64]int)
-	led := 0
+	led, total := 0, 0
 	for _, d := range descs {
+		total += len(d.Replicas)
 		for _, p := range d.Replicas {
 			replicas[p.StoreId]++
 		}
@@ -144,7 +156,7 @@ func (s *Sim) unbalanced() string {
 				return fmt.Sprintf("range %d is led by store %d; leaders: %v", d.RangeId, r.Leader(), leaders)
 			}
 			for _, to := range stores {
-				few := replicas[p.StoreId]-replicas[uint64(to)] < max(2, percent(len(descs)*factor))
+				few := replicas[p.StoreId]-replicas[uint64(to)] < max(2, percent(total))
 				if len(stores) >= factor && d.ReplicaOn(to) == nil && !few {
 					return fmt.Sprintf("range %d is on store %d and not on store %d; replicas: %v", d.RangeId, p.StoreId, to, replicas)
 				}
