@@ -90,7 +90,7 @@ func TestErrorTableIsComplete(t *testing.T) {
 		"peerpb.ErrLastReplica", "peerpb.ErrNoMajority", "peerpb.ErrHasReplica", "peerpb.ErrNoReplica", "peerpb.ErrUnknownStore",
 		"peerpb.ErrMoveUnderWay", "peerpb.ErrMoveStalled", "peerpb.ErrWaitsForUpgrade",
 		// Met when the node starts:
-		"engine.ErrLocked", "engine.ErrNewerFormat",
+		"engine.ErrLocked", "engine.ErrNewerFormat", "engine.ErrEtcdData",
 		"engine.ErrNotFound", // an answer, to whoever reads the engine
 		// Between a store and the sequencer:
 		"placement.ErrStaleAsk", "placement.ErrAskOrder", "placement.ErrTooManyUnacked", "placement.ErrBadAsk",
