@@ -124,7 +124,7 @@ func plantsOfSnapshots() []plant {
 func plantsOfStopping() []plant {
 	return []plant{
 		{name: "stopped-sequencer-of-a-stopping-node", file: "internal/node/core_drain.go", seed: 7240193, nodes: 3, checks: true, edits: []edit{
-			{"	if c.seq != nil && c.many && c.endBy == 0 {\n", "	if c.seq != nil && c.many && !c.stopping {\n"},
+			{"	if c.seq != nil && c.endBy == 0 {\n", "	if c.seq != nil && !c.stopping {\n"},
 		}},
 	}
 }
