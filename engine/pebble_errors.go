@@ -99,7 +99,10 @@ func checkFormat(fs vfs.FS, dir string) error {
 			return fmt.Errorf("%w: format %d, this version knows %d", ErrNewerFormat, v, pebble.FormatNewest)
 		}
 	}
-	if wal, err := fs.Stat(fs.PathJoin(dir, "member", "wal")); !ours && err == nil && wal.IsDir() {
+	if ours {
+		return nil
+	}
+	if wal, err := fs.Stat(fs.PathJoin(dir, "member", "wal")); err == nil && wal.IsDir() {
 		return ErrEtcdData // an empty store in its place would look as if all keys were lost
 	}
 	return nil

@@ -35,9 +35,10 @@ func newRange(a *app) *cobra.Command {
 func newRangeList(a *app, flags *clientFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List the ranges of a node in the order of their keys",
-		Long: "List the ranges that the node which is asked has a replica of, in the order of their\n" +
-			"keys. With more than three nodes that is not all: ask each, with --endpoints.",
+		Short: "List the ranges in the order of their keys",
+		Long: "List the ranges in the order of their keys. Of those without a replica on the node that\n" +
+			"is asked it shows the span, the replicas, and the leader if the node has heard of it; ask\n" +
+			"one that has a replica for the rest ('?'), with --endpoints.",
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := flags.check(cmd); err != nil {
@@ -55,6 +56,9 @@ func newRangeList(a *app, flags *clientFlags) *cobra.Command {
 			for i, info := range resp.Ranges {
 				views[i] = viewOf(info, flags.hex)
 			}
+			if resp.OnlyHere {
+				fmt.Fprintln(a.err, "the directory cannot be read now: these are the ranges with a replica on the node that was asked, and there may be more")
+			}
 			return a.printRanges(flags.output, views)
 		},
 	}
@@ -66,7 +70,7 @@ func newRangeShow(a *app, flags *clientFlags) *cobra.Command {
 		Use:   "show ID|KEY",
 		Short: "Show one range",
 		Long: "Show one range: by its id if the argument is a number, else by a key that it holds.\n" +
-			"Asked must be a node with a replica of it (--endpoints).",
+			"A node with a replica of it knows most (--endpoints).",
 		Args: exactly(1, "the id of a range or a key"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := flags.check(cmd); err != nil {
@@ -188,10 +192,12 @@ type rangeView struct {
 	SizeBytes  uint64        `json:"size_bytes"`
 	LiveKeys   int64         `json:"live_keys"` // -1: not counted yet
 	Writes     float64       `json:"writes_per_second"`
-	Reads      float64       `json:"reads_per_second"`
 	WriteBytes float64       `json:"write_bytes_per_second"`
 	// Undecided: its replicas differ, and nobody knows which are right.
 	Undecided bool `json:"undecided"`
+	// Elsewhere: the node that was asked has no replica, and knows span and replicas only,
+	// and perhaps the leader.
+	Elsewhere bool `json:"elsewhere,omitempty"`
 }
 
 type replicaView struct {
@@ -210,8 +216,9 @@ func viewOf(info *adminpb.RangeInfo, hexKeys bool) rangeView {
 		Generation: d.GetGeneration(), Leader: info.GetLeaderReplicaId(), Term: info.GetTerm(),
 		Applied: info.GetAppliedIndex(), LogFirst: info.GetFirstIndex(), LogLast: info.GetLastIndex(),
 		LogBytes: info.GetLogBytes(), SizeBytes: info.GetSizeBytes(), LiveKeys: info.GetLiveKeys(),
-		Writes: info.GetWritesPerSecond(), Reads: info.GetReadsPerSecond(), WriteBytes: info.GetWriteBytesPerSecond(),
+		Writes: info.GetWritesPerSecond(), WriteBytes: info.GetWriteBytesPerSecond(),
 		Replicas: []replicaView{}, Undecided: info.GetUndecided(),
+		Elsewhere: info.GetElsewhere(),
 	}
 	for _, r := range d.GetReplicas() {
 		kind := "voter"
@@ -252,10 +259,14 @@ func (a *app) printRanges(output string, views []rangeView) error {
 		return a.printJSON(views)
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tSTART\tEND\tGEN\tREPLICAS\tLEADER\tSIZE\tKEYS\tWRITES/S\tREADS/S")
+	fmt.Fprintln(w, "ID\tSTART\tEND\tGEN\tREPLICAS\tLEADER\tSIZE\tKEYS\tWRITES/S")
 	for _, v := range views {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%.1f\t%.1f\n", v.ID, v.Start, v.End, v.Generation,
-			formatReplicas(v.Replicas), v.leader(), formatSize(v.SizeBytes), formatCount(v.LiveKeys), v.Writes, v.Reads)
+		rest := "?\t?\t?"
+		if !v.Elsewhere {
+			rest = fmt.Sprintf("%s\t%s\t%.1f", formatSize(v.SizeBytes), formatCount(v.LiveKeys), v.Writes)
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%s\t%s\n", v.ID, v.Start, v.End, v.Generation,
+			formatReplicas(v.Replicas), v.leader(), rest)
 	}
 	return w.Flush()
 }
@@ -268,17 +279,27 @@ func (a *app) printRange(output string, v rangeView) error {
 	if v.Undecided {
 		defer fmt.Fprintf(a.out, "\nThe replicas differ and no majority agrees: none is in service until 'flotilla range trust %d STORE'.\n", v.ID)
 	}
-	for _, row := range [][2]string{
+	rows := [][2]string{
 		{"range", fmt.Sprint(v.ID)},
 		{"span", fmt.Sprintf("[%s, %s)", v.Start, v.End)},
 		{"generation", fmt.Sprint(v.Generation)},
 		{"replicas", formatReplicas(v.Replicas)},
 		{"leader", fmt.Sprintf("replica %d, term %d", v.Leader, v.Term)},
-		{"log", fmt.Sprintf("entries %d to %d, %s, applied to %d", v.LogFirst, v.LogLast, formatSize(v.LogBytes), v.Applied)},
-		{"size", formatSize(v.SizeBytes)},
-		{"live keys", formatCount(v.LiveKeys)},
-		{"rates", fmt.Sprintf("%.1f writes/s (%s/s), %.1f reads/s", v.Writes, formatSize(uint64(max(v.WriteBytes, 0))), v.Reads)},
-	} {
+	}
+	if v.Elsewhere && v.Leader == 0 {
+		rows[4][1] = "not known to this node"
+	}
+	if v.Elsewhere {
+		rows = append(rows, [2]string{"the rest", "not known to a node without a replica: ask another one, with --endpoints"})
+	} else {
+		rows = append(rows, [][2]string{
+			{"log", fmt.Sprintf("entries %d to %d, %s, applied to %d", v.LogFirst, v.LogLast, formatSize(v.LogBytes), v.Applied)},
+			{"size", formatSize(v.SizeBytes)},
+			{"live keys", formatCount(v.LiveKeys)},
+			{"writes", fmt.Sprintf("%.1f/s (%s/s)", v.Writes, formatSize(uint64(max(v.WriteBytes, 0))))},
+		}...)
+	}
+	for _, row := range rows {
 		fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
 	}
 	return w.Flush()
@@ -286,8 +307,11 @@ func (a *app) printRange(output string, v rangeView) error {
 
 // leader says who leads, where there is somebody to be asked.
 func (v *rangeView) leader() string {
-	if v.Undecided {
+	switch {
+	case v.Undecided:
 		return "undecided"
+	case v.Elsewhere && v.Leader == 0:
+		return "?"
 	}
 	return fmt.Sprint(v.Leader)
 }

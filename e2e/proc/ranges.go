@@ -42,7 +42,7 @@ func (c *Cluster) admin(ctx context.Context, first int, f func(context.Context, 
 	return errors.Join(errs...)
 }
 
-// Ranges lists all ranges. A node tells of those that it has a replica of, so all
+// Ranges lists all ranges. A node knows most of those that it has a replica of, so all
 // that run are asked; who knows the newest has the word.
 func (c *Cluster) Ranges(ctx context.Context) (ranges []*adminpb.RangeInfo, err error) {
 	newest := make(map[uint64]*adminpb.RangeInfo)
@@ -74,7 +74,7 @@ func newer(a, b *adminpb.RangeInfo) bool {
 		cmp.Compare(a.LeaderReplicaId, b.LeaderReplicaId)) > 0
 }
 
-// ranges are those that a node has a replica of.
+// ranges are what a node lists.
 func (n *Node) ranges(ctx context.Context) ([]*adminpb.RangeInfo, error) {
 	conn, err := n.Dial()
 	if err != nil {

@@ -18,11 +18,11 @@ type adminServer struct {
 
 // ListRanges returns every range in key order.
 func (s *adminServer) ListRanges(ctx context.Context, _ *adminpb.ListRangesRequest) (*adminpb.ListRangesResponse, error) {
-	infos, err := s.admin.ListRanges(ctx)
+	resp, err := s.admin.ListRanges(ctx)
 	if err != nil {
 		return nil, toAdmin(err)
 	}
-	return &adminpb.ListRangesResponse{Ranges: infos}, nil
+	return resp, nil
 }
 
 // ShowRange returns one range, by its id or by a key that it holds.

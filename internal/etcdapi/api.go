@@ -101,7 +101,8 @@ type Quota interface {
 // Admin shows ranges, splits them and moves their leaders. A range that does not exist is
 // peerpb.ErrRangeNotFound.
 type Admin interface {
-	ListRanges(context.Context) ([]*adminpb.RangeInfo, error)
+	// ListRanges returns those of this node alone where the others cannot be learned.
+	ListRanges(context.Context) (*adminpb.ListRangesResponse, error)
 	ShowRange(context.Context, *adminpb.ShowRangeRequest) (*adminpb.RangeInfo, error)
 	SplitRange(context.Context, *adminpb.SplitRangeRequest) (*adminpb.SplitRangeResponse, error)
 	// TransferLeader returns when the store leads, or peerpb.ErrBadTransfer.

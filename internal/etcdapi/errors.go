@@ -128,7 +128,7 @@ func toGRPC(err error) error {
 func toAdmin(err error) error {
 	switch {
 	case errors.Is(err, peerpb.ErrRangeNotFound):
-		return status.Error(codes.NotFound, err.Error()+", nor known here: there is none, or ask a node that has a replica of it (--endpoints)")
+		return status.Error(codes.NotFound, "there is no such range: see 'flotilla range list'")
 	case errors.Is(err, peerpb.ErrUnknownStore), errors.Is(err, peerpb.ErrNoReplica):
 		return status.Error(codes.NotFound, err.Error())
 	case errors.Is(err, peerpb.ErrHasReplica):

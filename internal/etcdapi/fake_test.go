@@ -155,8 +155,8 @@ func (f *fakeNode) ChangeMember(_ context.Context, id uint64, remove bool, peerU
 
 func (f *fakeNode) Available(int64) bool { return !f.full }
 
-func (f *fakeNode) ListRanges(context.Context) ([]*adminpb.RangeInfo, error) {
-	return []*adminpb.RangeInfo{{Descriptor_: &metapb.Descriptor{RangeId: 1}}}, nil
+func (f *fakeNode) ListRanges(context.Context) (*adminpb.ListRangesResponse, error) {
+	return &adminpb.ListRangesResponse{Ranges: []*adminpb.RangeInfo{{Descriptor_: &metapb.Descriptor{RangeId: 1}}}}, nil
 }
 
 func (f *fakeNode) ShowRange(_ context.Context, r *adminpb.ShowRangeRequest) (*adminpb.RangeInfo, error) {

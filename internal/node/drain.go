@@ -79,18 +79,3 @@ func (n *Node) MoveLeader(ctx context.Context, node uint64) error {
 	}
 	return err
 }
-
-// descriptor returns a range as this node has it, or as the directory has.
-func (n *Node) descriptor(ctx context.Context, id metapb.RangeID) (d *metapb.Descriptor, err error) {
-	err = n.inLoop(ctx, func() {
-		if r := n.core.Store().Replica(id); r != nil {
-			d = r.Descriptor()
-			return
-		}
-		d = n.core.router.Find(id)
-	})
-	if err == nil && d == nil {
-		err = peerpb.ErrRangeNotFound
-	}
-	return d, err
-}

@@ -4,36 +4,107 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/adminpb"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/range"
 )
 
-// What operators see of the ranges that have a replica here, those that are out of
-// service among them.
+// What operators see of ranges: all there is to know of those that have a replica here,
+// those that are out of service among them, and of the others what the directory has.
+
+// directoryWait is how long who lists ranges waits for the directory: most of them are
+// wanted most when the directory cannot be reached.
+const directoryWait = 2 * time.Second
 
 // ListRanges implements etcdapi.Admin.
-func (n *Node) ListRanges(ctx context.Context) ([]*adminpb.RangeInfo, error) {
-	var out []*adminpb.RangeInfo
+func (n *Node) ListRanges(ctx context.Context) (*adminpb.ListRangesResponse, error) {
+	reading, cancel := context.WithTimeout(ctx, directoryWait)
+	all, unread := n.directory(reading)
+	cancel()
+	resp := &adminpb.ListRangesResponse{OnlyHere: unread != nil}
+	var at metapb.Revision
 	err := n.inLoop(ctx, func() {
+		at = n.core.Store().Revision()
 		for _, id := range n.core.Store().IDs() {
-			out = append(out, n.rangeInfo(n.core.Store().Replica(id)))
+			resp.Ranges = append(resp.Ranges, n.rangeInfo(n.core.Store().Replica(id)))
+		}
+		for _, d := range all {
+			if n.core.Store().Replica(d.ID()) == nil {
+				resp.Ranges = append(resp.Ranges, n.elsewhere(d))
+			}
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(out, func(a, b *adminpb.RangeInfo) int { return bytes.Compare(a.Descriptor_.Start, b.Descriptor_.Start) })
-	for _, in := range out {
-		if err := n.measure(in); err != nil {
+	slices.SortFunc(resp.Ranges, func(a, b *adminpb.RangeInfo) int { return bytes.Compare(a.Descriptor_.Start, b.Descriptor_.Start) })
+	for _, in := range resp.Ranges {
+		if err := n.measure(in, at); err != nil {
 			return nil, err
 		}
 	}
-	return out, nil
+	return resp, nil
+}
+
+// directory returns all ranges as the directory has them, and tells the router of them.
+// A cluster of one store has a replica of each range, and needs none.
+func (n *Node) directory(ctx context.Context) (all []*metapb.Descriptor, err error) {
+	if n.Direct() {
+		return nil, nil
+	}
+	op := &placement.LookupOp{Max: lookupPage}
+	for more := true; more; {
+		got, err := n.client.System(ctx, op)
+		if err != nil {
+			return nil, err
+		}
+		page := got.(*placement.LookupReply)
+		all = append(all, page.Descriptors...)
+		if more = page.More && len(page.Descriptors) > 0; more {
+			op = &placement.LookupOp{Start: page.Descriptors[len(page.Descriptors)-1].End, Max: lookupPage}
+		}
+	}
+	return all, n.inLoop(ctx, func() { n.core.router.Descriptors(all) })
+}
+
+// descriptor returns a range as this node has it, or as the directory has.
+func (n *Node) descriptor(ctx context.Context, id metapb.RangeID) (*metapb.Descriptor, error) {
+	var d *metapb.Descriptor
+	look := func() {
+		if r := n.core.Store().Replica(id); r != nil {
+			d = r.Descriptor()
+			return
+		}
+		d = n.core.router.Find(id)
+	}
+	err := n.inLoop(ctx, look)
+	if err == nil && d == nil {
+		if _, err = n.directory(ctx); err == nil {
+			err = n.inLoop(ctx, look)
+		}
+	}
+	if err == nil && d == nil {
+		err = peerpb.ErrRangeNotFound
+	}
+	return d, err
+}
+
+// elsewhere is what this node knows of a range without a replica here. REQUIRES: turn is
+// held.
+func (n *Node) elsewhere(d *metapb.Descriptor) *adminpb.RangeInfo {
+	in := &adminpb.RangeInfo{Descriptor_: d, LiveKeys: -1, Elsewhere: true}
+	if hint, ok := n.core.leaderOf(d.ID()); ok {
+		if leader := d.ReplicaOn(hint.store); leader != nil {
+			in.LeaderReplicaId, in.Term = leader.ReplicaId, hint.term
+		}
+	}
+	return in
 }
 
 // rangeInfo is what the loop knows of a range. REQUIRES: turn is held.
@@ -55,8 +126,12 @@ func (n *Node) rangeInfo(r *ranges.Replica) *adminpb.RangeInfo {
 	return info
 }
 
-// measure fills in what a range's span holds. What is out of service is not read.
-func (n *Node) measure(in *adminpb.RangeInfo) error {
+// measure fills in what a range's span holds, as it was at a revision. What is out of
+// service is not read.
+func (n *Node) measure(in *adminpb.RangeInfo, at metapb.Revision) error {
+	if in.Elsewhere {
+		return nil
+	}
 	span := in.Descriptor_.Span()
 	for _, table := range keys.Tables(span) {
 		bytes, err := n.eng.DiskUsage(engine.Span(table))
@@ -74,28 +149,40 @@ func (n *Node) measure(in *adminpb.RangeInfo) error {
 	if !ok {
 		return nil
 	}
-	current, _ := n.Current()
 	var err error
-	in.LiveKeys, err = n.Count(start, end, current)
+	in.LiveKeys, err = n.Count(start, end, at)
 	return err
 }
 
 // ShowRange implements etcdapi.Admin.
 func (n *Node) ShowRange(ctx context.Context, req *adminpb.ShowRangeRequest) (*adminpb.RangeInfo, error) {
+	wanted := func(d *metapb.Descriptor) bool {
+		return d.RangeId == req.RangeId || req.RangeId == 0 && d.Contains(keys.User(req.Key))
+	}
 	var out *adminpb.RangeInfo
+	var at metapb.Revision
 	err := n.inLoop(ctx, func() {
+		at = n.core.Store().Revision()
 		for _, id := range n.core.Store().IDs() {
-			r := n.core.Store().Replica(id)
-			if id == metapb.RangeID(req.RangeId) || req.RangeId == 0 && r.Descriptor().Contains(keys.User(req.Key)) {
+			if r := n.core.Store().Replica(id); wanted(r.Descriptor()) {
 				out = n.rangeInfo(r)
 			}
 		}
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case out == nil:
+	}
+	if out != nil {
+		return out, n.measure(out, at)
+	}
+	all, err := n.directory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(all, wanted)
+	if i < 0 {
 		return nil, peerpb.ErrRangeNotFound
 	}
-	return out, n.measure(out)
+	err = n.inLoop(ctx, func() { out = n.elsewhere(all[i]) })
+	return out, err
 }

@@ -291,6 +291,9 @@ func (n *Node) MoveReplica(ctx context.Context, req *adminpb.MoveReplicaRequest)
 			return nil, peerpb.ErrUnknownStore
 		}
 	}
+	if _, err := n.descriptor(ctx, metapb.RangeID(req.RangeId)); err != nil {
+		return nil, err
+	}
 	call := &router.Call{
 		Req: &MoveRequest{Move: placement.Move{
 			Range: metapb.RangeID(req.RangeId), From: metapb.StoreID(req.FromStoreId), To: to, ToNode: metapb.NodeID(to),

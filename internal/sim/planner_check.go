@@ -98,18 +98,24 @@ func (s *Sim) misplaced() string {
 				voters++
 			}
 		}
-		few, many := factor, factor
-		if d.ID() == metapb.SystemRange { // a store that left may have left it with four
-			few, many = systemFactor, systemFactor
-			if len(stores) < systemFactor {
-				few, many = factor, systemFactor-1
-			}
-		}
+		few, many := replicasOf(d.ID(), len(stores))
 		if voters != len(d.Replicas) || len(stores) >= factor && (voters < few || voters > many) {
 			return fmt.Sprintf("range %d has %v, of the stores %v", d.RangeId, d.Replicas, stores)
 		}
 	}
 	return ""
+}
+
+// replicasOf returns the fewest and the most replicas that a range may rest with on so many
+// stores.
+func replicasOf(id metapb.RangeID, stores int) (few, many int) {
+	switch {
+	case id != metapb.SystemRange:
+		return factor, factor
+	case stores >= systemFactor:
+		return systemFactor, systemFactor
+	}
+	return factor, systemFactor - 1 // a store that left may have left it with four
 }
 
 // lacking says which range has a replica that is not there: the store may have lost the

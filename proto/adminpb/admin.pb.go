@@ -61,8 +61,11 @@ func (*ListRangesRequest) Descriptor() ([]byte, []int) {
 }
 
 type ListRangesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ranges        []*RangeInfo           `protobuf:"bytes,1,rep,name=ranges,proto3" json:"ranges,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Ranges []*RangeInfo           `protobuf:"bytes,1,rep,name=ranges,proto3" json:"ranges,omitempty"`
+	// only_here: the directory could not be read. The ranges are those that have a replica
+	// on the node that was asked.
+	OnlyHere      bool `protobuf:"varint,2,opt,name=only_here,json=onlyHere,proto3" json:"only_here,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -102,6 +105,13 @@ func (x *ListRangesResponse) GetRanges() []*RangeInfo {
 		return x.Ranges
 	}
 	return nil
+}
+
+func (x *ListRangesResponse) GetOnlyHere() bool {
+	if x != nil {
+		return x.OnlyHere
+	}
+	return false
 }
 
 type ShowRangeRequest struct {
@@ -506,7 +516,7 @@ func (x *MoveReplicaResponse) GetDescriptor_() *metapb.Descriptor {
 	return nil
 }
 
-// RangeInfo is a range as its leader sees it.
+// RangeInfo is a range as the node that was asked sees it.
 type RangeInfo struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Descriptor_     *metapb.Descriptor     `protobuf:"bytes,1,opt,name=descriptor,proto3" json:"descriptor,omitempty"`
@@ -522,15 +532,17 @@ type RangeInfo struct {
 	LiveKeys int64 `protobuf:"varint,9,opt,name=live_keys,json=liveKeys,proto3" json:"live_keys,omitempty"`
 	// rates are over the last ten seconds.
 	WritesPerSecond     float64 `protobuf:"fixed64,10,opt,name=writes_per_second,json=writesPerSecond,proto3" json:"writes_per_second,omitempty"`
-	ReadsPerSecond      float64 `protobuf:"fixed64,11,opt,name=reads_per_second,json=readsPerSecond,proto3" json:"reads_per_second,omitempty"`
 	WriteBytesPerSecond float64 `protobuf:"fixed64,12,opt,name=write_bytes_per_second,json=writeBytesPerSecond,proto3" json:"write_bytes_per_second,omitempty"`
 	// undecided: its replicas differ, no majority agrees, and none is in service.
 	Undecided bool `protobuf:"varint,13,opt,name=undecided,proto3" json:"undecided,omitempty"`
 	// corrupt_replica_ids are of replicas that are out of service and will be replaced, as
 	// far as the node knows.
 	CorruptReplicaIds []uint64 `protobuf:"varint,14,rep,packed,name=corrupt_replica_ids,json=corruptReplicaIds,proto3" json:"corrupt_replica_ids,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// elsewhere: the node has no replica of it. It knows the descriptor, as the directory has
+	// it, and perhaps who leads; the rest is not known.
+	Elsewhere     bool `protobuf:"varint,15,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RangeInfo) Reset() {
@@ -633,13 +645,6 @@ func (x *RangeInfo) GetWritesPerSecond() float64 {
 	return 0
 }
 
-func (x *RangeInfo) GetReadsPerSecond() float64 {
-	if x != nil {
-		return x.ReadsPerSecond
-	}
-	return 0
-}
-
 func (x *RangeInfo) GetWriteBytesPerSecond() float64 {
 	if x != nil {
 		return x.WriteBytesPerSecond
@@ -659,6 +664,13 @@ func (x *RangeInfo) GetCorruptReplicaIds() []uint64 {
 		return x.CorruptReplicaIds
 	}
 	return nil
+}
+
+func (x *RangeInfo) GetElsewhere() bool {
+	if x != nil {
+		return x.Elsewhere
+	}
+	return false
 }
 
 type CheckRangeRequest struct {
@@ -1116,9 +1128,10 @@ var File_flotilla_proto_adminpb_admin_proto protoreflect.FileDescriptor
 const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"\n" +
 	"\"flotilla/proto/adminpb/admin.proto\x12\x10flotilla.adminpb\x1a flotilla/proto/metapb/meta.proto\"\x13\n" +
-	"\x11ListRangesRequest\"I\n" +
+	"\x11ListRangesRequest\"f\n" +
 	"\x12ListRangesResponse\x123\n" +
-	"\x06ranges\x18\x01 \x03(\v2\x1b.flotilla.adminpb.RangeInfoR\x06ranges\"?\n" +
+	"\x06ranges\x18\x01 \x03(\v2\x1b.flotilla.adminpb.RangeInfoR\x06ranges\x12\x1b\n" +
+	"\tonly_here\x18\x02 \x01(\bR\bonlyHere\"?\n" +
 	"\x10ShowRangeRequest\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\"F\n" +
@@ -1142,7 +1155,7 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"\x13MoveReplicaResponse\x12;\n" +
 	"\n" +
 	"descriptor\x18\x01 \x01(\v2\x1b.flotilla.metapb.DescriptorR\n" +
-	"descriptor\"\x9f\x04\n" +
+	"descriptor\"\x99\x04\n" +
 	"\tRangeInfo\x12;\n" +
 	"\n" +
 	"descriptor\x18\x01 \x01(\v2\x1b.flotilla.metapb.DescriptorR\n" +
@@ -1159,11 +1172,11 @@ const file_flotilla_proto_adminpb_admin_proto_rawDesc = "" +
 	"size_bytes\x18\b \x01(\x04R\tsizeBytes\x12\x1b\n" +
 	"\tlive_keys\x18\t \x01(\x03R\bliveKeys\x12*\n" +
 	"\x11writes_per_second\x18\n" +
-	" \x01(\x01R\x0fwritesPerSecond\x12(\n" +
-	"\x10reads_per_second\x18\v \x01(\x01R\x0ereadsPerSecond\x123\n" +
+	" \x01(\x01R\x0fwritesPerSecond\x123\n" +
 	"\x16write_bytes_per_second\x18\f \x01(\x01R\x13writeBytesPerSecond\x12\x1c\n" +
 	"\tundecided\x18\r \x01(\bR\tundecided\x12.\n" +
-	"\x13corrupt_replica_ids\x18\x0e \x03(\x04R\x11corruptReplicaIds\".\n" +
+	"\x13corrupt_replica_ids\x18\x0e \x03(\x04R\x11corruptReplicaIds\x12\x1c\n" +
+	"\telsewhere\x18\x0f \x01(\bR\telsewhereJ\x04\b\v\x10\f\".\n" +
 	"\x11CheckRangeRequest\x12\x19\n" +
 	"\brange_id\x18\x01 \x01(\x04R\arangeId\"h\n" +
 	"\x12CheckRangeResponse\x12\x14\n" +
