@@ -18,8 +18,8 @@ import (
 // What operators see of ranges: all there is to know of those that have a replica here,
 // those that are out of service among them, and of the others what the directory has.
 
-// directoryWait is how long who lists ranges waits for the directory: most of them are
-// wanted most when the directory cannot be reached.
+// directoryWait is how long a list of ranges waits for the directory: when that cannot be
+// reached somebody wants to know what the node itself has.
 const directoryWait = 2 * time.Second
 
 // ListRanges implements etcdapi.Admin.
