@@ -155,6 +155,14 @@ type LookupReply struct {
 	More        bool
 }
 
+// Next asks for up to n of the ranges that follow; nil if none do.
+func (r *LookupReply) Next(n int64) *LookupOp {
+	if !r.More || len(r.Descriptors) == 0 {
+		return nil
+	}
+	return &LookupOp{Start: r.Descriptors[len(r.Descriptors)-1].End, Max: n}
+}
+
 // CorruptOp says that the data of a replica was found to be corrupt, and raises the
 // alarm of its member. Answered by *AlarmReply with that alarm; with none if the
 // directory does not know the replica: it is gone, or was not reported yet.

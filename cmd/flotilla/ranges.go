@@ -279,15 +279,16 @@ func (a *app) printRange(output string, v rangeView) error {
 	if v.Undecided {
 		defer fmt.Fprintf(a.out, "\nThe replicas differ and no majority agrees: none is in service until 'flotilla range trust %d STORE'.\n", v.ID)
 	}
+	leader := fmt.Sprintf("replica %d, term %d", v.Leader, v.Term)
+	if v.Elsewhere && v.Leader == 0 {
+		leader = "not known to this node"
+	}
 	rows := [][2]string{
 		{"range", fmt.Sprint(v.ID)},
 		{"span", fmt.Sprintf("[%s, %s)", v.Start, v.End)},
 		{"generation", fmt.Sprint(v.Generation)},
 		{"replicas", formatReplicas(v.Replicas)},
-		{"leader", fmt.Sprintf("replica %d, term %d", v.Leader, v.Term)},
-	}
-	if v.Elsewhere && v.Leader == 0 {
-		rows[4][1] = "not known to this node"
+		{"leader", leader},
 	}
 	if v.Elsewhere {
 		rows = append(rows, [2]string{"the rest", "not known to a node without a replica: ask another one, with --endpoints"})

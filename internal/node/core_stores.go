@@ -181,8 +181,8 @@ func (c *Core) lookedUp(resp any, err error) {
 	page, ok := resp.(*placement.LookupReply)
 	if err == nil && ok {
 		c.router.Descriptors(page.Descriptors)
-		if n := len(page.Descriptors); page.More && n > 0 {
-			c.lookup = placement.LookupOp{Start: page.Descriptors[n-1].End, Max: lookupPage}
+		if next := page.Next(lookupPage); next != nil {
+			c.lookup = *next
 			c.router.RequestOwn(lookupID, &router.SystemRequest{Op: &c.lookup}, c.now)
 			return
 		}

@@ -58,17 +58,14 @@ func (n *Node) directory(ctx context.Context) (all []*metapb.Descriptor, err err
 	if n.Direct() {
 		return nil, nil
 	}
-	op := &placement.LookupOp{Max: lookupPage}
-	for more := true; more; {
+	for op := (&placement.LookupOp{Max: lookupPage}); op != nil; {
 		got, err := n.client.System(ctx, op)
 		if err != nil {
 			return nil, err
 		}
 		page := got.(*placement.LookupReply)
 		all = append(all, page.Descriptors...)
-		if more = page.More && len(page.Descriptors) > 0; more {
-			op = &placement.LookupOp{Start: page.Descriptors[len(page.Descriptors)-1].End, Max: lookupPage}
-		}
+		op = page.Next(lookupPage)
 	}
 	return all, n.inLoop(ctx, func() { n.core.router.Descriptors(all) })
 }

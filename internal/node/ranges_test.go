@@ -9,8 +9,8 @@ import (
 	"github.com/flotilladb/flotilla/proto/peerpb"
 )
 
-// A node without a replica of anything lists, shows, moves and transfers ranges, also if it
-// has served nobody before; without a directory it says that it does not know them.
+// A node without a replica of anything lists, shows and moves ranges, also if it has served
+// nobody before; without a directory it says that it does not know them.
 func TestRangesElsewhere(t *testing.T) {
 	c := newNetCluster(t, 4)
 	c.start(0, 1, 2)
