@@ -35,6 +35,8 @@ type StoreState struct {
 	Health StoreHealth
 	// Leaving: it is to have no replicas.
 	Leaving bool
+	// Removed: its node is no member any more, and may end at any time.
+	Removed bool
 	// Zone is what fails together; empty: nothing is known of it.
 	Zone string
 }

@@ -53,6 +53,9 @@ type storeCount struct {
 	moves             int // that come to it or go from it
 }
 
+// ends reports whether a store's node is no member, and may end at any time.
+func (s *storeCount) ends() bool { return s == nil || s.Removed }
+
 // health is Lost of a store that nobody knows.
 func (s *storeCount) health() StoreHealth {
 	if s == nil {
@@ -135,23 +138,18 @@ func (p *plan) mend(r *RangeState) {
 	if p.busy[d.ID()] || between(d) {
 		return
 	}
-	var good, bad, live int
+	var good, live int
 	var learner, worst metapb.StoreID
-	corrupt := false // the worst is
+	var bad []metapb.StoreID
 	for _, repl := range d.Replicas {
-		s := p.stores[metapb.StoreID(repl.StoreId)]
+		id := metapb.StoreID(repl.StoreId)
+		s := p.stores[id]
 		switch {
 		case repl.Kind == metapb.ReplicaKind_LEARNER:
-			learner = metapb.StoreID(repl.StoreId)
+			learner = id
 			continue
-		case r.corrupt(metapb.StoreID(repl.StoreId)):
-			bad++
-			worst, corrupt = metapb.StoreID(repl.StoreId), true
-		case s == nil || s.Health == Lost || s.Leaving:
-			bad++
-			if worst == 0 || !corrupt && (s.health() > p.stores[worst].health()) {
-				worst = metapb.StoreID(repl.StoreId)
-			}
+		case r.corrupt(id), s == nil, s.Health == Lost, s.Leaving:
+			bad = append(bad, id)
 		default:
 			good++
 		}
@@ -159,7 +157,11 @@ func (p *plan) mend(r *RangeState) {
 			live++
 		}
 	}
-	if 2*live <= good+bad {
+	if len(bad) > 0 {
+		p.worstFirst(r, bad)
+		worst = bad[0]
+	}
+	if 2*live <= good+len(bad) {
 		return // it can do nothing until stores are back
 	}
 	if learner != 0 {
@@ -168,21 +170,13 @@ func (p *plan) mend(r *RangeState) {
 	}
 	want := p.want(r, good)
 	switch {
-	case good+bad > p.factor(r):
+	case good+len(bad) > p.factor(r):
 		p.trim(r, worst)
-	case bad > 0:
+	case len(bad) > 0:
 		if to := p.room(r, worst); to != nil {
 			p.add(r, Operator{Move: Move{From: worst, To: to.ID}, Why: "its store is lost or leaves, or its data is corrupt"})
-		} else if s := p.stores[worst]; good > 0 && (s.health() != Live || 2*(live-1) > good+bad-1) {
-			// Those that stay can do without it: the change itself needs most of them.
-			switch {
-			case corrupt: // there is no room for another one until it is gone
-				p.add(r, Operator{Move: Move{From: worst}, Why: "its data is corrupt"})
-			case s != nil && s.Leaving:
-				p.add(r, Operator{Move: Move{From: worst}, Why: "its store leaves"})
-			case s.health() == Lost && good >= p.limits.Factor: // those that stay survive the next loss
-				p.add(r, Operator{Move: Move{From: worst}, Why: "its store is lost"})
-			}
+		} else if good > 0 {
+			p.spare(r, bad, good)
 		}
 	case good < want:
 		if to := p.room(r, 0); to != nil {
@@ -192,6 +186,67 @@ func (p *plan) mend(r *RangeState) {
 	if !p.busy[d.ID()] {
 		p.drain(r)
 	}
+}
+
+// worstFirst sorts the stores of replicas that are not to stay.
+func (p *plan) worstFirst(r *RangeState, bad []metapb.StoreID) {
+	slices.SortStableFunc(bad, func(a, b metapb.StoreID) int {
+		if ca, cb := r.corrupt(a), r.corrupt(b); ca != cb {
+			return first(ca)
+		}
+		x, y := p.stores[a], p.stores[b]
+		if x.health() != y.health() {
+			return first(x.health() > y.health())
+		}
+		if x.ends() != y.ends() {
+			return first(x.ends())
+		}
+		return 0
+	})
+}
+
+func first(a bool) int {
+	if a {
+		return -1
+	}
+	return 1
+}
+
+// spare takes a replica away for which there is no other place: the worst without which those
+// that stay have a majority, for the change itself needs it. A store whose node may end at any
+// time is counted only if there is no other way.
+func (p *plan) spare(r *RangeState, bad []metapb.StoreID, good int) {
+	for _, lasts := range []bool{true, false} {
+		for _, id := range bad {
+			if n := p.living(r, id, lasts); 2*n <= good+len(bad)-1 {
+				continue
+			}
+			s := p.stores[id]
+			switch {
+			case r.corrupt(id):
+				p.add(r, Operator{Move: Move{From: id}, Why: "its data is corrupt"})
+			case s != nil && s.Leaving:
+				p.add(r, Operator{Move: Move{From: id}, Why: "its store leaves"})
+			case s.health() == Lost && good >= p.limits.Factor: // those that stay survive the next loss
+				p.add(r, Operator{Move: Move{From: id}, Why: "its store is lost"})
+			default:
+				continue
+			}
+			return
+		}
+	}
+}
+
+// living counts a range's voters that live, without one; if they are to last, without those
+// whose node may end at any time.
+func (p *plan) living(r *RangeState, without metapb.StoreID, last bool) (n int) {
+	for _, repl := range r.Descriptor.Replicas {
+		s := p.stores[metapb.StoreID(repl.StoreId)]
+		if repl.Kind != metapb.ReplicaKind_LEARNER && s.health() == Live && s.ID != without && !(last && s.ends()) {
+			n++
+		}
+	}
+	return n
 }
 
 // factor is how many replicas a range has when there are stores enough.

@@ -249,7 +249,7 @@ func (w *planWorld) usable() (n int) {
 func TestPlanRules(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		stores string // one letter for each: l live, a away, x lost, q leaving, z leaving and away
+		stores string // one letter for each: l live, a away, x lost, q leaving, z leaving and away, g removed
 		kinds  map[uint64]metapb.ReplicaKind
 		leader metapb.StoreID
 		busy   bool
@@ -293,11 +293,15 @@ func TestPlanRules(t *testing.T) {
 		{name: "one of five leaves", stores: "llllq", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: voter, 5: voter}, leader: 1, system: true, want: "5>0"},
 		{name: "one of four leaves", stores: "lllq", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: voter}, leader: 1, system: true, want: "4>0"},
 		{name: "the system range has too many", stores: "llllll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter, 4: voter, 5: voter, 6: voter}, leader: 1, system: true, want: "2>0"},
+		{name: "one leaves, and another may end any time", stores: "lqg", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter}, leader: 1, want: "3>0"},
+		{name: "one is corrupt, and another may end any time", stores: "llg", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter}, leader: 1, corrupt: 2, want: "3>0"},
+		{name: "one is lost, and another may end any time", stores: "lxg", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter}, leader: 1},
+		{name: "one is away and leaves, and another may end any time", stores: "lzg", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: voter}, leader: 1, want: "2>0"},
 		{name: "between", stores: "llll", kinds: map[uint64]metapb.ReplicaKind{1: voter, 2: voter, 3: outgoing, 4: incoming}, leader: 1},
 	} {
 		var pic Picture
 		for i, c := range tc.stores {
-			s := StoreState{ID: metapb.StoreID(i + 1), Node: metapb.NodeID(i + 1), Leaving: c == 'q' || c == 'z'}
+			s := StoreState{ID: metapb.StoreID(i + 1), Node: metapb.NodeID(i + 1), Leaving: c == 'q' || c == 'z' || c == 'g', Removed: c == 'g'}
 			s.Health = map[rune]StoreHealth{'a': Away, 'x': Lost, 'z': Away}[c]
 			pic.Stores = append(pic.Stores, s)
 		}

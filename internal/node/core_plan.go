@@ -147,7 +147,7 @@ func (c *Core) storeStates(lostAfter time.Duration) (stores []placement.StoreSta
 			continue // it has not come yet
 		}
 		stores = append(stores, placement.StoreState{
-			ID: m.Store, Node: m.Node, Leaving: m.Removed || m.Leaving, Health: c.health(m.Store, lostAfter),
+			ID: m.Store, Node: m.Node, Leaving: m.Removed || m.Leaving, Removed: m.Removed, Health: c.health(m.Store, lostAfter),
 		})
 	}
 	slices.SortFunc(stores, func(a, b placement.StoreState) int { return int(a.ID) - int(b.ID) })
