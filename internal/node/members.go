@@ -153,6 +153,10 @@ func (n *Node) ChangeMember(ctx context.Context, id uint64, remove bool, peerURL
 			members, err = n.members(ctx) // it was removed meanwhile
 		}
 	}
+	if err != nil && remove && uint64(op.Node) == n.ident.NodeId && errors.Is(n.failure(), placement.ErrRemoved) {
+		// It heard of its removal in another way before it got the answer.
+		members, err = slices.DeleteFunc(n.book.all(), func(m placement.Member) bool { return m.Node == op.Node }), nil
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -235,4 +239,11 @@ func (n *Node) failSoon(err error) {
 	n.inbox.failure = cmp.Or(n.inbox.failure, err)
 	n.inbox.Unlock()
 	n.wake()
+}
+
+// failure is why the node ends, or is about to; nil: it goes on.
+func (n *Node) failure() error {
+	n.inbox.Lock()
+	defer n.inbox.Unlock()
+	return n.inbox.failure
 }

@@ -122,6 +122,23 @@ func TestRemoveOneOfTwo(t *testing.T) {
 	}
 }
 
+// A member that removes itself may hear of that in another way, and end, before the answer
+// comes: who asked is told that it is done all the same.
+func TestRemoveItself(t *testing.T) {
+	c := newNetCluster(t, 3)
+	c.start(0, 1, 2)
+	gone := c.nodes[2]
+	gone.failSoon(removedError(nil))
+	<-gone.Failed()
+	changed, all, err := gone.ChangeMember(t.Context(), 3, true, nil)
+	if err != nil || changed != nil || len(all) != 2 {
+		t.Fatalf("a member that was removed asks for its removal: %v, %v, %v", changed, all, err)
+	}
+	if _, _, err := gone.ChangeMember(t.Context(), 2, true, nil); err == nil {
+		t.Fatal("and removes another one")
+	}
+}
+
 // Without a planner an operator takes the replicas away.
 func TestRemoveOneOfTwoWithoutPlanner(t *testing.T) {
 	c := newNetCluster(t, 2)
