@@ -140,8 +140,14 @@ func (c *storeCluster) play(steps int) error {
 			return err
 		}
 	}
+	if err := c.run(restedAfter + time.Second); err != nil {
+		return err
+	}
 	before := c.raftMessages
 	if err := c.run(2 * time.Second); err != nil {
+		return err
+	}
+	if err := c.checkRested(); err != nil {
 		return err
 	}
 	if n := c.raftMessages - before; n > 0 {
@@ -166,6 +172,18 @@ func (c *storeCluster) incomplete() bool {
 		g.Progress(func(p raftgroup.PeerProgress) { lacks = lacks || p.Match < g.LastIndex() })
 		return lacks
 	})
+}
+
+// checkRested looks whether no replica of ranges at rest has a log.
+func (c *storeCluster) checkRested() error {
+	for _, id := range c.ranges() {
+		for _, p := range c.holder(id).store.Replica(id).desc.Replicas {
+			if r := c.nodes[p.StoreId-1].store.Replica(id); r != nil && r.group.LogBytes() > 0 {
+				return fmt.Errorf("range %d is at rest, and store %d has %d bytes of its log: %s", id, p.StoreId, r.group.LogBytes(), c.describe(id))
+			}
+		}
+	}
+	return nil
 }
 
 func (c *storeCluster) run(d time.Duration) error {

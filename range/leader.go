@@ -3,9 +3,7 @@ package ranges
 import (
 	"fmt"
 	"slices"
-	"time"
 
-	"github.com/flotilladb/flotilla/engine"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/raftgroup"
 )
@@ -175,6 +173,7 @@ func (r *Replica) tickLeader() (awake bool, err error) {
 			for _, id := range lagging {
 				r.store.peers.lags(r.storeOf(id), r.desc.ID())
 			}
+			r.rests()
 			return false, nil
 		}
 	}
@@ -194,102 +193,3 @@ func (r *Replica) tickLeader() (awake bool, err error) {
 // untickedMax is how many ticks a leader in turn may go without that has something
 // new in its log at each: appends say all that heartbeats do, but for what was lost.
 const untickedMax = 2
-
-// needed returns up to where every replica has the log. One on a dead store counts:
-// as long as no snapshot can bring it up, it has to find its entries.
-func (r *Replica) needed() uint64 {
-	lowest := r.state.index
-	r.group.Progress(func(p raftgroup.PeerProgress) {
-		if p.ReplicaID != r.id {
-			lowest = min(lowest, p.Match)
-		}
-	})
-	return lowest
-}
-
-// cutLogsEvery is how often logs are cut. Each cut deletes a span, and the first reader after
-// that of the rows that the engine has in memory puts all such spans in order again: with
-// thousands of ranges the logs of many are cut together.
-const cutLogsEvery = 100 * time.Millisecond
-
-// cutLater has the log cut, when it has grown too long, with those of others.
-func (r *Replica) cutLater() {
-	if !r.uncut && r.group.LogBytes() >= r.cutAt {
-		r.uncut = true
-		r.store.uncut = append(r.store.uncut, r)
-	}
-}
-
-// cutLogs cuts the logs whose turn it is.
-func (s *Store) cutLogs() error {
-	if len(s.uncut) == 0 || s.now.Before(s.cutLogsAt) {
-		return nil
-	}
-	s.cutLogsAt = s.now.Add(cutLogsEvery)
-	for _, r := range s.uncut {
-		r.uncut = false
-		if r.gone {
-			continue
-		}
-		if err := r.cutLog(s.applyBatch()); err != nil {
-			return fmt.Errorf("range %d: %w", r.desc.RangeId, err)
-		}
-	}
-	clear(s.uncut)
-	s.uncut = s.uncut[:0]
-	return nil
-}
-
-// cutLog cuts a log that has grown too long. Alone in its group a replica
-// needs nothing that it has applied: the effects come before the cut in the same
-// engine log. With others it keeps what one of them may lack, up to a point.
-//
-// What is cut before the engine writes its memory out never reaches a table. So all
-// logs of a store together are kept small beside that memory.
-func (r *Replica) cutLog(b engine.Batch) error {
-	if err := r.dropHolds(); err != nil {
-		return err
-	}
-	index := r.state.index
-	if !r.single() {
-		needed := r.group.CutHint()
-		if r.group.IsLeader() {
-			needed = r.needed()
-		}
-		if needed < index {
-			behind, err := r.group.CutIndex(r.store.cfg.LogBehindBytesMax)
-			if err != nil {
-				return err
-			}
-			index = min(index, max(needed, behind))
-		}
-	}
-	if err := r.group.Truncate(b, index); err != nil {
-		return err
-	}
-	r.cutAt = r.group.LogBytes() + r.store.logShare()
-	return nil
-}
-
-// dropHolds gives snapshots up that take so long that the log grows too much behind
-// them.
-func (r *Replica) dropHolds() error {
-	held, err := r.group.HeldBytes()
-	if err != nil || held <= r.store.cfg.LogHeldBytesMax {
-		return err
-	}
-	r.endSnapshots()
-	return nil
-}
-
-// endSnapshots has all snapshots of the replica given up.
-func (r *Replica) endSnapshots() {
-	for _, to := range r.group.DropHolds() {
-		r.store.out.SnapshotsLost = append(r.store.out.SnapshotsLost, WantedSnapshot{Range: r.desc.ID(), To: r.storeOf(to), Replica: to})
-	}
-}
-
-// logShare is by how much a log grows until it is cut.
-func (s *Store) logShare() uint64 {
-	return max(s.cfg.LogBytesMax/uint64(max(len(s.replicas), 1)), s.cfg.LogShareMin)
-}

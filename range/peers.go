@@ -25,6 +25,8 @@ type peers struct {
 	awake    []*Replica
 	tickAt   clock.Time
 	ticksDue int
+	// resting are leaders at rest with a log, about in the order of when they began.
+	resting []rest
 	// lagging are, by store, ranges led here that fell quiet although their
 	// replica there, on a dead store, lacked something. Sorted: it may fall quiet often
 	// while that store is away.
@@ -214,6 +216,9 @@ func (s *Store) tickPeers() {
 	s.peers.live.Tick(s.now)
 	s.livenessEvents()
 	s.tickLeaders()
+	if err := s.tickRests(); err != nil {
+		s.fail(err)
+	}
 	s.stand()
 	s.askPresent()
 	s.peers.homes = slices.DeleteFunc(s.peers.homes, func(r *Replica) bool { return !r.extendRenewals() })

@@ -293,6 +293,9 @@ func (s *Store) StepFrom(from metapb.StoreID, id metapb.RangeID, m *raftgroup.Me
 	}
 	r.wake()
 	err := r.group.Step(m)
+	if raftgroup.IsHeartbeat(m) {
+		r.heardRest()
+	}
 	if r.group.Stirred() || len(r.parting) > 0 {
 		s.mark(r)
 	}

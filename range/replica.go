@@ -46,6 +46,9 @@ type Replica struct {
 	// to be.
 	cutAt uint64
 	uncut bool
+	// restedAt is when it last began to rest while it led; restNoted: it is in the list.
+	restedAt  clock.Time
+	restNoted bool
 	// bornOf is the left side of the split that made the replica here; 0: none did
 	// in this life of the store.
 	bornOf metapb.RangeID

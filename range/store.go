@@ -418,7 +418,7 @@ func (s *Store) HasOutput() bool {
 
 // HasWork reports whether Evaluate or Collect has something to do now.
 func (s *Store) HasWork() bool {
-	return len(s.dirty) > 0 || len(s.messages) > 0 || s.syncFree() && (s.installs || len(s.tombstones) > 0 && s.append != nil) || ((len(s.tokens) > 0 || s.wantsSync()) && s.syncFree()) || s.peers.live.HasReady()
+	return len(s.dirty) > 0 || len(s.messages) > 0 || s.syncFree() && (s.installs || len(s.tombstones) > 0 && s.append != nil) || ((len(s.tokens) > 0 || s.wantsSync()) && s.syncFree()) || s.peers.live.HasReady() || s.cutsDue()
 }
 
 // wantsSync reports whether a sync is needed that may have no rows.
