@@ -160,6 +160,9 @@ func (c Config) options(fs vfs.FS, log *pebbleLogger, events *pebble.EventListen
 	for i := range o.Levels {
 		l := &o.Levels[i]
 		l.BlockSize = 16 << 10
+		// Small rows beside large ones, as those of replicas beside entries of their logs, are
+		// read without them.
+		l.BlockSizeThreshold = 1
 		l.IndexBlockSize = 128 << 10
 		l.FilterPolicy = bloom.FilterPolicy(10)
 		l.Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
