@@ -19,8 +19,8 @@ type loader struct {
 	engine.Reader
 	it engine.Iterator // over all local rows
 	at metapb.RangeID  // whose rows are held; 0: none yet
-	// rows are those of at but for its log, by kind; nil: there is none.
-	rows [keys.LocalLog][]byte
+	// rows are those of at up to the last that every replica has, by kind; nil: there is none.
+	rows [keys.LocalConfState + 1][]byte
 }
 
 func newLoader(r engine.Reader) (*loader, error) {
@@ -55,7 +55,7 @@ func (l *loader) next() (*metapb.Descriptor, error) {
 
 // nextRows goes on to the next range of which there are rows.
 func (l *loader) nextRows() (found bool, err error) {
-	l.rows = [keys.LocalLog][]byte{}
+	l.rows = [keys.LocalConfState + 1][]byte{}
 	ok := l.it.SeekGE(keys.NextReplica(l.at))
 	for ; ok; ok = l.it.Next() {
 		id, kind, _, err := keys.DecodeLocal(l.it.Key())
@@ -65,14 +65,16 @@ func (l *loader) nextRows() (found bool, err error) {
 		if !found {
 			found, l.at = true, id
 		}
-		if id != l.at || kind >= keys.LocalLog {
+		if id != l.at || kind > keys.LocalConfState {
 			break
 		}
 		raw, err := l.it.Value()
 		if err != nil {
 			return false, err
 		}
-		l.rows[kind] = append([]byte{}, raw...)
+		if l.rows[kind] = append([]byte{}, raw...); kind == keys.LocalConfState {
+			break // behind it are the entries of the log, and rarely one more row
+		}
 	}
 	return found, l.it.Error()
 }
@@ -80,7 +82,7 @@ func (l *loader) nextRows() (found bool, err error) {
 // Get implements engine.Reader.
 func (l *loader) Get(key []byte) ([]byte, io.Closer, error) {
 	id, kind, _, err := keys.DecodeLocal(key)
-	if err != nil || id != l.at || kind >= keys.LocalLog {
+	if err != nil || id != l.at || kind > keys.LocalConfState {
 		return l.Reader.Get(key)
 	}
 	if l.rows[kind] == nil {
