@@ -173,7 +173,9 @@ func (r *Replica) tickLeader() (awake bool, err error) {
 			for _, id := range lagging {
 				r.store.peers.lags(r.storeOf(id), r.desc.ID())
 			}
-			r.rests()
+			if len(lagging) == 0 {
+				r.rests()
+			}
 			return false, nil
 		}
 	}
