@@ -24,6 +24,7 @@ const directoryWait = 2 * time.Second
 
 // ListRanges implements etcdapi.Admin.
 func (n *Node) ListRanges(ctx context.Context) (*adminpb.ListRangesResponse, error) {
+	until := countUntil(ctx)
 	reading, cancel := context.WithTimeout(ctx, directoryWait)
 	all, unread := n.directory(reading)
 	cancel()
@@ -45,11 +46,22 @@ func (n *Node) ListRanges(ctx context.Context) (*adminpb.ListRangesResponse, err
 	}
 	slices.SortFunc(resp.Ranges, func(a, b *adminpb.RangeInfo) int { return bytes.Compare(a.Descriptor_.Start, b.Descriptor_.Start) })
 	for _, in := range resp.Ranges {
-		if err := n.measure(in, at); err != nil {
+		if err := n.measure(in, at, time.Now().Before(until)); err != nil {
 			return nil, err
 		}
 	}
 	return resp, nil
+}
+
+// countUntil is until when a list of ranges counts keys: a node that has just started has to
+// read them all, and a list without some counts is better than none. What was counted is
+// known to the next list.
+func countUntil(ctx context.Context) time.Time {
+	now := time.Now()
+	if end, ok := ctx.Deadline(); ok {
+		return now.Add(end.Sub(now) / 2)
+	}
+	return now.Add(time.Hour)
 }
 
 // directory returns all ranges as the directory has them, and tells the router of them.
@@ -123,9 +135,9 @@ func (n *Node) rangeInfo(r *ranges.Replica) *adminpb.RangeInfo {
 	return info
 }
 
-// measure fills in what a range's span holds, as it was at a revision. What is out of
-// service is not read.
-func (n *Node) measure(in *adminpb.RangeInfo, at metapb.Revision) error {
+// measure fills in what a range's span holds, as it was at a revision, and if wanted how many
+// keys. What is out of service is not read.
+func (n *Node) measure(in *adminpb.RangeInfo, at metapb.Revision, count bool) error {
 	if in.Elsewhere {
 		return nil
 	}
@@ -138,7 +150,7 @@ func (n *Node) measure(in *adminpb.RangeInfo, at metapb.Revision) error {
 		in.SizeBytes += bytes
 	}
 	own := in.Descriptor_.ReplicaOn(metapb.StoreID(n.ident.StoreId))
-	if in.Undecided || own != nil && slices.Contains(in.CorruptReplicaIds, own.ReplicaId) {
+	if !count || in.Undecided || own != nil && slices.Contains(in.CorruptReplicaIds, own.ReplicaId) {
 		return nil
 	}
 	in.LiveKeys = 0
@@ -170,7 +182,7 @@ func (n *Node) ShowRange(ctx context.Context, req *adminpb.ShowRangeRequest) (*a
 		return nil, err
 	}
 	if out != nil {
-		return out, n.measure(out, at)
+		return out, n.measure(out, at, true)
 	}
 	all, err := n.directory(ctx)
 	if err != nil {

@@ -1,9 +1,11 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/flotilladb/flotilla/proto/adminpb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -101,4 +103,30 @@ func TestLiveKeysOfAnIdleNode(t *testing.T) {
 			t.Errorf("node %d counts %d keys, %v", i, in.GetLiveKeys(), err)
 		}
 	})
+}
+
+// hurried is of somebody who does not wait any longer.
+type hurried struct{ context.Context }
+
+func (hurried) Deadline() (time.Time, bool) { return time.Now(), true }
+
+// A list of ranges comes in time, without the counts for which there was none.
+func TestListWithoutCounts(t *testing.T) {
+	n := open(t, t.TempDir())
+	defer closeNode(t, n)
+	put(t, n.KV(), "a", "v", 2)
+	for _, tc := range []struct {
+		ctx  context.Context
+		want int64
+	}{{hurried{t.Context()}, -1}, {t.Context(), 1}} {
+		list, err := n.ListRanges(tc.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, in := range list.Ranges {
+			if in.Descriptor_.ID() == DataRange && in.LiveKeys != tc.want {
+				t.Errorf("%d keys, want %d", in.LiveKeys, tc.want)
+			}
+		}
+	}
 }
