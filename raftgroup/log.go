@@ -140,14 +140,6 @@ func (l *log) setSynced(index uint64) {
 	l.cache.limit(l.cacheMax, l.synced)
 }
 
-// Up to so many entries of so many bytes together are deleted one by one. A span that is
-// deleted has the engine write its memory out soon, to have the space back: ranges that are
-// written to now and then are not worth it.
-const (
-	fewEntries = 16
-	fewBytes   = 4 << 10
-)
-
 // truncate cuts the log up to and including index.
 // REQUIRES: index is applied.
 func (l *log) truncate(b engine.Batch, index uint64) error {
@@ -158,14 +150,8 @@ func (l *log) truncate(b engine.Batch, index uint64) error {
 	if err != nil {
 		return err
 	}
-	if index-l.truncated.index <= fewEntries && p.end-l.truncated.end <= fewBytes {
-		for i := l.truncated.index + 1; i <= index; i++ {
-			b.Delete(keys.RaftLog(l.rangeID, i))
-		}
-	} else {
-		span := keys.RaftLogSpan(l.rangeID, l.truncated.index+1, index+1)
-		b.DeleteRange(span.Start, span.End)
-	}
+	span := keys.RaftLogSpan(l.rangeID, l.truncated.index+1, index+1)
+	b.DeleteRange(span.Start, span.End)
 	b.Set(encodeTruncated(l.rangeID, p))
 	l.truncated = p
 	l.cache.dropTo(index)
