@@ -172,7 +172,7 @@ func (n *clusterStore) open() error {
 		NewView: n.eng.NewView, LogBehindBytesMax: behind, LogHeldBytesMax: held,
 		NodeID: metapb.NodeID(n.id), StoreID: n.id, StoreStart: n.start,
 		Reader: n.eng, NewBatch: n.eng.NewBatch, System: n.system,
-		LogBytesMax: 4096, SyncsMax: 1 + n.c.rng.IntN(2), Reads: n.reads,
+		LogBytesMax: 4096, LogRestBytesMax: 1, SyncsMax: 1 + n.c.rng.IntN(2), Reads: n.reads,
 	})
 	if err != nil {
 		return err

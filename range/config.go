@@ -76,6 +76,9 @@ type Config struct {
 	// every replica has it. A range has an equal share, at least LogShareMin.
 	// Defaults 2 MiB and 16 KiB.
 	LogBytesMax, LogShareMin uint64
+	// LogRestBytesMax is how large, in bytes, a log may be that a range at rest keeps: one
+	// that is larger is cut when the range has rested for five seconds. Default 16 KiB.
+	LogRestBytesMax uint64
 	// LogBehindBytesMax is how far, in bytes of its log, a range's leader lets a
 	// replica fall behind before it cuts off what that replica lacks. It needs
 	// a snapshot then. Default 16 MiB.
@@ -140,6 +143,7 @@ func (c *Config) setDefaults() {
 	def(&c.RevokeBytesMax, 28<<20)
 	def(&c.LogBytesMax, 2<<20)
 	def(&c.LogShareMin, min(16<<10, c.LogBytesMax))
+	def(&c.LogRestBytesMax, 16<<10)
 	def(&c.LogBehindBytesMax, 16<<20)
 	def(&c.LogHeldBytesMax, 1<<30)
 	def(&c.CheckpointsMax, 8)

@@ -120,8 +120,8 @@ func (s *Store) logShare() uint64 {
 
 // A range at rest needs no log: all its replicas have everything. A start of a store would
 // read the last entry of each, and of ten thousand ranges with large values that is what it
-// would do for most of the time. So a leader that has rested for long cuts its log, and says
-// so in a last heartbeat.
+// would do for most of the time. So a leader that has rested for long cuts its log, if that is
+// not small, and says so in a last heartbeat.
 
 const (
 	// restedAfter is how long a range rests until its log is cut: one that is written to now
@@ -138,9 +138,12 @@ type rest struct {
 	at clock.Time
 }
 
+// longLog reports whether the log is larger than that of a range at rest should be.
+func (r *Replica) longLog() bool { return r.group.LogBytes() > r.store.cfg.LogRestBytesMax }
+
 // rests notes that this leader rests.
 func (r *Replica) rests() {
-	if r.restedAt = r.store.now; !r.restNoted && r.group.LogBytes() > 0 {
+	if r.restedAt = r.store.now; !r.restNoted && r.longLog() {
 		r.restNoted = true
 		r.store.peers.resting = append(r.store.peers.resting, rest{r, r.restedAt})
 	}
@@ -156,7 +159,7 @@ func (s *Store) tickRests() error {
 		x := p.resting[0]
 		p.resting = p.resting[1:]
 		switch r := x.r; {
-		case r.gone || r.awake || !r.group.IsLeader() || r.group.LogBytes() == 0:
+		case r.gone || r.awake || !r.group.IsLeader() || !r.longLog():
 			r.restNoted = false // when it rests again it is noted again
 		case r.restedAt.After(x.at):
 			p.resting = append(p.resting, rest{r, r.restedAt})
@@ -173,9 +176,9 @@ func (s *Store) tickRests() error {
 	return nil
 }
 
-// heardRest cuts the log of a follower, all of which its leader says that nobody needs.
+// heardRest cuts the log of a follower when its leader says that nobody needs any of it.
 func (r *Replica) heardRest() {
-	if last := r.group.LastIndex(); r.group.LogBytes() > 0 && last == r.state.index && last <= r.group.CutHint() {
+	if last := r.group.LastIndex(); r.longLog() && last == r.state.index && last <= r.group.CutHint() {
 		r.cutSoon()
 	}
 }

@@ -25,7 +25,7 @@ type peers struct {
 	awake    []*Replica
 	tickAt   clock.Time
 	ticksDue int
-	// resting are leaders at rest with a log, about in the order of when they began.
+	// resting are leaders at rest with a large log, about in the order of when they began.
 	resting []rest
 	// lagging are, by store, ranges led here that fell quiet although their
 	// replica there, on a dead store, lacked something. Sorted: it may fall quiet often
