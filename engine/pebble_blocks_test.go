@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"path/filepath"
 	"sync/atomic"
@@ -65,7 +66,7 @@ func TestSmallRowsBesideLargeOnes(t *testing.T) {
 	rows := 0
 	for id := range metapb.RangeID(replicas) {
 		for ok := it.SeekGE(keys.RaftHardState(id)); ok; ok = it.Next() {
-			if rows++; len(it.Key()) == len(keys.Descriptor(id)) && string(it.Key()) == string(keys.Descriptor(id)) {
+			if rows++; bytes.Equal(it.Key(), keys.Descriptor(id)) {
 				break
 			}
 		}

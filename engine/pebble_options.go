@@ -160,8 +160,8 @@ func (c Config) options(fs vfs.FS, log *pebbleLogger, events *pebble.EventListen
 	for i := range o.Levels {
 		l := &o.Levels[i]
 		l.BlockSize = 16 << 10
-		// Small rows beside large ones, as those of replicas beside entries of their logs, are
-		// read without them.
+		// In percent: small rows beside large ones, as those of replicas beside entries of
+		// their logs, are in blocks of their own, and read without them.
 		l.BlockSizeThreshold = 1
 		l.IndexBlockSize = 128 << 10
 		l.FilterPolicy = bloom.FilterPolicy(10)

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -188,25 +189,21 @@ func (p *plan) mend(r *RangeState) {
 	}
 }
 
-// worstFirst sorts the stores of replicas that are not to stay.
+// worstFirst sorts the stores of replicas that are not to stay: the corrupt first, then those
+// of the worst health, and among these the ones whose node may end at any time.
 func (p *plan) worstFirst(r *RangeState, bad []metapb.StoreID) {
 	slices.SortStableFunc(bad, func(a, b metapb.StoreID) int {
-		if ca, cb := r.corrupt(a), r.corrupt(b); ca != cb {
-			return first(ca)
-		}
 		x, y := p.stores[a], p.stores[b]
-		if x.health() != y.health() {
-			return first(x.health() > y.health())
-		}
-		if x.ends() != y.ends() {
-			return first(x.ends())
-		}
-		return 0
+		return cmp.Or(trueFirst(r.corrupt(a), r.corrupt(b)), cmp.Compare(y.health(), x.health()), trueFirst(x.ends(), y.ends()))
 	})
 }
 
-func first(a bool) int {
-	if a {
+// trueFirst compares for an order in which true comes before false.
+func trueFirst(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
 		return -1
 	}
 	return 1
@@ -216,9 +213,9 @@ func first(a bool) int {
 // that stay have a majority, for the change itself needs it. A store whose node may end at any
 // time is counted only if there is no other way.
 func (p *plan) spare(r *RangeState, bad []metapb.StoreID, good int) {
-	for _, lasts := range []bool{true, false} {
+	for _, last := range []bool{true, false} {
 		for _, id := range bad {
-			if n := p.living(r, id, lasts); 2*n <= good+len(bad)-1 {
+			if 2*p.living(r, id, last) <= good+len(bad)-1 {
 				continue
 			}
 			s := p.stores[id]

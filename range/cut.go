@@ -150,13 +150,14 @@ func (r *Replica) rests() {
 }
 
 // tickRests has those leaders cut their logs that have rested long enough.
-func (s *Store) tickRests() error {
+func (s *Store) tickRests() {
 	p := &s.peers
 	for range restsMax {
 		if len(p.resting) == 0 || s.now.Before(p.resting[0].at.Add(restedAfter)) {
 			break
 		}
 		x := p.resting[0]
+		p.resting[0] = rest{} // it may be gone for good
 		p.resting = p.resting[1:]
 		switch r := x.r; {
 		case r.gone || r.awake || !r.group.IsLeader() || !r.longLog():
@@ -165,15 +166,12 @@ func (s *Store) tickRests() error {
 			p.resting = append(p.resting, rest{r, r.restedAt})
 		default:
 			r.restNoted = false
-			r.group.SetCutHint(r.needed())
 			r.cutSoon()
-			s.mark(r)
-			if err := r.group.Tick(); err != nil {
-				return err
+			if err := r.heartbeat(); err != nil {
+				s.fail(fmt.Errorf("range %d: %w", r.desc.RangeId, err))
 			}
 		}
 	}
-	return nil
 }
 
 // heardRest cuts the log of a follower when its leader says that nobody needs any of it.

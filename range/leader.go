@@ -187,9 +187,14 @@ func (r *Replica) tickLeader() (awake bool, err error) {
 		return true, nil
 	}
 	r.tickedLast, r.unticked = last, 0
+	return true, r.heartbeat()
+}
+
+// heartbeat has the leader speak to its followers, and say up to where they may cut their logs.
+func (r *Replica) heartbeat() error {
 	r.group.SetCutHint(r.needed())
 	r.store.mark(r)
-	return true, r.group.Tick()
+	return r.group.Tick()
 }
 
 // untickedMax is how many ticks a leader in turn may go without that has something

@@ -95,6 +95,9 @@ func TestLoaderShowsWhatTheEngineHas(t *testing.T) {
 			if err != nil || d == nil || d.RangeId != want.RangeId || string(d.End) != string(want.End) {
 				t.Fatalf("seed %d: loader is at %v (%v), not at %v", seed, d, err, want)
 			}
+			if _, kind, _, err := keys.DecodeLocal(l.it.Key()); kind != keys.LocalConfState || err != nil {
+				t.Fatalf("seed %d, range %d: the loader reads on to a row of kind %d (%v)", seed, d.RangeId, kind, err)
+			}
 			st, err := raftgroup.ReadState(eng, d.ID())
 			got, gotErr := raftgroup.ReadState(l, d.ID())
 			if err != nil || gotErr != nil || !reflect.DeepEqual(got, st) {

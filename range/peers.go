@@ -216,9 +216,7 @@ func (s *Store) tickPeers() {
 	s.peers.live.Tick(s.now)
 	s.livenessEvents()
 	s.tickLeaders()
-	if err := s.tickRests(); err != nil {
-		s.fail(err)
-	}
+	s.tickRests()
 	s.stand()
 	s.askPresent()
 	s.peers.homes = slices.DeleteFunc(s.peers.homes, func(r *Replica) bool { return !r.extendRenewals() })

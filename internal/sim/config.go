@@ -125,9 +125,9 @@ func Draw(seed uint64) Config {
 		Limits:          model.Limits{TxnOpsMax: 128, RequestBytesMax: 1 << 16, LeaseTTLMin: 1},
 	}
 	c.Ranges = ranges.Config{
-		SyncsMax:     pick(rng, 1, 1, 2, 4),
-		ProposalsMax: pick(rng, 1, 2, 16),
-		LogBytesMax:  pick[uint64](rng, 256, 2048, 16<<10, 4<<20), LogRestBytesMax: 1,
+		SyncsMax:      pick(rng, 1, 1, 2, 4),
+		ProposalsMax:  pick(rng, 1, 2, 16),
+		LogBytesMax:   pick[uint64](rng, 256, 2048, 16<<10, 4<<20),
 		BatchBytesMax: pick(rng, 1, 300, 4096, 1<<20),
 		QueueBytesMax: pick(rng, 2000, 64<<20, 64<<20),
 		LockAgeMax:    pick(rng, 30*time.Millisecond, 2*time.Second, 2*time.Second),
@@ -135,6 +135,7 @@ func Draw(seed uint64) Config {
 		EntryKeysMax:  pick(rng, 1, 3, 0),
 		EntryBytesMax: pick(rng, 20, 0, 0),
 	}
+	c.Ranges.LogRestBytesMax = 1 // entries are small: whatever rests cuts its log
 	// From numbers of its own, as what follows: what else a seed draws stays what it was.
 	c.Ranges.ShareRequests = pick(rand.New(rand.NewPCG(seed, 21)), 1, 3, 64)
 	drawWatches(&c, rand.New(rand.NewPCG(seed, 6)))

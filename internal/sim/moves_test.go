@@ -11,7 +11,7 @@ func TestSnapshots(t *testing.T) {
 	for seed := uint64(1); seed <= 6; seed++ {
 		cfg := calm(DrawMoves(seed, 3))
 		cfg.Moves.Every = 0
-		cfg.Ranges.LogBytesMax, cfg.Ranges.LogBehindBytesMax, cfg.Ranges.LogRestBytesMax = 256, 500, 1
+		cfg.Ranges.LogBytesMax, cfg.Ranges.LogBehindBytesMax = 256, 500
 		cfg.Network.CutEvery, cfg.Network.CutMax = 700*time.Millisecond, 2*time.Second
 		stats, err := Run(cfg, nil)
 		if err != nil {
