@@ -6,22 +6,27 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
 
 	"github.com/flotilladb/flotilla/engine"
 )
 
 // Run by the tests as a process of its own, that is begun again: it says how it was
 // called, what is left of that in its environment, by how much each of its threads may
-// be delayed, and how many bytes of the engine's memory may be in large pages.
+// be delayed and how it is scheduled, and how many bytes of the engine's memory may be in large pages.
 func init() {
 	if len(os.Args) != 3 || os.Args[1] != "say-how-begun" {
 		return
+	}
+	if _, again := os.LookupEnv(begunAgain); !again {
+		setPolicy(os.Getenv(testPolicy))
 	}
 	beginAgain()
 	fmt.Printf("argument %s\n", os.Args[2])
@@ -39,9 +44,30 @@ func init() {
 		if err == nil {
 			fmt.Printf("slack %s", b)
 		}
+		if id, err := strconv.Atoi(d.Name()); err == nil {
+			if attr, err := unix.SchedGetAttr(id, 0); err == nil {
+				fmt.Printf("policy %d nice %d\n", attr.Policy, attr.Nice)
+			}
+		}
 	}
 	fmt.Printf("large %d\n", largeBytes())
 	os.Exit(0)
+}
+
+// testPolicy in the environment is the policy and the niceness that a process has before it
+// is begun again.
+const testPolicy = "FLOTILLA_TEST_POLICY"
+
+func setPolicy(as string) {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr}
+	if _, err := fmt.Sscan(as, &attr.Policy, &attr.Nice); err != nil {
+		return
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
+		panic(err)
+	}
 }
 
 // largeBytes fills memtables and returns how many bytes of address space the process
@@ -108,6 +134,29 @@ func TestTimersAreDelayed(t *testing.T) {
 	for _, ns := range slack {
 		if want := fmt.Sprint(timerSlack.Nanoseconds()); ns != want {
 			t.Errorf("a thread may be delayed by %s ns, want %s", ns, want)
+		}
+	}
+}
+
+// All threads of the server leave the processor to who has it, unless the user chose how
+// they are scheduled.
+func TestThreadsDoNotPreempt(t *testing.T) {
+	for _, test := range []struct {
+		policy, nice int // as begun
+		want         string
+	}{
+		{unix.SCHED_NORMAL, 0, fmt.Sprintf("%d nice 0", unix.SCHED_BATCH)},
+		{unix.SCHED_NORMAL, 5, fmt.Sprintf("%d nice 5", unix.SCHED_BATCH)},
+		{unix.SCHED_IDLE, 0, fmt.Sprintf("%d nice 0", unix.SCHED_IDLE)},
+	} {
+		policies := howBegun(t, fmt.Sprintf("%s=%d %d", testPolicy, test.policy, test.nice))["policy"]
+		if len(policies) < 2 {
+			t.Fatalf("%d threads", len(policies))
+		}
+		for _, p := range policies {
+			if p != test.want {
+				t.Errorf("begun with policy %d, nice %d: a thread has policy %s, want %s", test.policy, test.nice, p, test.want)
+			}
 		}
 	}
 }
