@@ -13,8 +13,13 @@ import (
 // of a split has reported yet. Its descriptors never overlap and must not be
 // changed.
 type Directory struct {
-	byEnd *btree.BTreeG[*metapb.Descriptor]
+	byEnd   *btree.BTreeG[*metapb.Descriptor]
+	changes uint64
 }
+
+// Changes counts what was done to the directory: while it is the same, so are the
+// descriptors.
+func (d *Directory) Changes() uint64 { return d.changes }
 
 // NewDirectory returns an empty directory.
 func NewDirectory() *Directory {
@@ -71,19 +76,25 @@ func (d *Directory) Insert(r *metapb.Descriptor) (displaced []*metapb.Descriptor
 	for _, o := range old {
 		d.byEnd.Delete(o)
 	}
-	d.byEnd.ReplaceOrInsert(r)
+	d.put(r)
 	return old, true
 }
 
 // put sets the descriptor of an end, and remove drops it, without a look at
 // others: rows say what is.
-func (d *Directory) put(r *metapb.Descriptor) { d.byEnd.ReplaceOrInsert(r) }
+func (d *Directory) put(r *metapb.Descriptor) {
+	d.byEnd.ReplaceOrInsert(r)
+	d.changes++
+}
 
-func (d *Directory) remove(end []byte) { d.byEnd.Delete(&metapb.Descriptor{End: end}) }
+func (d *Directory) remove(end []byte) {
+	d.byEnd.Delete(&metapb.Descriptor{End: end})
+	d.changes++
+}
 
 // Clone returns a directory with the same contents. It costs nothing until one
 // of the two changes.
-func (d *Directory) Clone() *Directory { return &Directory{byEnd: d.byEnd.Clone()} }
+func (d *Directory) Clone() *Directory { return &Directory{byEnd: d.byEnd.Clone(), changes: d.changes} }
 
 // Len is the number of ranges.
 func (d *Directory) Len() int { return d.byEnd.Len() }

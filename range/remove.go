@@ -187,6 +187,7 @@ func (r *Replica) stop() {
 	s.peers.elections.Disarm(r.desc.ID())
 	s.countLeader(r, false)
 	delete(s.replicas, r.desc.ID())
+	s.ids = nil
 	s.installs = s.installs || len(s.incoming) > 0
 	if at, ok := s.byStart.Get(r); ok && at == r {
 		s.byStart.Delete(r)

@@ -1,7 +1,6 @@
 package ranges
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,6 +26,7 @@ type Store struct {
 	cfg      Config
 	replicas map[metapb.RangeID]*Replica
 	byStart  *btree.BTreeG[*Replica] // the same replicas, by the start of their span
+	ids      []metapb.RangeID        // theirs, sorted; nil: to be made anew
 	now      clock.Time
 
 	// dirty are the replicas with something to do, each once, in the order in
@@ -166,8 +166,6 @@ func (s *Store) applyBatch() engine.Batch {
 	return s.apply
 }
 
-func replicaLess(a, b *Replica) bool { return string(a.desc.Start) < string(b.desc.Start) }
-
 // load makes the replica that the engine holds for a descriptor. Its own rows are read
 // from a reader of the engine.
 func (s *Store) load(d *metapb.Descriptor, born *leases, rows engine.Reader) error {
@@ -175,8 +173,7 @@ func (s *Store) load(d *metapb.Descriptor, born *leases, rows engine.Reader) err
 	if err != nil {
 		return fmt.Errorf("range %d: %w", d.RangeId, err)
 	}
-	s.replicas[d.ID()] = r
-	s.byStart.ReplaceOrInsert(r)
+	s.enter(r)
 	delete(s.absent, d.ID())
 	s.addPeers(d)
 	s.mark(r)
@@ -223,49 +220,8 @@ func (s *Store) lockLimits() lockLimits {
 	return lockLimits{ageMax: s.cfg.LockAgeMax, pushEvery: s.cfg.IntentAgeMax}
 }
 
-// IDs returns the ranges of the store in order of id.
-func (s *Store) IDs() []metapb.RangeID {
-	ids := make([]metapb.RangeID, 0, len(s.replicas))
-	for id := range s.replicas {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-// Replica returns the store's replica of a range, or nil.
-func (s *Store) Replica(id metapb.RangeID) *Replica { return s.replicas[id] }
-
 // SetMany says that the cluster has several stores.
 func (s *Store) SetMany() { s.many = true }
-
-// Within calls fn for the replicas over a span of addresses, in order. There may be
-// gaps between them.
-func (s *Store) Within(span metapb.Span, fn func(*Replica)) {
-	at := span.Start
-	if r := s.Before(span.Start); r != nil {
-		at = r.desc.Start
-	}
-	s.byStart.AscendGreaterOrEqual(&Replica{desc: &metapb.Descriptor{Start: at}}, func(r *Replica) bool {
-		if len(span.End) != 0 && bytes.Compare(r.desc.Start, span.End) >= 0 {
-			return false
-		}
-		if r.desc.Span().Overlaps(span) {
-			fn(r)
-		}
-		return true
-	})
-}
-
-// Before returns the replica with the last start at or before an address, nil if
-// there is none.
-func (s *Store) Before(addr []byte) (found *Replica) {
-	s.byStart.DescendLessOrEqual(&Replica{desc: &metapb.Descriptor{Start: addr}}, func(r *Replica) bool {
-		found = r
-		return false
-	})
-	return found
-}
 
 // HoldsLease reports whether the leader of a range is here and may answer from
 // memory.

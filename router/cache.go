@@ -22,6 +22,8 @@ type Cache struct {
 	visit func(*metapb.Descriptor) bool
 	// misses counts the addresses of which no range was known.
 	misses uint64
+	// changes counts what was taken in and forgotten.
+	changes uint64
 }
 
 func newCache() *Cache {
@@ -94,6 +96,7 @@ func (c *Cache) Insert(d *metapb.Descriptor) bool {
 	}
 	c.tree.ReplaceOrInsert(d)
 	c.last = nil
+	c.changes++
 	return true
 }
 
@@ -105,6 +108,7 @@ func (c *Cache) Evict(d *metapb.Descriptor) {
 	}
 	c.tree.Delete(got)
 	c.last = nil
+	c.changes++
 }
 
 // Overlapping appends the descriptors that share an address with a span, in

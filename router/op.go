@@ -238,6 +238,10 @@ func (r *Router) Find(id metapb.RangeID) *metapb.Descriptor {
 	return r.cache.find(id)
 }
 
+// Learned counts what the router learned of ranges, and forgot: while it is the same, Newer
+// says the same.
+func (r *Router) Learned() uint64 { return r.cache.changes }
+
 // Newer returns what the router knows of a descriptor's range, if that is newer and begins
 // where the descriptor does; else the descriptor.
 func (r *Router) Newer(d *metapb.Descriptor) *metapb.Descriptor {

@@ -110,6 +110,8 @@ type Core struct {
 
 	results []router.Result
 	changed []*metapb.Descriptor // since the last Ready
+	// ownLearnt counts what learn took in.
+	ownLearnt uint64
 	// compacted is the highest compacted revision that was seen.
 	compacted metapb.Revision
 	// report are descriptors that the directory has to hear of; reporting is what
@@ -225,6 +227,7 @@ func NewCore(cfg CoreConfig) (*Core, error) {
 
 // learn takes in a range as its own replica has it.
 func (c *Core) learn(d *metapb.Descriptor) {
+	c.ownLearnt++
 	c.meet(d)
 	if c.many {
 		c.bornClosing(d)

@@ -169,7 +169,7 @@ func (c *Core) regularCheck() {
 	if c.cfg.CheckInterval == 0 || c.stopping || c.now.Before(c.checkAt) {
 		return
 	}
-	ids := slices.DeleteFunc(c.store.IDs(), func(id metapb.RangeID) bool { return !c.store.Replica(id).Leads() })
+	ids := slices.DeleteFunc(slices.Clone(c.store.IDs()), func(id metapb.RangeID) bool { return !c.store.Replica(id).Leads() })
 	pause := c.cfg.CheckInterval / time.Duration(max(len(ids), 1))
 	first := c.checkAt == 0
 	c.checkAt = c.now.Add(max(pause, checkPauseMin))

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/flotilladb/flotilla/placement"
@@ -26,21 +28,16 @@ func (c *Core) tellDirectory() bool {
 		return false
 	}
 	op := &placement.DirectoryOp{}
-	bytes, all := 0, true
-	for _, id := range c.store.IDs() {
-		d := c.report[id]
-		if d == nil {
-			continue
+	bytes := 0
+	for _, id := range slices.Sorted(maps.Keys(c.report)) {
+		if c.store.Replica(id) != nil {
+			d := c.report[id]
+			if bytes += d.SizeVT(); bytes > tellBytesMax && len(op.Descriptors) > 0 {
+				break
+			}
+			op.Descriptors = append(op.Descriptors, d)
 		}
-		if bytes += d.SizeVT(); bytes > tellBytesMax && len(op.Descriptors) > 0 {
-			all = false
-			break
-		}
-		op.Descriptors = append(op.Descriptors, d)
 		delete(c.report, id)
-	}
-	if all {
-		clear(c.report) // of ranges that are not here any more
 	}
 	c.reporting = op
 	c.router.Request(reportID, &router.SystemRequest{Op: op}, c.now)

@@ -70,10 +70,15 @@ func (c *Core) see(o *operation) bool {
 			o.desc = d
 		}
 	}
-	if r := c.store.Replica(o.op.ID.Range); r != nil {
+	id := o.op.ID.Range
+	if r := c.store.Replica(id); r != nil {
 		newest(r.Descriptor())
 	}
-	newest(c.router.Find(o.op.ID.Range))
+	if o.desc != nil && id != metapb.SystemRange {
+		newest(c.router.Newer(o.desc)) // a range begins where it always did
+	} else {
+		newest(c.router.Find(id)) // looks at all
+	}
 	return o.desc != nil
 }
 

@@ -1,10 +1,13 @@
 package node
 
 import (
+	"iter"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/flotilladb/flotilla/internal/clock"
+	"github.com/flotilladb/flotilla/internal/invariant"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -22,15 +25,26 @@ type planning struct {
 	heard map[metapb.StoreID]clock.Time
 	// leaderTurn is whose turn it is to be asked who leads it.
 	leaderTurn int
-	// pictured is the memory of the last picture, storesThen what it had of stores. Before
-	// pictureAt there is no other unless they change.
-	pictured   []placement.RangeState
+	// pictured is the last picture of ranges, elsewhere are those of them that have no replica
+	// here, and seen is what their descriptors were taken from.
+	pictured  []placement.RangeState
+	elsewhere []int
+	seen      seen
+	// storesThen is what the last picture had of stores. Before pictureAt there is no other
+	// unless they change.
 	storesThen []placement.StoreState
 	pictureAt  clock.Time
 	// asksLeave is our request that removes a member that leaves, 0: none. The last one was for
 	// askedLeave.
 	asksLeave  uint64
 	askedLeave metapb.NodeID
+}
+
+// seen counts what there was to know of descriptors: while it is the same, so are they.
+type seen struct {
+	directory          *placement.Directory
+	changes            uint64 // of the directory
+	learned, ownLearnt uint64 // by the router, and of the replicas here
 }
 
 const (
@@ -82,13 +96,13 @@ func (c *Core) tickPlan() {
 // replica here, for nobody tells of them. A change of nothing is refused by who leads.
 func (c *Core) askLeaders(pic *placement.Picture) {
 	asked := 0
-	for range pic.Ranges {
+	for range c.elsewhere {
 		if asked == leadersMax {
 			return
 		}
-		c.leaderTurn = (c.leaderTurn + 1) % len(pic.Ranges)
-		r := &pic.Ranges[c.leaderTurn]
-		if r.Busy || c.store.Replica(r.Descriptor.ID()) != nil {
+		c.leaderTurn = (c.leaderTurn + 1) % len(c.elsewhere)
+		r := &pic.Ranges[c.elsewhere[c.leaderTurn]]
+		if r.Busy {
 			continue
 		}
 		asked++
@@ -101,8 +115,8 @@ func (c *Core) askLeaders(pic *placement.Picture) {
 // until they are over nothing else is planned for their ranges. Of a store that is back the
 // planner goes on with what it finds.
 func (c *Core) endHopeless(pic *placement.Picture) {
-	for i := range pic.Ranges {
-		o := c.operations.at[pic.Ranges[i].Descriptor.ID()]
+	for _, id := range slices.Sorted(maps.Keys(c.operations.at)) {
+		o := c.operations.at[id]
 		if o != nil && o.call == 0 && slices.ContainsFunc(pic.Stores, func(s placement.StoreState) bool {
 			return s.ID == o.op.Move.To && (s.Health != placement.Live || s.Leaving)
 		}) {
@@ -157,20 +171,58 @@ func (c *Core) storeStates(lostAfter time.Duration) (stores []placement.StoreSta
 // picture is the cluster as this node sees it. It is good until the next. The directory hears
 // of a change later than who asked for it: an operation that is over is not planned again.
 func (c *Core) picture(stores []placement.StoreState) *placement.Picture {
-	pic := &placement.Picture{Stores: stores, Ranges: c.pictured[:0]}
-	c.system.Directory().Visit(metapb.Span{}, func(d *metapb.Descriptor) bool {
-		if r := c.store.Replica(d.ID()); r != nil && r.Descriptor().Generation > d.Generation {
-			d = r.Descriptor()
+	c.describe()
+	c.elsewhere = c.elsewhere[:0]
+	for i := range c.pictured {
+		r := &c.pictured[i]
+		id := r.Descriptor.ID()
+		hint, _ := c.leaderOf(id)
+		r.Leader, r.Busy, r.Corrupt = hint.store, c.operations.at[id] != nil, c.corruptOf(r.Descriptor)
+		if c.store.Replica(id) == nil {
+			c.elsewhere = append(c.elsewhere, i)
 		}
-		d = c.router.Newer(d)
-		hint, _ := c.leaderOf(d.ID())
-		pic.Ranges = append(pic.Ranges, placement.RangeState{
-			Descriptor: d, Leader: hint.store, Busy: c.operations.at[d.ID()] != nil, Corrupt: c.corruptOf(d),
+	}
+	return &placement.Picture{Stores: stores, Ranges: c.pictured}
+}
+
+// describe brings the descriptors of the picture up to date. To find them costs far more than
+// to look at all ranges otherwise, and while leaders move they stay as they are.
+func (c *Core) describe() {
+	dir := c.system.Directory()
+	now := seen{dir, dir.Changes(), c.router.Learned(), c.ownLearnt}
+	if now == c.seen {
+		if invariant.Enabled {
+			c.checkDescribed()
+		}
+		return
+	}
+	c.seen, c.pictured = now, c.pictured[:0]
+	for d := range c.described() {
+		c.pictured = append(c.pictured, placement.RangeState{Descriptor: d})
+	}
+}
+
+// described are the newest descriptors that are known of the directory's ranges, in order.
+func (c *Core) described() iter.Seq[*metapb.Descriptor] {
+	return func(yield func(*metapb.Descriptor) bool) {
+		c.system.Directory().Visit(metapb.Span{}, func(d *metapb.Descriptor) bool {
+			if r := c.store.Replica(d.ID()); r != nil && r.Descriptor().Generation > d.Generation {
+				d = r.Descriptor()
+			}
+			return yield(c.router.Newer(d))
 		})
-		return true
-	})
-	c.pictured = pic.Ranges
-	return pic
+	}
+}
+
+// checkDescribed panics if descriptors of the picture are not those that are known.
+func (c *Core) checkDescribed() {
+	n := 0
+	for d := range c.described() {
+		ok := n < len(c.pictured) && c.pictured[n].Descriptor.Generation == d.Generation && c.pictured[n].Descriptor.ID() == d.ID()
+		invariant.Check(ok, "the picture of range %d is of another generation than %d", d.ID(), d.Generation)
+		n++
+	}
+	invariant.Check(n == len(c.pictured), "%d ranges, and %d in the picture", n, len(c.pictured))
 }
 
 // corruptOf returns the stores whose replicas of a range are to be replaced.
