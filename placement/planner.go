@@ -2,6 +2,7 @@ package placement
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"github.com/flotilladb/flotilla/proto/metapb"
@@ -401,11 +402,15 @@ func (p *plan) balanceReplicas() {
 	if len(p.usable) < p.limits.Factor {
 		return
 	}
-	total := 0
+	total, most, fewest := 0, 0, math.MaxInt
 	for _, s := range p.usable {
 		total += s.replicas
+		most, fewest = max(most, s.replicas), min(fewest, s.replicas)
 	}
 	slack := p.slack(total, replicasSlack)
+	if most-fewest < slack {
+		return // without a look at the ranges
+	}
 	for i := range p.pic.Ranges {
 		r := &p.pic.Ranges[i]
 		if p.moves >= p.limits.MovesMax {
@@ -446,11 +451,18 @@ func (p *plan) fullest(r *RangeState) (best *storeCount) {
 
 // balanceLeaders has leaders go to stores with few.
 func (p *plan) balanceLeaders() {
-	total := 0
+	total, most, fewest := 0, 0, math.MaxInt
 	for _, s := range p.usable {
 		total += s.leaders
+		fewest = min(fewest, s.leaders)
+	}
+	for _, s := range p.stores {
+		most = max(most, s.leaders)
 	}
 	slack := p.slack(total, leadersSlack)
+	if most-fewest < slack {
+		return
+	}
 	for i := range p.pic.Ranges {
 		r := &p.pic.Ranges[i]
 		from := p.stores[r.Leader]

@@ -276,7 +276,7 @@ func (c *Core) Tick(now clock.Time) {
 		c.dropClosings()
 		c.tickReads()
 		c.tickDetour()
-		c.looked = c.looked && !c.draining
+		c.tickDrain()
 		c.tickFull()
 		c.advanceMoves()
 		if c.mayLookUp() {

@@ -47,6 +47,9 @@ type leaderMove struct {
 const (
 	// movesMax bounds the transfers under way when the node drains.
 	movesMax = 64
+	// drainLook is how often leaders are looked for when there were none that could go: where
+	// thousands have nobody to go to, since the others stop as well, a look takes long.
+	drainLook = 100 * time.Millisecond
 	// answersWait is how long the sequencer's answers may take to arrive.
 	answersWait = 200 * time.Millisecond
 	// endTimeout bounds what is done after the last call was answered.
@@ -139,6 +142,13 @@ func (c *Core) endMove(m *leaderMove, err error) {
 		rep.Body = &peerpb.Transferred{Leader: c.store.Replica(m.id).Leader()}
 	}
 	c.reply(rep)
+}
+
+// tickDrain has a node that drains look again for leaders that can go by now.
+func (c *Core) tickDrain() {
+	if c.draining && c.looked && !c.now.Before(c.lookAt) {
+		c.looked, c.lookAt = false, c.now.Add(drainLook)
+	}
 }
 
 // advanceMoves does the next step of every transfer, and begins those that are

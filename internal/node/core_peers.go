@@ -208,15 +208,21 @@ func (c *Core) notDone(store metapb.StoreID, ids []uint64) {
 
 // leaderOf returns the store of a range's leader, as far as is known.
 func (c *Core) leaderOf(id metapb.RangeID) (leaderHint, bool) {
+	hint := c.leaderBy(id, c.store.Replica(id))
+	return hint, hint.store != 0
+}
+
+// leaderBy is leaderOf with the replica here, nil if there is none.
+func (c *Core) leaderBy(id metapb.RangeID, r *ranges.Replica) leaderHint {
 	hint := c.leaders[id]
-	if r := c.store.Replica(id); r != nil {
+	if r != nil {
 		if term := r.Term(); term > hint.term || term == hint.term && hint.store == 0 {
 			hint = leaderHint{r.Leader(), term}
 		}
 	} else if hint.store == c.cfg.StoreID {
 		hint.store = 0 // it led here, and has gone
 	}
-	return hint, hint.store != 0
+	return hint
 }
 
 // heardLeader notes who leads a range, as an error says.

@@ -54,6 +54,9 @@ const (
 	// an interval, when there was nothing to do and the stores are as they were: it costs
 	// more than anything else that an idle node does.
 	planQuietRanges = 250
+	// planLeaderRanges is the same while only leaders are moved for balance: that is of no hurry,
+	// and looks that find a few each would cost more than what they do.
+	planLeaderRanges = 2500
 	// awayAfter is how long a store may be silent until it gets nothing new.
 	awayAfter = 2 * time.Second
 	// leadersMax bounds the ranges that a look asks who leads them.
@@ -87,9 +90,23 @@ func (c *Core) tickPlan() {
 	for _, op := range plan {
 		c.operate(op)
 	}
-	if len(plan)+len(c.operations.at) == 0 {
+	switch {
+	case len(plan)+len(c.operations.at) == 0:
 		c.pictureAt = c.now.Add(planInterval * time.Duration(len(pic.Ranges)/planQuietRanges))
+	case c.onlyBalancesLeaders(stores):
+		c.pictureAt = c.now.Add(planInterval * time.Duration(len(pic.Ranges)/planLeaderRanges))
 	}
+}
+
+// onlyBalancesLeaders reports whether nothing is at work but transfers of leaders, and none
+// because a store leaves.
+func (c *Core) onlyBalancesLeaders(stores []placement.StoreState) bool {
+	for _, o := range c.operations.at { // any order
+		if o.op.TransferTo == 0 {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(stores, func(s placement.StoreState) bool { return s.Leaving })
 }
 
 // askLeaders asks some ranges, each in its turn, who leads them: those without a
@@ -176,9 +193,9 @@ func (c *Core) picture(stores []placement.StoreState) *placement.Picture {
 	for i := range c.pictured {
 		r := &c.pictured[i]
 		id := r.Descriptor.ID()
-		hint, _ := c.leaderOf(id)
-		r.Leader, r.Busy, r.Corrupt = hint.store, c.operations.at[id] != nil, c.corruptOf(r.Descriptor)
-		if c.store.Replica(id) == nil {
+		here := c.store.Replica(id)
+		r.Leader, r.Busy, r.Corrupt = c.leaderBy(id, here).store, c.operations.at[id] != nil, c.corruptOf(r.Descriptor)
+		if here == nil {
 			c.elsewhere = append(c.elsewhere, i)
 		}
 	}
