@@ -328,6 +328,22 @@ func TestPlanRules(t *testing.T) {
 	}
 }
 
+// A store that is away, and so counts for no other, may still lead: that is handed over too.
+func TestLeadersOfOneThatIsAway(t *testing.T) {
+	w := newPlanWorld(t, 3, 12, 3, 2, 1)
+	w.pic.Stores[2].Health = Away
+	for range 10 {
+		w.round()
+	}
+	led := make(map[metapb.StoreID]int)
+	for _, r := range w.pic.Ranges {
+		led[r.Leader]++
+	}
+	if led[3] >= leadersSlack || led[1]+led[2]+led[3] != 12 {
+		t.Errorf("ranges led, by store: %v", led)
+	}
+}
+
 func cloneDesc(d *metapb.Descriptor) *metapb.Descriptor {
 	c := &metapb.Descriptor{RangeId: d.RangeId, Generation: d.Generation, NextReplicaId: d.NextReplicaId}
 	for _, r := range d.Replicas {

@@ -85,7 +85,7 @@ func (c *Core) tickPlan() {
 	c.storesThen, c.pictureAt = stores, 0
 	pic := c.picture(stores)
 	c.askLeaders(pic)
-	c.endHopeless(pic)
+	c.endHopeless(stores)
 	plan := placement.Plan(pic, limits)
 	for _, op := range plan {
 		c.operate(op)
@@ -131,10 +131,10 @@ func (c *Core) askLeaders(pic *placement.Picture) {
 // endHopeless ends moves to stores that are away, lost or leave: nothing comes of them, and
 // until they are over nothing else is planned for their ranges. Of a store that is back the
 // planner goes on with what it finds.
-func (c *Core) endHopeless(pic *placement.Picture) {
+func (c *Core) endHopeless(stores []placement.StoreState) {
 	for _, id := range slices.Sorted(maps.Keys(c.operations.at)) {
 		o := c.operations.at[id]
-		if o != nil && o.call == 0 && slices.ContainsFunc(pic.Stores, func(s placement.StoreState) bool {
+		if o != nil && o.call == 0 && slices.ContainsFunc(stores, func(s placement.StoreState) bool {
 			return s.ID == o.op.Move.To && (s.Health != placement.Live || s.Leaving)
 		}) {
 			c.endOperation(o, nil)

@@ -24,10 +24,7 @@ func TestMovesToAwayStores(t *testing.T) {
 		c := &Core{}
 		o := &operation{op: placement.Operator{ID: placement.OperatorID{Range: 1}, Move: placement.Move{Range: 1, From: 3, To: 4}}, call: tc.call}
 		c.operations.at = map[metapb.RangeID]*operation{1: o}
-		c.endHopeless(&placement.Picture{
-			Stores: []placement.StoreState{{ID: 4, Health: tc.health}},
-			Ranges: []placement.RangeState{{Descriptor: &metapb.Descriptor{RangeId: 1}}},
-		})
+		c.endHopeless([]placement.StoreState{{ID: 4, Health: tc.health}})
 		if stays := c.operations.at[1] == o; stays != tc.stays {
 			t.Errorf("%+v: it goes on: %v", tc, stays)
 		}
