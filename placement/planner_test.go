@@ -339,7 +339,7 @@ func TestLeadersOfOneThatIsAway(t *testing.T) {
 	for _, r := range w.pic.Ranges {
 		led[r.Leader]++
 	}
-	if led[3] >= leadersSlack || led[1]+led[2]+led[3] != 12 {
+	if led[3]-min(led[1], led[2]) >= leadersSlack {
 		t.Errorf("ranges led, by store: %v", led)
 	}
 }
