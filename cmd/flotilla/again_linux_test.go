@@ -20,7 +20,8 @@ import (
 
 // Run by the tests as a process of its own, that is begun again: it says how it was
 // called, what is left of that in its environment, by how much each of its threads may
-// be delayed and how it is scheduled, and how many bytes of the engine's memory may be in large pages.
+// be delayed and how it is scheduled, and how many bytes of the engine's memory may be in
+// large pages.
 func init() {
 	if len(os.Args) != 3 || os.Args[1] != "say-how-begun" {
 		return

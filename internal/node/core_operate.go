@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -84,15 +85,7 @@ func (c *Core) see(o *operation) bool {
 
 // tickOperations goes on with what has waited.
 func (c *Core) tickOperations() {
-	if len(c.operations.at) == 0 {
-		return
-	}
-	ids := make([]metapb.RangeID, 0, len(c.operations.at))
-	for id := range c.operations.at {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
+	for _, id := range slices.Sorted(maps.Keys(c.operations.at)) {
 		o := c.operations.at[id]
 		switch {
 		case c.seq == nil && o.call == 0:

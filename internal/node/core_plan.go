@@ -233,13 +233,10 @@ func (c *Core) described() iter.Seq[*metapb.Descriptor] {
 
 // checkDescribed panics if descriptors of the picture are not those that are known.
 func (c *Core) checkDescribed() {
-	n := 0
-	for d := range c.described() {
-		ok := n < len(c.pictured) && c.pictured[n].Descriptor.Generation == d.Generation && c.pictured[n].Descriptor.ID() == d.ID()
-		invariant.Check(ok, "the picture of range %d is of another generation than %d", d.ID(), d.Generation)
-		n++
-	}
-	invariant.Check(n == len(c.pictured), "%d ranges, and %d in the picture", n, len(c.pictured))
+	same := slices.EqualFunc(c.pictured, slices.Collect(c.described()), func(r placement.RangeState, d *metapb.Descriptor) bool {
+		return r.Descriptor.ID() == d.ID() && r.Descriptor.Generation == d.Generation
+	})
+	invariant.Check(same, "the picture has %d ranges, and not all as they are known", len(c.pictured))
 }
 
 // corruptOf returns the stores whose replicas of a range are to be replaced.
