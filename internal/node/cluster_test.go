@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -156,6 +157,21 @@ func (c *netCluster) every(fn func(i int)) {
 	}
 }
 
+// led tells who leads which range in which term. A revision that is missing is a failure of the
+// program, unless somebody else leads than before: a machine that stood for an election timeout.
+func (c *netCluster) led() string {
+	var b strings.Builder
+	c.every(func(i int) {
+		list, err := c.nodes[i].ListRanges(c.t.Context())
+		fmt.Fprintf(&b, "node %d: %v\n", i, err)
+		for _, in := range list.GetRanges() {
+			fmt.Fprintf(&b, "  range %d, term %d, led by replica %d, applied %d of %d\n",
+				in.Descriptor_.RangeId, in.Term, in.LeaderReplicaId, in.AppliedIndex, in.LastIndex)
+		}
+	})
+	return b.String()
+}
+
 // watch opens a watch of all keys here from a revision on.
 func (c *netCluster) watch(i int, from int64) *recorder {
 	c.t.Helper()
@@ -186,7 +202,7 @@ func TestThreeNodesOverSockets(t *testing.T) {
 	rev := int64(1)
 	c.every(func(i int) {
 		if rev++; c.put(i, fmt.Sprintf("k%d", i), "1") != rev {
-			t.Fatalf("put %d is not at revision %d", i, rev)
+			t.Fatalf("put %d is not at revision %d\n%s", i, rev, c.led())
 		}
 		c.every(func(j int) {
 			if got := c.get(j, fmt.Sprintf("k%d", i)); got != "1" {
@@ -217,7 +233,7 @@ func TestThreeNodesOverSockets(t *testing.T) {
 		if next := c.put(j, "away", fmt.Sprint(i)); next == rev+1 {
 			rev = next
 		} else {
-			t.Fatalf("after the stop of node %d revision %d follows %d", i, next, rev)
+			t.Fatalf("after the stop of node %d revision %d follows %d\n%s", i, next, rev, c.led())
 		}
 		w := c.watch(j, rev)
 		w.expectEvents(fmt.Sprintf("1 away=%d@%d", i, rev))
@@ -236,7 +252,7 @@ func (c *netCluster) txnOverRanges(i int, rev int64) int64 {
 		c.t.Fatal(err)
 	}
 	if resp.Header.Revision != rev+1 {
-		c.t.Fatalf("the transaction is at revision %d after %d", resp.Header.Revision, rev)
+		c.t.Fatalf("the transaction is at revision %d after %d\n%s", resp.Header.Revision, rev, c.led())
 	}
 	return resp.Header.Revision
 }
