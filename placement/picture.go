@@ -91,14 +91,14 @@ type Limits struct {
 	// MovesMax bounds the operators at work, StoreMovesMax those that move replicas to one
 	// store, or from it. Default 64 and 2.
 	MovesMax, StoreMovesMax int
-	// TransfersMax bounds the transfers of one plan. Default 128.
+	// TransfersMax bounds the transfers of one plan. Default 4096.
 	TransfersMax int
 }
 
 // Validate fills in the defaults and reports what cannot work.
 func (l *Limits) Validate() error {
 	for _, d := range []struct{ v, d *int }{
-		{&l.Factor, ptr(3)}, {&l.SystemFactor, ptr(5)}, {&l.SlackPercent, ptr(5)}, {&l.MovesMax, ptr(64)}, {&l.StoreMovesMax, ptr(2)}, {&l.TransfersMax, ptr(128)},
+		{&l.Factor, ptr(3)}, {&l.SystemFactor, ptr(5)}, {&l.SlackPercent, ptr(5)}, {&l.MovesMax, ptr(64)}, {&l.StoreMovesMax, ptr(2)}, {&l.TransfersMax, ptr(4096)},
 	} {
 		if *d.v == 0 {
 			*d.v = *d.d

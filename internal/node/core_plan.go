@@ -34,6 +34,8 @@ type planning struct {
 	// unless they change.
 	storesThen []placement.StoreState
 	pictureAt  clock.Time
+	// transfers are planned and not begun: the next look plans them anew.
+	transfers []placement.Operator
 	// asksLeave is our request that removes a member that leaves, 0: none. The last one was for
 	// askedLeave.
 	asksLeave  uint64
@@ -54,9 +56,11 @@ const (
 	// an interval, when there was nothing to do and the stores are as they were: it costs
 	// more than anything else that an idle node does.
 	planQuietRanges = 250
-	// planLeaderRanges is the same while only leaders are moved for balance: that is of no hurry,
-	// and looks that find a few each would cost more than what they do.
+	// planLeaderRanges is the same while only leaders are moved for balance, which is of no hurry.
+	// It is later still while some of them are to come: they were all planned by one look.
 	planLeaderRanges = 2500
+	// transfersAtOnce are begun in an interval.
+	transfersAtOnce = 128
 	// awayAfter is how long a store may be silent until it gets nothing new.
 	awayAfter = 2 * time.Second
 	// leadersMax bounds the ranges that a look asks who leads them.
@@ -80,6 +84,7 @@ func (c *Core) tickPlan() {
 	c.endLeaving()
 	stores := c.storeStates(limits.LostAfter)
 	if c.now.Before(c.pictureAt) && slices.Equal(stores, c.storesThen) {
+		c.beginTransfers()
 		return
 	}
 	c.storesThen, c.pictureAt = stores, 0
@@ -87,15 +92,32 @@ func (c *Core) tickPlan() {
 	c.askLeaders(pic)
 	c.endHopeless(stores)
 	plan := placement.Plan(pic, limits)
+	c.transfers = c.transfers[:0]
 	for _, op := range plan {
+		if op.TransferTo != 0 {
+			c.transfers = append(c.transfers, op)
+			continue
+		}
 		c.operate(op)
 	}
+	c.beginTransfers()
+	quiet := len(pic.Ranges) / planQuietRanges
 	switch {
 	case len(plan)+len(c.operations.at) == 0:
-		c.pictureAt = c.now.Add(planInterval * time.Duration(len(pic.Ranges)/planQuietRanges))
+		c.pictureAt = c.now.Add(planInterval * time.Duration(quiet))
 	case c.onlyBalancesLeaders(stores):
-		c.pictureAt = c.now.Add(planInterval * time.Duration(len(pic.Ranges)/planLeaderRanges))
+		wait := max(len(pic.Ranges)/planLeaderRanges, 1+len(c.transfers)/transfersAtOnce)
+		c.pictureAt = c.now.Add(planInterval * time.Duration(min(wait, quiet)))
 	}
+}
+
+// beginTransfers begins the next of the planned transfers.
+func (c *Core) beginTransfers() {
+	n := min(transfersAtOnce, len(c.transfers))
+	for _, op := range c.transfers[:n] {
+		c.operate(op)
+	}
+	c.transfers = slices.Delete(c.transfers, 0, n)
 }
 
 // onlyBalancesLeaders reports whether nothing is at work but transfers of leaders, and none

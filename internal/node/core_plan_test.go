@@ -5,6 +5,7 @@ import (
 
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/range"
 )
 
 // Transfers for balance can wait for the next look, what repairs and what empties a store
@@ -31,5 +32,45 @@ func TestOnlyBalancesLeaders(t *testing.T) {
 		if got := c.onlyBalancesLeaders(stores); got != tc.want {
 			t.Errorf("%s: %t", tc.name, got)
 		}
+	}
+}
+
+// One look plans all transfers that make leaders even, and they are begun a part after the
+// other: to look at every range again for each part would cost more than the transfers do.
+func TestLeadersSpreadInFewLooks(t *testing.T) {
+	const count = 1000
+	c := newTrio(t, ranges.Config{})
+	c.cut(count)
+	looks, most, begin := 0, 0, c.now
+	last := make([]*placement.StoreState, len(c.nodes))
+	for _, n := range c.nodes {
+		n.core.cfg.Planner = &placement.Limits{}
+	}
+	c.until("leaders are even", func() bool {
+		for i, n := range c.nodes { // each look has stores of its own
+			if s := n.core.storesThen; len(s) > 0 && &s[0] != last[i] {
+				looks, last[i] = looks+1, &s[0]
+			}
+			most = max(most, len(n.core.operations.at))
+		}
+		for _, n := range c.nodes {
+			leads := 0
+			for _, id := range n.core.Store().IDs() {
+				if n.core.Store().Replica(id).Leads() {
+					leads++
+				}
+			}
+			if leads < 300 || leads > 370 {
+				return false
+			}
+		}
+		return c.led()
+	})
+	t.Logf("%d looks, %v, at most %d at a time", looks, c.now.Sub(begin), most)
+	if looks > 2 {
+		t.Errorf("%d looks", looks)
+	}
+	if most > transfersAtOnce {
+		t.Errorf("%d transfers at a time", most)
 	}
 }

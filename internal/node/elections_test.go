@@ -188,8 +188,8 @@ func (c *trio) answered(n *trioNode, ids ...uint64) time.Duration {
 
 func trioKey(i int) []byte { return fmt.Appendf(nil, "k%06d", i) }
 
-// grow cuts the keyspace into about so many ranges, and spreads the leaders.
-func (c *trio) grow(count int) {
+// cut cuts the keyspace into about so many ranges.
+func (c *trio) cut(count int) {
 	a := c.nodes[0]
 	c.until("serving", func() bool {
 		for _, n := range c.nodes {
@@ -214,6 +214,11 @@ func (c *trio) grow(count int) {
 		}
 	}
 	c.until("leaders", c.led)
+}
+
+// grow cuts the keyspace into about so many ranges, and spreads the leaders.
+func (c *trio) grow(count int) {
+	c.cut(count)
 	for _, n := range c.nodes {
 		for _, id := range n.core.Store().IDs() {
 			if to := metapb.StoreID(uint64(id)%3 + 1); to != n.id && n.core.Store().HoldsLease(id) {
