@@ -31,9 +31,9 @@ type planning struct {
 	elsewhere []int
 	seen      seen
 	// storesThen is what the last picture had of stores. Before pictureAt there is no other
-	// unless they change.
-	storesThen []placement.StoreState
-	pictureAt  clock.Time
+	// unless they change, or, from changedAt on, descriptors do.
+	storesThen           []placement.StoreState
+	pictureAt, changedAt clock.Time
 	// transfers are planned and not begun: the next look plans them anew.
 	transfers []placement.Operator
 	// asksLeave is our request that removes a member that leaves, 0: none. The last one was for
@@ -56,9 +56,10 @@ const (
 	// an interval, when there was nothing to do and the stores are as they were: it costs
 	// more than anything else that an idle node does.
 	planQuietRanges = 250
-	// planLeaderRanges is the same while only leaders are moved for balance, which is of no hurry.
-	// It is later still while some of them are to come: they were all planned by one look.
-	planLeaderRanges = 2500
+	// planChangeRanges is the same while only leaders are moved for balance, or when there was
+	// nothing to do and descriptors have changed since: a range that was split is led where it
+	// was. All transfers are planned by one look; until they are begun there is no other.
+	planChangeRanges = 2500
 	// transfersAtOnce are begun in an interval.
 	transfersAtOnce = 128
 	// awayAfter is how long a store may be silent until it gets nothing new.
@@ -83,7 +84,7 @@ func (c *Core) tickPlan() {
 	}
 	c.endLeaving()
 	stores := c.storeStates(limits.LostAfter)
-	if c.now.Before(c.pictureAt) && slices.Equal(stores, c.storesThen) {
+	if c.now.Before(c.pictureAt) && slices.Equal(stores, c.storesThen) && (c.now.Before(c.changedAt) || c.known() == c.seen) {
 		c.beginTransfers()
 		return
 	}
@@ -101,13 +102,14 @@ func (c *Core) tickPlan() {
 		c.operate(op)
 	}
 	c.beginTransfers()
-	quiet := len(pic.Ranges) / planQuietRanges
+	later := func(intervals int) clock.Time { return c.now.Add(planInterval * time.Duration(intervals)) }
+	quiet, change := len(pic.Ranges)/planQuietRanges, len(pic.Ranges)/planChangeRanges
 	switch {
 	case len(plan)+len(c.operations.at) == 0:
-		c.pictureAt = c.now.Add(planInterval * time.Duration(quiet))
+		c.pictureAt, c.changedAt = later(quiet), later(change)
 	case c.onlyBalancesLeaders(stores):
-		wait := max(len(pic.Ranges)/planLeaderRanges, 1+len(c.transfers)/transfersAtOnce)
-		c.pictureAt = c.now.Add(planInterval * time.Duration(min(wait, quiet)))
+		c.pictureAt = later(min(max(change, 1+len(c.transfers)/transfersAtOnce), quiet))
+		c.changedAt = c.pictureAt
 	}
 }
 
@@ -227,8 +229,7 @@ func (c *Core) picture(stores []placement.StoreState) *placement.Picture {
 // describe brings the descriptors of the picture up to date. To find them costs far more than
 // to look at all ranges otherwise, and while leaders move they stay as they are.
 func (c *Core) describe() {
-	dir := c.system.Directory()
-	now := seen{dir, dir.Changes(), c.router.Learned(), c.ownLearnt}
+	now := c.known()
 	if now == c.seen {
 		if invariant.Enabled {
 			c.checkDescribed()
@@ -239,6 +240,12 @@ func (c *Core) describe() {
 	for d := range c.described() {
 		c.pictured = append(c.pictured, placement.RangeState{Descriptor: d})
 	}
+}
+
+// known counts what there is to know of descriptors now.
+func (c *Core) known() seen {
+	dir := c.system.Directory()
+	return seen{dir, dir.Changes(), c.router.Learned(), c.ownLearnt}
 }
 
 // described are the newest descriptors that are known of the directory's ranges, in order.

@@ -2,10 +2,12 @@ package node
 
 import (
 	"testing"
+	"time"
 
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/range"
+	"github.com/flotilladb/flotilla/router"
 )
 
 // Transfers for balance can wait for the next look, what repairs and what empties a store
@@ -35,22 +37,41 @@ func TestOnlyBalancesLeaders(t *testing.T) {
 	}
 }
 
+// lookCounter counts the planners' looks at all ranges.
+type lookCounter struct {
+	trio  *trio
+	last  []*placement.StoreState
+	looks int
+}
+
+func countLooks(c *trio) *lookCounter {
+	return &lookCounter{c, make([]*placement.StoreState, len(c.nodes)), 0}
+}
+
+// now counts those since the last call: each has stores of its own.
+func (l *lookCounter) now() int {
+	for i, n := range l.trio.nodes {
+		if s := n.core.storesThen; len(s) > 0 && &s[0] != l.last[i] {
+			l.looks, l.last[i] = l.looks+1, &s[0]
+		}
+	}
+	return l.looks
+}
+
 // One look plans all transfers that make leaders even, and they are begun a part after the
 // other: to look at every range again for each part would cost more than the transfers do.
+// When there is nothing to do the next look is late, but not after a split.
 func TestLeadersSpreadInFewLooks(t *testing.T) {
 	const count = 1000
 	c := newTrio(t, ranges.Config{})
 	c.cut(count)
-	looks, most, begin := 0, 0, c.now
-	last := make([]*placement.StoreState, len(c.nodes))
 	for _, n := range c.nodes {
 		n.core.cfg.Planner = &placement.Limits{}
 	}
+	l, most := countLooks(c), 0
 	c.until("leaders are even", func() bool {
-		for i, n := range c.nodes { // each look has stores of its own
-			if s := n.core.storesThen; len(s) > 0 && &s[0] != last[i] {
-				looks, last[i] = looks+1, &s[0]
-			}
+		l.now()
+		for _, n := range c.nodes {
 			most = max(most, len(n.core.operations.at))
 		}
 		for _, n := range c.nodes {
@@ -66,11 +87,28 @@ func TestLeadersSpreadInFewLooks(t *testing.T) {
 		}
 		return c.led()
 	})
-	t.Logf("%d looks, %v, at most %d at a time", looks, c.now.Sub(begin), most)
-	if looks > 2 {
-		t.Errorf("%d looks", looks)
+	if l.looks > 2 {
+		t.Errorf("%d looks", l.looks)
 	}
 	if most > transfersAtOnce {
 		t.Errorf("%d transfers at a time", most)
+	}
+	next := func() time.Duration {
+		looks := l.now()
+		return c.until("another look", func() bool { return l.now() > looks })
+	}
+	for range 4 {
+		next()
+	}
+	const quiet = count / planQuietRanges * planInterval
+	if took := next(); took < quiet {
+		t.Errorf("%v after a look that found nothing to do there is another", took)
+	}
+	a := c.nodes[0]
+	id := a.request(&router.SplitRequest{Key: append(trioKey(count/2), '5')})
+	c.answered(a, id)
+	c.must(a.results[id].Err)
+	if took := next(); took >= quiet/2 {
+		t.Errorf("%v until somebody looks at what a split made", took)
 	}
 }
