@@ -93,7 +93,7 @@ func (c *Core) tickPlan() {
 	c.askLeaders(pic)
 	c.endHopeless(stores)
 	plan := placement.Plan(pic, limits)
-	c.transfers = c.transfers[:0]
+	c.transfers = nil
 	for _, op := range plan {
 		if op.TransferTo != 0 {
 			c.transfers = append(c.transfers, op)
