@@ -30,9 +30,10 @@ type planning struct {
 	pictured  []placement.RangeState
 	elsewhere []int
 	seen      seen
-	// storesThen is what the last picture had of stores. Before pictureAt there is no other
-	// unless they change, or, from changedAt on, descriptors do.
+	// storesThen and corruptThen are what the last picture had of stores and of corrupt replicas.
+	// Before pictureAt there is no other unless they change, or, from changedAt on, descriptors do.
 	storesThen           []placement.StoreState
+	corruptThen          []placement.Corrupt
 	pictureAt, changedAt clock.Time
 	// transfers are planned and not begun: the next look plans them anew.
 	transfers []placement.Operator
@@ -84,11 +85,11 @@ func (c *Core) tickPlan() {
 	}
 	c.endLeaving()
 	stores := c.storeStates(limits.LostAfter)
-	if c.now.Before(c.pictureAt) && slices.Equal(stores, c.storesThen) && (c.now.Before(c.changedAt) || c.known() == c.seen) {
+	if c.mayWait(stores) {
 		c.beginTransfers()
 		return
 	}
-	c.storesThen, c.pictureAt = stores, 0
+	c.storesThen, c.corruptThen, c.pictureAt = stores, c.system.Corrupt(), 0
 	pic := c.picture(stores)
 	c.askLeaders(pic)
 	c.endHopeless(stores)
@@ -111,6 +112,12 @@ func (c *Core) tickPlan() {
 		c.pictureAt = later(min(max(change, 1+len(c.transfers)/transfersAtOnce), quiet))
 		c.changedAt = c.pictureAt
 	}
+}
+
+// mayWait reports whether the next look at all ranges is not due yet.
+func (c *Core) mayWait(stores []placement.StoreState) bool {
+	return c.now.Before(c.pictureAt) && slices.Equal(stores, c.storesThen) && slices.Equal(c.system.Corrupt(), c.corruptThen) &&
+		(c.now.Before(c.changedAt) || c.known() == c.seen)
 }
 
 // beginTransfers begins the next of the planned transfers.

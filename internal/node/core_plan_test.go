@@ -60,7 +60,8 @@ func (l *lookCounter) now() int {
 
 // One look plans all transfers that make leaders even, and they are begun a part after the
 // other: to look at every range again for each part would cost more than the transfers do.
-// When there is nothing to do the next look is late, but not after a split.
+// When there is nothing to do the next look is late, but not after a split, nor when a replica
+// is found to be corrupt.
 func TestLeadersSpreadInFewLooks(t *testing.T) {
 	const count = 1000
 	c := newTrio(t, ranges.Config{})
@@ -104,11 +105,21 @@ func TestLeadersSpreadInFewLooks(t *testing.T) {
 	if took := next(); took < quiet {
 		t.Errorf("%v after a look that found nothing to do there is another", took)
 	}
-	a := c.nodes[0]
-	id := a.request(&router.SplitRequest{Key: append(trioKey(count/2), '5')})
-	c.answered(a, id)
-	c.must(a.results[id].Err)
-	if took := next(); took >= quiet/2 {
-		t.Errorf("%v until somebody looks at what a split made", took)
+	for _, tc := range []struct {
+		name string
+		req  any
+	}{
+		{"a split", &router.SplitRequest{Key: append(trioKey(count/2), '5')}},
+		{"a corrupt replica", &router.SystemRequest{Op: &placement.CorruptOp{Range: DataRange, Replica: 2, Member: 2}}},
+	} {
+		for next() < quiet { // until there is nothing to do again
+		}
+		a := c.nodes[0]
+		id := a.request(tc.req)
+		c.answered(a, id)
+		c.must(a.results[id].Err)
+		if took := next(); took >= quiet/2 {
+			t.Errorf("%v until somebody looks after %s", took, tc.name)
+		}
 	}
 }
