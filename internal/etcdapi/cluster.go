@@ -89,6 +89,9 @@ func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequ
 
 // MemberPromote is refused: no member is a learner.
 func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
+	if err := checkCaller(ctx, s.id); err != nil {
+		return nil, err
+	}
 	members, err := s.cluster.Members(ctx, true)
 	if err != nil {
 		return nil, toGRPC(err)

@@ -94,6 +94,9 @@ func (s *electionServer) proclaim(ctx context.Context, key []byte, created int64
 
 // Proclaim gives the leader's key a new value, if it still is the leader's.
 func (s *electionServer) Proclaim(ctx context.Context, r *epb.ProclaimRequest) (*epb.ProclaimResponse, error) {
+	if err := checkCaller(ctx, s.id); err != nil {
+		return nil, err
+	}
 	if r.Leader == nil {
 		return nil, errNoLeaderKey
 	}
@@ -121,6 +124,9 @@ func (s *electionServer) resign(ctx context.Context, key []byte, created int64) 
 
 // Resign deletes the leader's key. That it was gone already is no fault.
 func (s *electionServer) Resign(ctx context.Context, r *epb.ResignRequest) (*epb.ResignResponse, error) {
+	if err := checkCaller(ctx, s.id); err != nil {
+		return nil, err
+	}
 	if r.Leader == nil {
 		return nil, errNoLeaderKey
 	}
@@ -133,6 +139,9 @@ func (s *electionServer) Resign(ctx context.Context, r *epb.ResignRequest) (*epb
 
 // Leader returns the key that leads.
 func (s *electionServer) Leader(ctx context.Context, r *epb.LeaderRequest) (*epb.LeaderResponse, error) {
+	if err := checkCaller(ctx, s.id); err != nil {
+		return nil, err
+	}
 	resp, err := s.kv.Range(ctx, oldest(prefixOf(r.Name)))
 	if err != nil {
 		return nil, asClient(err)

@@ -75,6 +75,9 @@ func (s *lockServer) wait(ctx context.Context, prefix, key []byte, created int64
 
 // Unlock deletes the key that holds a lock.
 func (s *lockServer) Unlock(ctx context.Context, r *v3lockpb.UnlockRequest) (*v3lockpb.UnlockResponse, error) {
+	if err := checkCaller(ctx, s.id); err != nil {
+		return nil, err
+	}
 	resp, err := s.kv.DeleteRange(ctx, &pb.DeleteRangeRequest{Key: r.Key})
 	if err != nil {
 		return nil, asClient(err)

@@ -88,7 +88,10 @@ func (s *maintenanceServer) HashKV(ctx context.Context, r *pb.HashKVRequest) (*p
 }
 
 // Snapshot is not there yet.
-func (s *maintenanceServer) Snapshot(*pb.SnapshotRequest, pb.Maintenance_SnapshotServer) error {
+func (s *maintenanceServer) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenance_SnapshotServer) error {
+	if err := checkCaller(stream.Context(), s.id); err != nil {
+		return err
+	}
 	return status.Error(codes.Unimplemented, "etcdserver: snapshots are not supported by this version of flotilla")
 }
 
@@ -112,6 +115,9 @@ func (s *maintenanceServer) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequ
 }
 
 // Downgrade is not there: every data format so far is the first.
-func (s *maintenanceServer) Downgrade(context.Context, *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+func (s *maintenanceServer) Downgrade(ctx context.Context, _ *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+	if err := checkCaller(ctx, s.id); err != nil {
+		return nil, err
+	}
 	return nil, status.Error(codes.Unimplemented, "etcdserver: downgrades are not supported by this version of flotilla")
 }

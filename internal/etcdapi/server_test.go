@@ -12,6 +12,9 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
@@ -203,6 +206,32 @@ func TestCallerMetadata(t *testing.T) {
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(rpctypes.MetadataClientAPIVersionKey, "3.\xff"))
 	if err := checkCaller(ctx, f); !sameStatus(err, rpctypes.ErrGRPCInvalidClientAPIVersion) {
 		t.Fatalf("a version that is not text: %v", err)
+	}
+}
+
+// Whatever is asked, who wants a leader hears at once that there is none.
+func TestEveryRequestMayWantALeader(t *testing.T) {
+	n := newModelNode(t)
+	n.leader = 0
+	_, conn := serve(t, n.config(t))
+	ctx := metadata.AppendToOutgoingContext(t.Context(), rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
+	for _, service := range []grpc.ServiceDesc{
+		pb.KV_ServiceDesc, pb.Lease_ServiceDesc, pb.Cluster_ServiceDesc, pb.Maintenance_ServiceDesc, pb.Auth_ServiceDesc,
+		v3lockpb.Lock_ServiceDesc, v3electionpb.Election_ServiceDesc,
+	} {
+		for _, m := range service.Methods { // nothing in it is an empty request of any of them
+			err := conn.Invoke(ctx, "/"+service.ServiceName+"/"+m.MethodName, &pb.RangeRequest{}, &pb.RangeResponse{})
+			if !sameStatus(err, rpctypes.ErrGRPCNoLeader) {
+				t.Errorf("%s: %v", m.MethodName, err)
+			}
+		}
+	}
+	stream, err := pb.NewMaintenanceClient(conn).Snapshot(ctx, &pb.SnapshotRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); !sameStatus(err, rpctypes.ErrGRPCNoLeader) {
+		t.Errorf("Snapshot: %v", err)
 	}
 }
 
