@@ -59,7 +59,7 @@ type Config struct {
 	// Swarm is what else may go wrong where there are several nodes.
 	Swarm SwarmConfig
 	// SyncMin and SyncMax bound the time of a usual sync; one in a hundred takes
-	// up to SyncStall.
+	// up to SyncStall longer until the run is to become quiet.
 	SyncMin, SyncMax, SyncStall time.Duration
 	// RemovalRows bounds a step of removal.
 	RemovalRows int

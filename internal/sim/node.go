@@ -420,7 +420,7 @@ func (n *simNode) append(rd *node.Ready) {
 		return
 	}
 	takes := between(n.s.disk, n.s.cfg.SyncMin, n.s.cfg.SyncMax)
-	if n.s.disk.IntN(100) == 0 {
+	if n.s.disk.IntN(100) == 0 && !n.s.ending { // else one as long as an election timeout ends leaderships for ever
 		takes += between(n.s.disk, 0, n.s.cfg.SyncStall)
 	}
 	n.syncEnd = max(n.syncEnd, n.s.now.Add(takes))
