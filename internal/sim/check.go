@@ -289,7 +289,7 @@ func (c *checker) answer(o *op) error {
 		}
 	}
 	why := ""
-	for _, rev := range c.revisionsIn(low, o.high) {
+	for _, rev := range revisionsIn(low, o.high) {
 		if why = c.tryRead(o, rev); why == "" {
 			return nil
 		}
@@ -311,17 +311,13 @@ func mayBeOld(req any) bool {
 	return false
 }
 
-// revisionsIn are the revisions of all states from low to high.
-func (c *checker) revisionsIn(low, high int64) []int64 {
-	of := []int64{low}
-	for i := sort.Search(len(c.revs), func(i int) bool { return c.revs[i] > low }); i < len(c.revs) && c.revs[i] <= high; i++ {
-		of = append(of, c.revs[i])
+// revisionsIn are all revisions from low to high, also those that nothing took: each of them may
+// have been current. An error is mostly of the newest, which comes first.
+func revisionsIn(low, high int64) (revs []int64) {
+	for rev := high; rev >= low; rev-- {
+		revs = append(revs, rev)
 	}
-	if of[len(of)-1] != high {
-		of = append(of, high) // revisions that nothing took are current too
-	}
-	slices.Reverse(of) // an error is mostly of the newest
-	return of
+	return revs
 }
 
 // tryRead says why the model does not give a request's answer at a revision.

@@ -326,7 +326,7 @@ func (c *checker) leaseAnswer(o *op) error {
 // revision.
 func (c *checker) attached(o *op, r *pb.LeaseTimeToLiveResponse) error {
 	always, ever := map[string]int{}, map[string]bool{}
-	revs := c.revisionsIn(o.low, o.high)
+	revs := revisionsIn(o.low, o.high)
 	for _, rev := range revs {
 		for _, key := range c.at(rev).Attached(r.ID) {
 			always[string(key)]++

@@ -90,7 +90,9 @@ func TestSeedsThatFound(t *testing.T) {
 }
 
 // readerSeedsThatFound are of three nodes whose leaders are deposed while some only read.
-func readerSeedsThatFound() []uint64 { return []uint64{180, 246, 420, 690, 936, 910435, 984120} }
+func readerSeedsThatFound() []uint64 {
+	return []uint64{180, 246, 420, 690, 936, 910435, 984120, 9951444}
+}
 
 // checkSeedsThatFound are of three nodes whose replicas move and are compared.
 func checkSeedsThatFound() []uint64 { return []uint64{7240193, 7540433, 7800143} }
