@@ -126,7 +126,7 @@ func (c *Core) beginTransfers() {
 	for _, op := range c.transfers[:n] {
 		c.operate(op)
 	}
-	c.transfers = slices.Delete(c.transfers, 0, n)
+	c.transfers = c.transfers[n:]
 }
 
 // onlyBalancesLeaders reports whether nothing is at work but transfers of leaders, and none
