@@ -172,6 +172,10 @@ func (o *txnOp) intentsOf(r *Router, tag int, err error) {
 // elsewhere: an error must fit one state as well.
 func (o *txnOp) confirm(r *Router, failure error) {
 	o.phase, o.lost, o.failure = txnConfirm, nil, failure
+	if len(o.parts) == 0 { // it names no key
+		r.finish(o, o.result.Response, failure)
+		return
+	}
 	for i := range o.parts {
 		p := &o.parts[i]
 		o.open++

@@ -13,6 +13,7 @@ import (
 
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/internal/keys"
+	"github.com/flotilladb/flotilla/mvcc"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
@@ -162,7 +163,10 @@ func fakeRanges(r *Router, rev *metapb.Revision, now clock.Time, takes time.Dura
 		sends += len(rd.Sends)
 		for _, req := range rd.Sends {
 			rep := peerpb.Reply{ID: req.ID, Body: &peerpb.Done{}}
-			if p, ok := req.Body.(*peerpb.Prepare); ok {
+			switch p := req.Body.(type) {
+			case *peerpb.Write: // one cannot answer it
+				rep.Body, rep.Err = nil, peerpb.ErrNeedsTxn
+			case *peerpb.Prepare:
 				rep.Body = &peerpb.Prepared{Rows: make([][]peerpb.Row, len(p.Accesses)), Counts: make([]int64, len(p.Accesses)), Compacted: -1, Known: *rev}
 			}
 			r.Reply(rep, now)
@@ -200,6 +204,33 @@ func TestTxnMessages(t *testing.T) {
 	}
 	if got := results[0].Resp.(*pb.TxnResponse).Header.Revision; got != 10 {
 		t.Fatalf("header %d, want 10", got)
+	}
+}
+
+// A transaction over ranges whose spans are all empty has no locks to give back: it is answered
+// all the same, and with an error too.
+func TestTxnWithoutKeys(t *testing.T) {
+	empty := func(rev int64) *pb.TxnRequest {
+		return &pb.TxnRequest{
+			Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("z"), RangeEnd: []byte("a"), Revision: rev}}}},
+			Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte("z"), RangeEnd: []byte("a")}}}},
+		}
+	}
+	for _, at := range []struct {
+		rev  int64
+		want error
+	}{{0, nil}, {9, nil}, {10, mvcc.ErrFutureRevision}, {11, mvcc.ErrFutureRevision}} {
+		r, err := New(Config{Store: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Descriptors([]*metapb.Descriptor{desc(2, 1, "l", "u3"), desc(3, 1, "u3", "")})
+		now := metapb.Revision(9)
+		r.Request(1, empty(at.rev), 1)
+		results, _ := fakeRanges(r, &now, 1, 0)
+		if len(results) != 1 || !errors.Is(results[0].Err, at.want) || r.Len() != 0 {
+			t.Errorf("at revision %d of 9: results %v, want the error %v; %d left", at.rev, results, at.want, r.Len())
+		}
 	}
 }
 
