@@ -143,6 +143,8 @@ func (q *workQueue) fits(w *work, bytesMax int) bool {
 	switch body := w.req.Body.(type) {
 	case *peerpb.RevokeLease, *peerpb.RemoveLease, *peerpb.CheckpointLeases:
 		return true
+	case *peerpb.RegisterLease: // a put waits for it, which may be what there is no room beside
+		return true
 	case *peerpb.WriteIntents, *peerpb.WriteRecord, *peerpb.Resolve, *peerpb.Release, *peerpb.Forget, *peerpb.Push:
 		return true
 	case *peerpb.Prepare:
