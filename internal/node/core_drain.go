@@ -98,7 +98,7 @@ func (c *Core) wantTransfer(w ranges.WantedTransfer) {
 		m.to = c.heir(w.Range)
 	}
 	switch under := c.movingOf(w.Range); {
-	case m.to == 0:
+	case m.to == 0, c.parts(m.to): // it would only give it on, or not get to that
 		c.endMove(m, peerpb.ErrBadTransfer)
 	case w.To == c.cfg.StoreID:
 		c.endMove(m, nil)
@@ -107,6 +107,12 @@ func (c *Core) wantTransfer(w ranges.WantedTransfer) {
 	default:
 		c.startMove(m)
 	}
+}
+
+// parts reports whether another store gives its leaders away.
+func (c *Core) parts(store metapb.StoreID) bool {
+	l := c.links[store]
+	return l != nil && (l.peerLeaves || l.peerEnded)
 }
 
 func (c *Core) movingOf(id metapb.RangeID) *leaderMove {
@@ -194,7 +200,7 @@ func (c *Core) lookForLeaders() {
 // that leads the fewest.
 func (c *Core) heir(id metapb.RangeID) (to metapb.StoreID) {
 	for _, s := range c.store.Heirs(id) {
-		if l := c.links[s]; l == nil || !l.ready() || l.peerLeaves || c.isCorrupt(id, s) {
+		if l := c.links[s]; l == nil || !l.ready() || c.parts(s) || c.isCorrupt(id, s) {
 			continue
 		}
 		if to == 0 || c.led[s] < c.led[to] {
@@ -282,6 +288,7 @@ func (c *Core) MayEnd() bool {
 	}
 	if c.endBy == 0 {
 		c.endBy = c.now.Add(endTimeout)
+		c.looked = false // leaders may have come since
 		if c.seq != nil {
 			c.seq.Stop()
 			c.pumpSequencer()
@@ -290,7 +297,7 @@ func (c *Core) MayEnd() bool {
 	switch {
 	case c.now.After(c.endBy):
 		return true
-	case c.seq != nil && !c.seq.Stopped(), c.router.Len() > 0, c.served.len() > 0:
+	case c.draining && !c.Drained(), c.seq != nil && !c.seq.Stopped(), c.router.Len() > 0, c.served.len() > 0:
 		return false
 	}
 	if !c.said {
