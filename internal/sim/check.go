@@ -61,7 +61,7 @@ func (s *Sim) check() error {
 			s.stats.Refused++
 		}
 	}
-	if err := s.checkHoles(c); err != nil {
+	if err := s.checkOrder(c); err != nil {
 		return err
 	}
 	for _, n := range s.nodes {
@@ -346,21 +346,17 @@ func nilIfError(m proto.Message, err error) proto.Message {
 	return m
 }
 
-// checkHoles looks for numbers that nobody has. Only what is no orderly thing may
-// skip some: crashes, and transactions that waited for longer than their hold.
-func (s *Sim) checkHoles(c *checker) error {
-	slow := s.cfg.SyncMax+s.cfg.SyncStall > orderly
-	if len(s.nodes) > 1 {
-		slow = slow || s.cfg.Network.DelayMax > orderly || s.cfg.Network.LossPerMille > 0 || s.stats.Cuts+s.stats.Freezes > 0 ||
-			s.cfg.Swarm.SlowEvery > 0 || s.stats.Transfers+s.stats.Stops > 0 ||
-			s.cfg.Planner.First > 0 || // which transfers leaders too
-			// A transaction takes a trip to each range, one after the other, with what it
-			// has locked of those before.
-			time.Duration(len(s.hist.generations))*(2*s.cfg.Network.DelayMax+s.cfg.SyncMax) > holdMin
-	}
-	if s.grown || s.stats.Crashes > 0 || s.cfg.StallEvery > 0 || s.cfg.FullEvery > 0 || slow || s.cfg.Ranges.LockAgeMax < orderly*10 ||
-		s.cfg.Ranges.IntentAgeMax < orderly*10 {
+// checkOrder looks for what only a fault may cost where there was none: a revision that
+// nobody has, and a request that was not answered.
+func (s *Sim) checkOrder(c *checker) error {
+	if !s.inOrder() {
 		return nil
+	}
+	s.stats.Orderly++
+	for _, o := range c.h.ops {
+		if o.cause != nil && o.err == nil && s.stats.Stops == s.stats.Drained {
+			return fmt.Errorf("#%d %s: %w, and nothing crashed", o.number, describe(o.req), o.cause)
+		}
 	}
 	last := int64(1)
 	for _, rev := range c.revs {
@@ -370,6 +366,22 @@ func (s *Sim) checkHoles(c *checker) error {
 		last = rev
 	}
 	return nil
+}
+
+// inOrder reports whether there was no fault: nothing crashed, and no transaction may have
+// waited for longer than its hold.
+func (s *Sim) inOrder() bool {
+	slow := s.cfg.SyncMax+s.cfg.SyncStall > orderly
+	if len(s.nodes) > 1 {
+		slow = slow || s.cfg.Network.DelayMax > orderly || s.cfg.Network.LossPerMille > 0 || s.stats.Cuts+s.stats.Freezes > 0 ||
+			s.cfg.Swarm.SlowEvery > 0 || s.stats.Transfers > 0 || s.stats.Stops > s.stats.Drained ||
+			s.cfg.Planner.First > 0 || // which transfers leaders too
+			// A transaction takes a trip to each range, one after the other, with what it
+			// has locked of those before.
+			time.Duration(len(s.hist.generations))*(2*s.cfg.Network.DelayMax+s.cfg.SyncMax) > holdMin
+	}
+	return !(slow || s.grown || s.stats.Crashes > 0 || s.cfg.StallEvery > 0 || s.cfg.FullEvery > 0 ||
+		s.cfg.Ranges.LockAgeMax < orderly*10 || s.cfg.Ranges.IntentAgeMax < orderly*10)
 }
 
 func compareKeys(a, b []byte) int { return cmp.Compare(string(a), string(b)) }

@@ -157,7 +157,7 @@ func (c *client) run(yield func(wait) bool) {
 	}()
 	c.wait = yield
 	for !c.s.ending {
-		if n := c.node; n.serving && (!n.stopping || c.s.load.IntN(3) == 0) {
+		if n := c.node; n.serving && !n.parting && (!n.stopping || c.s.load.IntN(3) == 0) {
 			c.ask()
 		}
 		c.stand(waitIdle)

@@ -27,6 +27,7 @@ type Config struct {
 	CutOffFor time.Duration
 	Check     CheckConfig
 	Readers   ReadersConfig
+	Operator  OperatorConfig
 	// OldUntil is how long the last node runs a version that reads only the first
 	// format; then it is started anew; 0: none does.
 	OldUntil time.Duration

@@ -24,6 +24,7 @@ func (s *Sim) planFaults() {
 	})
 	s.planSwarm()
 	s.planReaders()
+	s.planOperator()
 	if s.cfg.GrowAfter > 0 {
 		s.after(s.cfg.GrowAfter, s.grow)
 	}

@@ -36,6 +36,7 @@ type op struct {
 	low, high int64
 	resp      proto.Message
 	err       error // one of etcd's
+	cause     error // what the node said
 	fate      fate
 }
 
@@ -98,6 +99,7 @@ func (h *history) end(o *op, resp proto.Message, err error, current int64) error
 	h.moments++
 	o.high = current
 	if err != nil {
+		o.cause = err
 		var known bool
 		if o.err, o.fate, known = fateOf(err); !known {
 			return fmt.Errorf("#%d %s: error %w", o.number, describe(o.req), err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/flotilladb/flotilla/engine"
@@ -28,7 +29,9 @@ type simNode struct {
 	up       bool
 	serving  bool
 	stopping bool
-	doomed   bool // dies at one of the next points
+	draining clock.Time // since when its leaders leave; 0: they stay
+	parting  bool       // its API takes nothing more
+	doomed   bool       // dies at one of the next points
 	full     bool
 
 	core    *node.Core
@@ -121,6 +124,7 @@ func (n *simNode) open() error {
 	n.inbox, n.calls, n.synced, n.syncing, n.syncEnd = nil, make(map[uint64]*job), nil, 0, 0
 	n.written, n.heard = 0, 0
 	n.serving, n.stopping, n.doomed, n.awake, n.stalledUntil = false, false, false, false, 0
+	n.draining, n.parting = 0, false
 	if err != nil {
 		return err
 	}
@@ -151,6 +155,7 @@ func (n *simNode) planTick() {
 		n.planTick()
 		if n.s.now >= n.stalledUntil {
 			n.core.Tick(n.clock())
+			n.tickDrain()
 			n.wake()
 		}
 	}))
@@ -220,8 +225,12 @@ func (n *simNode) steps() {
 		}
 		n.receive()
 	}
-	if n.stopping && n.drained() {
+	switch {
+	case !n.stopping || !n.drained():
+	case n.core.MayEnd() && !n.core.HasReady():
 		n.shut()
+	case n.core.HasReady():
+		n.wake()
 	}
 }
 
@@ -548,13 +557,16 @@ func (n *simNode) shutDown() {
 	}
 }
 
+// asked reports whether a client waits for the node.
+func (n *simNode) asked() bool {
+	return slices.ContainsFunc(n.s.clients, func(c *client) bool { return c.node == n && c.op != nil })
+}
+
 // drained reports whether nothing is under way.
 func (n *simNode) drained() bool {
-	for _, c := range n.s.clients {
-		if c.node == n && c.op != nil {
-			n.s.after(time.Millisecond, n.planned(n.wake))
-			return false
-		}
+	if n.asked() {
+		n.s.after(time.Millisecond, n.planned(n.wake))
+		return false
 	}
 	return len(n.calls)+len(n.inbox)+len(n.synced)+n.syncing == 0
 }

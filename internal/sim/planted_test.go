@@ -35,6 +35,8 @@ type plant struct {
 	readers bool
 	// planner: stores come and go, and a planner moves replicas.
 	planner bool
+	// operator: leaders are handed over and nodes stopped in order, and nothing fails.
+	operator bool
 	// seed is one that found it, and is tried first. As the sources change it may no
 	// longer: then it is found by another.
 	seed int
@@ -138,7 +140,7 @@ func (s *simulator) run(t *testing.T, p *plant, number, from, n int) map[int]str
 	t.Helper()
 	cmd := exec.Command(s.binary, "-test.run", "^TestSeeds$", "-test.timeout", "0", "-test.v", "-first", "-from", strconv.Itoa(from), "-seeds", strconv.Itoa(n),
 		"-nodes", strconv.Itoa(max(1, p.nodes)), "-moves="+strconv.FormatBool(p.moves), "-checks="+strconv.FormatBool(p.checks),
-		"-readers="+strconv.FormatBool(p.readers), "-planner="+strconv.FormatBool(p.planner))
+		"-readers="+strconv.FormatBool(p.readers), "-planner="+strconv.FormatBool(p.planner), "-operator="+strconv.FormatBool(p.operator))
 	cmd.Env = append(os.Environ(), plantedVariable+"="+strconv.Itoa(number))
 	var err error
 	if cmd.Dir, err = os.Getwd(); err != nil {

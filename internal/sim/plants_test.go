@@ -11,7 +11,7 @@ import "slices"
 // batches under way, and current for bounds (what one store has under way becomes
 // durable in the order of revisions, so nothing current is ever above it).
 func plants() []plant {
-	return slices.Concat(plantsOfOneRange(), plantsOfTransactions(), plantsOfLargeDeletes(), plantsOfWatches(), plantsOfLeases(), plantsOfClusters())
+	return slices.Concat(plantsOfOneRange(), plantsOfTransactions(), plantsOfLargeDeletes(), plantsOfWatches(), plantsOfLeases(), plantsOfClusters(), plantsOfOperator())
 }
 
 func plantsOfOneRange() []plant {

@@ -60,6 +60,10 @@ type Stats struct {
 	Snapshots, Moves       int
 	Corrupt                int // replicas that were found to be
 	Transfers              int
+	// Asked are transfers that somebody asked for, Drained those of Stops before which
+	// all leaders left.
+	Asked, Drained int
+	Orderly        int // runs without a fault
 	// Joins, Lost, Aways and Leaves are of stores, Added replicas that ranges got.
 	Joins, Lost, Aways, Leaves, Added int
 	CutOffPuts                        int // answered while, or after, their node was cut off

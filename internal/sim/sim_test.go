@@ -26,6 +26,7 @@ var (
 	flagCheck = flag.Bool("checks", false, "they are compared, and one is made corrupt")
 	flagRead  = flag.Bool("readers", false, "some clients only read, and leaders are deposed")
 	flagCalm  = flag.Bool("calm", false, "no faults")
+	flagOper  = flag.Bool("operator", false, "no faults; leaders are handed over and nodes stopped in order, and no revision is skipped")
 	flagFor   = flag.Duration("for", 0, "begin no seed after that; 0: run all")
 	flagTrace = flag.Bool("trace", false, "print all that happens in -seed")
 )
@@ -58,6 +59,9 @@ func draw(seed uint64) Config {
 	case *flagMoves:
 		cfg = DrawMoves(seed, *flagNodes)
 	}
+	if *flagOper {
+		cfg = DrawOperator(seed, *flagNodes)
+	}
 	if *flagPlans {
 		cfg = DrawPlanner(seed, *flagNodes)
 	}
@@ -80,6 +84,7 @@ func TestSeedsThatFound(t *testing.T) {
 		{"three nodes with readers", readerSeedsThatFound(), func(seed uint64) Config { return DrawReaders(seed, 3) }},
 		{"three nodes that are compared", checkSeedsThatFound(), func(seed uint64) Config { return DrawChecks(seed, 3) }},
 		{"five nodes with a planner", plannerSeedsThatFound(), func(seed uint64) Config { return DrawPlanner(seed, 5) }},
+		{"three nodes with an operator", operatorSeedsThatFound(), func(seed uint64) Config { return DrawOperator(seed, 3) }},
 	} {
 		for _, seed := range kind.seeds {
 			if _, err := Run(kind.draw(seed), nil); err != nil {
@@ -96,6 +101,10 @@ func readerSeedsThatFound() []uint64 {
 
 // checkSeedsThatFound are of three nodes whose replicas move and are compared.
 func checkSeedsThatFound() []uint64 { return []uint64{7240193, 7540433, 7800143} }
+
+// operatorSeedsThatFound are of three nodes of which leaders are handed over, and which are
+// stopped in order.
+func operatorSeedsThatFound() []uint64 { return []uint64{4, 53, 65} }
 
 // plannerSeedsThatFound are of five nodes whose planner moves replicas.
 func plannerSeedsThatFound() []uint64 { return []uint64{7150105} }
@@ -118,7 +127,7 @@ func TestSeeds(t *testing.T) {
 	}
 	total := runSeeds(t, *flagFrom, *flagFrom+*flagSeeds)
 	t.Logf("%d seeds: %+v", total.Seeds, total)
-	faults := *flagCalm || total.Crashes > 0 && total.Stops > 0
+	faults := *flagCalm || *flagOper || total.Crashes > 0 && total.Stops > 0
 	if total.Writes == 0 || !faults || total.Splits == 0 || total.Compactions == 0 || total.WatchEvents == 0 || total.WatchScans == 0 {
 		t.Errorf("the seeds did not meet everything: %+v", total)
 	}
@@ -133,12 +142,20 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// calm leaves the faults out.
-func calm(cfg Config) Config {
-	cfg.CrashEvery, cfg.StopEvery, cfg.StallEvery, cfg.FullEvery = 0, 0, 0, 0
-	cfg.Network.LossPerMille, cfg.Network.DoublePerMille, cfg.Network.CutEvery = 0, 0, 0
-	cfg.Swarm = SwarmConfig{Bytes: cfg.Swarm.Bytes}
-	return cfg
+// TestOperator runs some seeds in which an operator hands leaders over and stops nodes: no
+// request fails, and no revision is skipped.
+func TestOperator(t *testing.T) {
+	var total Stats
+	for seed := uint64(1); seed <= 8; seed++ {
+		stats, err := Run(DrawOperator(seed, 3), nil)
+		if err != nil {
+			t.Error(failure(seed, err))
+		}
+		total.add(stats)
+	}
+	if total.Orderly < 7 || total.Asked < 100 || total.Drained < 4 {
+		t.Errorf("%d of 8 were in order, %d leaders were handed over, %d nodes stopped", total.Orderly, total.Asked, total.Drained)
+	}
 }
 
 // runSeeds runs seeds side by side, each in one thread.
@@ -180,7 +197,7 @@ func failure(seed uint64, err error) string {
 	}
 	var moves []string
 	flag.Visit(func(f *flag.Flag) {
-		if slices.Contains([]string{"moves", "planner", "checks", "readers", "calm"}, f.Name) && f.Value.String() == "true" {
+		if slices.Contains([]string{"moves", "planner", "checks", "readers", "calm", "operator"}, f.Name) && f.Value.String() == "true" {
 			moves = append(moves, "-"+f.Name)
 		}
 	})
@@ -206,6 +223,9 @@ func (s *Stats) add(o Stats) {
 	s.Added += o.Added
 	s.Freezes += o.Freezes
 	s.Transfers += o.Transfers
+	s.Asked += o.Asked
+	s.Drained += o.Drained
+	s.Orderly += o.Orderly
 	s.Ranges = max(s.Ranges, o.Ranges)
 	s.Steps += o.Steps
 	s.Compactions += o.Compactions
