@@ -61,6 +61,7 @@ func (r *Replica) evaluateReadOn(b *batch, st mvcc.State, w *work, body *peerpb.
 		return taken, nil
 	}
 	l.since = r.store.now
+	l.holdUntil = max(l.holdUntil, l.since.Add(l.hold))
 	return r.readFor(b, st, w, body, l)
 }
 

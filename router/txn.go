@@ -73,10 +73,12 @@ type txnOp struct {
 	failure   error // instead of result
 
 	rev    metapb.Revision
+	since  clock.Time // when it was granted
 	epoch  uint64
 	record *txnpb.Record
 	// What the ranges said to the intents, beyond done.
 	refused bool  // one wants a higher revision
+	misled  bool  // one was asked in the wrong place
 	lost    error // one cannot go on
 }
 
@@ -139,12 +141,17 @@ func (o *txnOp) start(r *Router) {
 // them for its next. One range after the other, in key order: two transactions
 // that did it in parallel could each hold what the other waits for.
 func (o *txnOp) prepare(r *Router) {
+	o.phase = txnPrepares
 	if o.prepared == len(o.parts) {
-		o.state.Seal()
-		o.evaluate(r)
+		// The holds of the first may be nearly over. A reader that then came between the
+		// grant of the revision and the intents would have it taken for nothing.
+		if len(o.parts) > 1 && !r.now.Before(o.touched.Add(o.hold(r)/2)) {
+			o.touch(r)
+			return
+		}
+		o.seal(r)
 		return
 	}
-	o.phase = txnPrepares
 	if !r.now.Before(o.touched.Add(r.cfg.TouchEvery)) && o.prepared > 0 {
 		o.touch(r)
 		return
@@ -152,8 +159,14 @@ func (o *txnOp) prepare(r *Router) {
 	o.sendPrepare(r, o.prepared, o.from)
 }
 
+// seal evaluates what all ranges have returned.
+func (o *txnOp) seal(r *Router) {
+	o.state.Seal()
+	o.evaluate(r)
+}
+
 // touch tells the ranges before that the transaction lives: the next may have
-// many pages, and their locks die of age.
+// many pages, and their locks die of age. They hold closing back anew.
 func (o *txnOp) touch(r *Router) {
 	o.touched = r.now
 	for i := range o.prepared {
@@ -254,7 +267,7 @@ func (o *txnOp) granted(r *Router, a placement.Answer) {
 		mvcc.FillResponse(o.result.Response, a.First+1)
 		o.confirm(r, nil)
 	case txnRevision:
-		o.rev, o.epoch = a.First, a.Epoch
+		o.rev, o.epoch, o.since = a.First, a.Epoch, r.now
 		if o.exact {
 			if err := o.runAt(r, o.rev); err != nil {
 				o.giveUp(r, err)
@@ -273,7 +286,7 @@ func (o *txnOp) granted(r *Router, a placement.Answer) {
 
 // sendIntents sends the intents that no range has confirmed.
 func (o *txnOp) sendIntents(r *Router) {
-	o.refused, o.lost = false, nil
+	o.refused, o.misled, o.lost = false, false, nil
 	for i := range o.parts {
 		p := &o.parts[i]
 		if p.done {

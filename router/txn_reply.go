@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 
@@ -59,6 +60,8 @@ func (o *txnOp) touchedOne(r *Router, err error) {
 	}
 	switch {
 	case o.open > 0:
+	case o.lost == nil && !o.answered && o.prepared == len(o.parts):
+		o.seal(r)
 	case o.lost == nil && !o.answered:
 		// Whatever that took, one more range has its turn before they are told again.
 		o.sendPrepare(r, o.prepared, o.from)
@@ -145,6 +148,8 @@ func (o *txnOp) intentsOf(r *Router, tag int, err error) {
 		o.refused = true
 	case errors.Is(err, peerpb.ErrRefused), errors.Is(err, peerpb.ErrOverloaded):
 		// Not logged, and the locks are still there: the same again.
+	case r.now.Before(o.since.Add(o.hold(r)/2)) && o.follow(r, &o.parts[tag], err):
+		o.misled = true
 	default:
 		o.lost = err
 	}
@@ -158,12 +163,38 @@ func (o *txnOp) intentsOf(r *Router, tag int, err error) {
 		o.startOver(r, o.lost)
 	case o.refused:
 		o.reviseRevision(r)
+	case o.misled && o.tries < triesAtOnceMax:
+		o.tries++
+		o.sendIntents(r)
+	case o.misled:
+		r.wakeAt(o, r.now.Add(r.cfg.RetryDelayMin))
 	case slices.ContainsFunc(o.parts, func(p txnPart) bool { return !p.done }):
 		o.wait(r)
 	default:
 		o.phase = txnRecord
 		o.sendAnchor(r)
 	}
+}
+
+// follow reports whether an error says no more than that the range's leader is elsewhere, and
+// takes what comes with it: the leader has the locks. Replicas may move under them, while a
+// split, and in its time a transfer, waits until there are none.
+func (o *txnOp) follow(r *Router, p *txnPart, err error) bool {
+	if errors.Is(err, peerpb.ErrNotLeader) || errors.Is(err, peerpb.ErrRangeNotFound) {
+		return true // whoever sends has heard of it
+	}
+	var moved *peerpb.MovedError
+	if !errors.As(err, &moved) {
+		return false
+	}
+	r.Descriptors(moved.Newer)
+	for _, d := range moved.Newer {
+		if d.ID() == p.desc.ID() && bytes.Equal(d.Start, p.desc.Start) && bytes.Equal(d.End, p.desc.End) {
+			p.desc = d
+			return true
+		}
+	}
+	return false
 }
 
 // confirm gives the locks back and asks whether they held. A lock without an

@@ -245,7 +245,7 @@ func TestTouchesThatTakeLong(t *testing.T) {
 	rev := metapb.Revision(9)
 	r.Request(1, parseTxn("put 1\nput 4\nput 7"), 1)
 	results, sends := fakeRanges(r, &rev, 1, 20*time.Millisecond)
-	if len(results) != 1 || results[0].Err != nil || sends != 3*3+2+1+2 {
+	if len(results) != 1 || results[0].Err != nil || sends != 3*3+2+1+2+3 {
 		t.Fatalf("results %v, %d sends", results, sends)
 	}
 }
