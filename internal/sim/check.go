@@ -378,7 +378,7 @@ func (s *Sim) inOrder() bool {
 			s.cfg.Planner.First > 0 || // which transfers leaders too
 			// A transaction takes a trip to each range, one after the other, with what it
 			// has locked of those before.
-			time.Duration(len(s.hist.generations))*(2*s.cfg.Network.DelayMax+s.cfg.SyncMax) > holdMin
+			time.Duration(len(s.hist.generations))*(2*s.cfg.Network.DelayMax+s.cfg.SyncMax) > s.holdMin()
 	}
 	return !(slow || s.grown || s.stats.Crashes > 0 || s.cfg.StallEvery > 0 || s.cfg.FullEvery > 0 ||
 		s.cfg.Ranges.LockAgeMax < orderly*10 || s.cfg.Ranges.IntentAgeMax < orderly*10)

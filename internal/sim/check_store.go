@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,7 +22,7 @@ import (
 const orderly = 5 * time.Millisecond
 
 // holdMin is for how long a transaction's first attempt may hold closing back.
-const holdMin = 50 * time.Millisecond
+func (s *Sim) holdMin() time.Duration { return cmp.Or(s.cfg.HoldMin, 50*time.Millisecond) }
 
 // busyWith says what the node has under way still; nothing must be left for ever
 // of a run, whatever happened in it.

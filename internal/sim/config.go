@@ -28,6 +28,8 @@ type Config struct {
 	Check     CheckConfig
 	Readers   ReadersConfig
 	Operator  OperatorConfig
+	// HoldMin is for how long a transaction's first attempt may hold closing back; 0: 50 ms.
+	HoldMin time.Duration
 	// OldUntil is how long the last node runs a version that reads only the first
 	// format; then it is started anew; 0: none does.
 	OldUntil time.Duration

@@ -589,6 +589,6 @@ func (s *Sim) routerConfig() router.Config {
 	return router.Config{
 		LeaseTTLMin: s.cfg.Traffic.Limits.LeaseTTLMin,
 		TouchEvery:  s.cfg.Ranges.LockAgeMax / 4,
-		HoldMin:     holdMin,
+		HoldMin:     s.holdMin(),
 	}
 }

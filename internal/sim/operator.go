@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/flotilladb/flotilla/proto/metapb"
 	"github.com/flotilladb/flotilla/proto/peerpb"
 	"github.com/flotilladb/flotilla/router"
 )
@@ -17,12 +18,20 @@ type OperatorConfig struct {
 	// StopEvery is the mean time between two nodes that are stopped, one at a time: the
 	// leaders leave, the calls are answered, and later the node is there again.
 	StopEvery time.Duration
+	// System: the sequencer moves as well.
+	System bool
 }
 
 // DrawOperator makes the configuration of a seed with several nodes in which nothing
-// fails nor takes long, while an operator does what he may: no revision is skipped.
+// fails nor takes long, while an operator does what he may: no revision is skipped. With
+// four nodes or more he moves replicas too.
 func DrawOperator(seed uint64, nodes int) Config {
-	c := calm(drawCluster(seed, nodes))
+	draw := drawCluster
+	if nodes > 3 {
+		draw = drawMoves
+	}
+	c := calm(draw(seed, nodes))
+	c.Moves.JobMax = min(c.Moves.JobMax, time.Millisecond)
 	rng := rand.New(rand.NewPCG(seed, 22))
 	c.SyncMin, c.SyncMax, c.SyncStall = 50*time.Microsecond, time.Millisecond, 0
 	c.Network.DelayMin, c.Network.DelayMax = 20*time.Microsecond, 200*time.Microsecond
@@ -31,6 +40,17 @@ func DrawOperator(seed uint64, nodes int) Config {
 	c.Operator = OperatorConfig{
 		TransferEvery: pick(rng, 0, 10*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond),
 		StopEvery:     pick(rng, 0, time.Second),
+		System:        rng.IntN(2) == 0,
+	}
+	if nodes > 3 {
+		c.Operator.StopEvery = 0 // it may have the only replica of a range
+	}
+	if c.Operator.StopEvery > 0 {
+		c.Operator.System = true
+	}
+	c.Moves.System = c.Moves.System && c.Operator.System
+	if c.Operator.System {
+		c.HoldMin = time.Second // who asks waits for a sequencer that moves
 	}
 	return c
 }
@@ -56,7 +76,13 @@ func (s *Sim) askTransfer() {
 		return
 	}
 	ids := n.core.Store().IDs()
+	if len(ids) == 0 {
+		return
+	}
 	d := n.core.Store().Replica(ids[s.faults.IntN(len(ids))]).Descriptor()
+	if d.ID() == metapb.SystemRange && !s.cfg.Operator.System {
+		return
+	}
 	call := &router.Call{
 		Req:  &router.AddressRequest{Address: d.Start, Body: &peerpb.Transfer{To: to}},
 		Done: make(chan struct{}, 1),

@@ -11,7 +11,7 @@ func plantsOfOperator() []plant {
 		{name: "sequencer-moves-without-its-exact-value", file: "internal/node/core_drain.go", edits: []edit{
 			{"	case m.id == metapb.SystemRange && !c.sequencerStopped(m):\n		return false\n", ""},
 		}},
-		{name: "answers-of-the-sequencer-are-not-waited-for", file: "internal/node/core_drain.go", edits: []edit{
+		{name: "answers-of-the-sequencer-are-not-waited-for", file: "internal/node/core_drain.go", unproved: true, edits: []edit{
 			{"	return c.seq.Stopped() && (c.answersArrived() || c.now.After(m.until))\n", "	return c.seq.Stopped()\n"},
 		}},
 		{name: "leader-goes-with-what-it-evaluates", file: "range/transfer.go", edits: []edit{
@@ -27,12 +27,18 @@ func plantsOfOperator() []plant {
 		{name: "transaction-without-keys-is-not-answered", file: "router/txn_reply.go", seed: 65, edits: []edit{
 			{"	if len(o.parts) == 0 { // it names no key\n", "	if len(o.parts) < 0 {\n"},
 		}},
-		{name: "node-stops-with-its-leaders", file: "internal/node/core_drain.go", edits: []edit{
+		{name: "node-stops-with-its-leaders", file: "internal/node/core_drain.go", unproved: true, edits: []edit{
 			{"{ return !c.many || len(c.moving) == 0 && c.looked }", "{ return true }"},
+		}},
+		{name: "intents-do-not-follow-their-range", file: "router/txn_reply.go", seed: 77, nodes: 4, edits: []edit{
+			{"	case r.now.Before(o.since.Add(o.hold(r)/2)) && o.follow(r, &o.parts[tag], err):\n", "	case false:\n"},
+		}},
+		{name: "hold-is-over-before-the-revision", file: "router/txn.go", nodes: 4, edits: []edit{
+			{"		if len(o.parts) > 1 && !r.now.Before(o.touched.Add(o.hold(r)/2)) {\n", "		if o.parts == nil {\n"},
 		}},
 	}
 	for i := range all {
-		all[i].nodes, all[i].operator = 3, true
+		all[i].nodes, all[i].operator = max(3, all[i].nodes), true
 	}
 	return all
 }
