@@ -111,6 +111,20 @@ func TestPutsThatWaitForAHomeLeaveRoom(t *testing.T) {
 	}
 }
 
+// What such a put waits for is let in, also where the put takes all the room: the lease's home
+// may be its own range.
+func TestRegistrationPassesAFullQueue(t *testing.T) {
+	s := newStoreScript(t, Config{QueueBytesMax: 1000})
+	s.requestBody("put of a lease", 2, &peerpb.Write{Req: &pb.PutRequest{Key: []byte("a"), Value: make([]byte, 2000), Lease: 7}})
+	s.run()
+	s.request("put b x*100")
+	s.requestBody("registration", 2, &peerpb.RegisterLease{ID: 7, Spans: []metapb.Span{keys.UserKeySpan([]byte("a"))}})
+	s.run()
+	if got, want := s.out.String(), "2 (put b x*100): range: too many requests wait\nregistration: lease: requested lease not found\n"; got != want {
+		t.Errorf("replies %q, want %q", got, want)
+	}
+}
+
 // three makes a store with replicas on two other stores, of which the test plays
 // the second: range 2 is led here when it returns, the mark that begins the
 // term not yet committed.
