@@ -241,11 +241,12 @@ func leaderRefuses(err error) bool {
 	return errors.Is(err, peerpb.ErrBadChange) || errors.Is(err, peerpb.ErrNotCaughtUp) || errors.Is(err, peerpb.ErrLeaderLeaves)
 }
 
-// ledBy notes who did what only a range's leader does, where no replica here can tell.
-// Its term is not known: whatever an error says is taken for newer.
+// ledBy notes who did what only a range's leader does, where no replica here can tell. Its term
+// is not known: the first in which there may be a leader is not above it. So a replica that a
+// split makes here, before it has heard of a leader, does not have that one forgotten.
 func (c *Core) ledBy(id metapb.RangeID, store metapb.StoreID) {
 	if c.leaders[id].store != store && c.store.Replica(id) == nil {
-		c.leaders[id] = leaderHint{store: store}
+		c.leaders[id] = leaderHint{store, raftgroup.InitialTerm + 1}
 	}
 }
 

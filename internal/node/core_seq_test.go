@@ -7,6 +7,8 @@ import (
 	"github.com/flotilladb/flotilla/internal/clock"
 	"github.com/flotilladb/flotilla/placement"
 	"github.com/flotilladb/flotilla/proto/metapb"
+	"github.com/flotilladb/flotilla/proto/peerpb"
+	"github.com/flotilladb/flotilla/raftgroup"
 	"github.com/flotilladb/flotilla/range"
 	"github.com/flotilladb/flotilla/router"
 )
@@ -59,6 +61,32 @@ func TestAnswerOfAnOlderEpoch(t *testing.T) {
 	l.heardAt = c.now
 	if !c.flushAsks() || len(l.next.Asks) != 1 || l.next.Asks[0].Epoch != 6 {
 		t.Errorf("then asked %+v", l.next.Asks)
+	}
+}
+
+// Who answered for a range that a split has made is asked again, also when the replica of it here
+// comes after that and knows no leader yet. A replica that has heard of another leader knows better.
+func TestNewReplicaForgetsNoLeader(t *testing.T) {
+	r := newCoreRun(t, CoreConfig{})
+	led := r.core.store.Replica(2)
+	cfg := r.core.cfg
+	cfg.StoreStart++
+	core, err := NewCore(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const right = 99 // no replica of it is here
+	core.ledBy(right, 3)
+	born := core.store.Replica(2)
+	if born.Leader() != 0 || born.Term() != raftgroup.InitialTerm+1 || led.Leader() != 1 {
+		t.Fatalf("leader %d in term %d; %d leads the other", born.Leader(), born.Term(), led.Leader())
+	}
+	if got := core.leaderBy(right, born).store; got != 3 {
+		t.Errorf("store %d is asked, 3 led", got)
+	}
+	core.heardLeader(&peerpb.NotLeaderError{Range: right, Leader: 1, Term: led.Term() + 1})
+	if got := core.leaderBy(right, born).store; got != 1 {
+		t.Errorf("store %d is asked, 1 leads since", got)
 	}
 }
 
