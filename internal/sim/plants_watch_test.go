@@ -63,7 +63,7 @@ func plantsOfLeases() []plant {
 		{name: "revoke-forgets-a-range", file: "router/txn_lease.go", edits: []edit{
 			{"	for _, pc := range pieces {\n", "	for i, pc := range pieces {\n		if i > 0 && i == len(pieces)-1 {\n			continue\n		}\n"},
 		}},
-		{name: "mark-installed-after-the-revoke", file: "range/mark.go", nodes: 3, seed: 2025, edits: []edit{
+		{name: "mark-installed-after-the-revoke", file: "range/mark.go", nodes: 3, seed: 2235, edits: []edit{
 			{" && !reg.spoiled && !r.locks.ending(reg.id, false) {", " {"},
 		}},
 		{name: "revoke-of-many-ranges-has-the-time-of-one", file: "router/txn_reply.go", nodes: 3, seed: 7000650, edits: []edit{
