@@ -242,10 +242,6 @@ func (c *Core) learn(d *metapb.Descriptor) {
 // Request begins a client's request, named id by the driver; the top bit of id
 // must be clear. Its result comes with a later Ready.
 func (c *Core) Request(id uint64, req any) {
-	if c.stopping { // MayEnd may have been asked, and what this would need be stopped
-		c.results = append(c.results, router.Result{ID: id, Err: router.ErrStopping})
-		return
-	}
 	if c.many && c.requestRead(id, req) {
 		return
 	}

@@ -66,7 +66,9 @@ func (c *Core) requestRead(id uint64, req any) bool {
 		return false
 	}
 	switch {
-	case c.said, c.stopping && len(rd.spans) > 0: // what only wants a header is done, and must be answered
+	case c.endBy != 0, c.stopping && len(rd.spans) > 0:
+		// What only wants a header is done, and must be answered, until MayEnd has stopped the
+		// sequencer: then there was none.
 		c.results = append(c.results, router.Result{ID: id, Err: router.ErrStopping})
 	case len(c.fresh)+len(c.askedReads)+len(c.waiting)+c.parkedCount >= readsMax:
 		c.results = append(c.results, router.Result{ID: id, Err: router.ErrTooManyRequests})

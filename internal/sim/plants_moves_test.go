@@ -126,6 +126,9 @@ func plantsOfStopping() []plant {
 		{name: "stopped-sequencer-of-a-stopping-node", file: "internal/node/core_drain.go", seed: 7240193, nodes: 3, checks: true, edits: []edit{
 			{"	if c.seq != nil && c.endBy == 0 {\n", "	if c.seq != nil && !c.stopping {\n"},
 		}},
+		{name: "read-waits-for-a-stopped-sequencer", file: "internal/node/core_read.go", seed: 9994041, nodes: 3, edits: []edit{
+			{"	case c.endBy != 0, c.stopping", "	case c.said, c.stopping"},
+		}},
 	}
 }
 
