@@ -63,6 +63,8 @@ type txnOp struct {
 	// those before it last heard that the transaction lives.
 	from    peerpb.Cursor
 	touched clock.Time
+	// asksSince is when the revision was asked for.
+	asksSince clock.Time
 
 	state     *mvcc.RowsState
 	known     metapb.Revision
@@ -171,15 +173,24 @@ func (o *txnOp) touch(r *Router) {
 	o.touched = r.now
 	for i := range o.prepared {
 		o.open++
-		o.sendPrepare(r, i, peerpb.Cursor{Access: len(o.parts[i].accesses)})
+		o.sendTouch(r, o, i)
 	}
 }
 
+// sendTouch tells one range so; by gets the answer.
+func (o *txnOp) sendTouch(r *Router, by op, part int) {
+	o.sendPrepareBy(r, by, part, peerpb.Cursor{Access: len(o.parts[part].accesses)})
+}
+
 func (o *txnOp) sendPrepare(r *Router, part int, from peerpb.Cursor) {
+	o.sendPrepareBy(r, o, part, from)
+}
+
+func (o *txnOp) sendPrepareBy(r *Router, by op, part int, from peerpb.Cursor) {
 	p := &o.parts[part]
 	q := &prepareRequest{body: o.prepareBody(r, p, from)}
 	q.Range, q.Generation, q.Body = p.desc.ID(), p.desc.Generation, &q.body
-	r.sendRequest(o, part, &q.Request)
+	r.sendRequest(by, part, &q.Request)
 }
 
 // hold doubles with each attempt: one that closing overtook gets more time.
@@ -248,12 +259,34 @@ func (o *txnOp) evaluate(r *Router) {
 		o.phase = txnHeader
 		r.ask(o, 0)
 	default:
-		o.phase = txnRevision
-		r.ask(o, 1)
+		o.askRevision(r)
 	}
 }
 
+// askRevision asks for the revision that the transaction takes.
+func (o *txnOp) askRevision(r *Router) {
+	o.phase, o.asksSince = txnRevision, r.now
+	r.ask(o, 1)
+	r.wakeAt(o, o.touched.Add(o.hold(r)/2))
+}
+
+// keepHolds has the ranges hold closing back for as long as a sequencer needs that moves.
+func (o *txnOp) keepHolds(r *Router) {
+	if !r.now.Before(o.asksSince.Add(r.cfg.HoldMax)) {
+		return
+	}
+	o.touched = r.now
+	k := &txnKeep{open: len(o.parts)}
+	k.answered = true // nobody waits for it
+	r.begin(k)
+	for i := range o.parts {
+		o.sendTouch(r, k, i)
+	}
+	r.wakeAt(o, o.touched.Add(o.hold(r)/2))
+}
+
 func (o *txnOp) granted(r *Router, a placement.Answer) {
+	r.wakeAt(o, 0)
 	if a.Err != nil || o.answered {
 		o.startOver(r, a.Err)
 		return
@@ -325,6 +358,8 @@ func (o *txnOp) wait(r *Router) {
 // tick goes on where the transaction waited for its time.
 func (o *txnOp) tick(r *Router) {
 	switch {
+	case o.phase == txnRevision && !o.answered:
+		o.keepHolds(r)
 	case o.slots > 0: // the deadline passed; what is under way decides
 	case o.phase == txnIdle && o.answered:
 		r.end(o)

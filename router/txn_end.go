@@ -98,3 +98,21 @@ func (o *txnEnd) reply(r *Router, tag int, _ any, err error) {
 }
 
 func (*txnEnd) granted(*Router, placement.Answer) {}
+
+// txnKeep takes the answers of ranges that were told that a transaction lives, while that
+// waits for something else. What they say its intents hear as well.
+type txnKeep struct {
+	opBase
+	open int
+}
+
+func (*txnKeep) start(*Router) {}
+
+func (o *txnKeep) reply(r *Router, _ int, _ any, _ error) {
+	if o.open--; o.open == 0 {
+		r.end(o)
+	}
+}
+
+func (*txnKeep) granted(*Router, placement.Answer) {}
+func (*txnKeep) tick(*Router)                      {}

@@ -238,8 +238,7 @@ func (o *txnOp) reviseRevision(r *Router) {
 		o.giveUp(r, err)
 		return
 	}
-	o.phase = txnRevision
-	r.ask(o, 1)
+	o.askRevision(r)
 }
 
 // recorded takes the anchor's answer to the record.

@@ -250,6 +250,58 @@ func TestTouchesThatTakeLong(t *testing.T) {
 	}
 }
 
+// Who waits for its revision, since the sequencer moves, has its ranges hold closing back all
+// along, but not for ever: it may be cut off from the sequencer alone.
+func TestHoldsWhileTheSequencerMoves(t *testing.T) {
+	r, err := New(Config{Store: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Descriptors([]*metapb.Descriptor{desc(2, 1, "l", "u3"), desc(3, 1, "u3", "")})
+	now := clock.Time(1)
+	r.Request(1, parseTxn("put 1\nput 4"), now)
+	heard := map[metapb.RangeID]clock.Time{} // when a range was told last
+	var asked clock.Time
+	var ask placement.Ask
+	for ; ask.N == 0 || now.Before(asked.Add(2*time.Second)); now = now.Add(5 * time.Millisecond) {
+		r.Tick(now)
+		rd := r.Ready()
+		for _, req := range rd.Sends {
+			body, ok := req.Body.(*peerpb.Prepare)
+			if !ok {
+				t.Fatalf("sent %T", req.Body)
+			}
+			heard[req.Range] = now
+			r.Reply(peerpb.Reply{ID: req.ID, Body: &peerpb.Prepared{
+				Rows: make([][]peerpb.Row, len(body.Accesses)), Counts: make([]int64, len(body.Accesses)), Lock: 5, Compacted: -1,
+			}}, now)
+		}
+		if len(rd.Asks) > 0 {
+			ask, asked = rd.Asks[0], now
+		}
+		for id, at := range heard {
+			if ask.N > 0 && now.Before(asked.Add(900*time.Millisecond)) && !now.Before(at.Add(50*time.Millisecond)) {
+				t.Fatalf("range %d: not told for %v", id, now.Sub(at))
+			}
+		}
+	}
+	for id, at := range heard {
+		if at.After(asked.Add(1050 * time.Millisecond)) {
+			t.Fatalf("range %d: told still after %v", id, at.Sub(asked))
+		}
+	}
+	r.Granted(placement.Answer{Name: ask.Name, First: 10, N: 1, Compacted: -1}, now)
+	rd := r.Ready()
+	for _, req := range rd.Sends {
+		if body, ok := req.Body.(*peerpb.WriteIntents); !ok || body.Revision != 10 || body.Lock != 5 {
+			t.Fatalf("sent %+v", req.Body)
+		}
+	}
+	if len(rd.Sends) != 2 || r.Len() != 1 {
+		t.Fatalf("%d sends, %d operations", len(rd.Sends), r.Len())
+	}
+}
+
 // Whatever single answer goes wrong, the client gets exactly one result, the
 // operation ends, and no attempt is committed after another was.
 func TestTxnAnyAnswerFails(t *testing.T) {

@@ -49,9 +49,6 @@ func DrawOperator(seed uint64, nodes int) Config {
 		c.Operator.System = true
 	}
 	c.Moves.System = c.Moves.System && c.Operator.System
-	if c.Operator.System {
-		c.HoldMin = time.Second // who asks waits for a sequencer that moves
-	}
 	return c
 }
 

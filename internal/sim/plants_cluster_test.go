@@ -43,7 +43,7 @@ func plantsOfPromises() []plant {
 		{name: "renewed-without-lease", file: "range/lease.go", seed: 9, edits: []edit{
 			{"	if !r.holdsLease() { // after all was read\n", "	if r.leading == 0 {\n"},
 		}},
-		{name: "late-vote-unbinds", file: "raftgroup/vote.go", readers: true, seed: 547, edits: []edit{
+		{name: "late-vote-unbinds", file: "raftgroup/vote.go", readers: true, seed: 5428, edits: []edit{
 			{"			if led < term {\n", "			if led <= term {\n"},
 		}},
 		{name: "answer-under-the-epoch-of-a-vote", file: "raftgroup/vote.go", unproved: true, edits: []edit{

@@ -36,6 +36,9 @@ func plantsOfOperator() []plant {
 		{name: "hold-is-over-before-the-revision", file: "router/txn.go", unproved: true, nodes: 4, edits: []edit{
 			{"		if len(o.parts) > 1 && !r.now.Before(o.touched.Add(o.hold(r)/2)) {\n", "		if false {\n"},
 		}},
+		{name: "holds-lapse-while-the-sequencer-moves", file: "router/txn.go", seed: 9998059, edits: []edit{
+			{"		o.keepHolds(r)\n", ""},
+		}},
 	}
 	for i := range all {
 		all[i].nodes, all[i].operator = max(3, all[i].nodes), true

@@ -105,7 +105,7 @@ func checkSeedsThatFound() []uint64 { return []uint64{7240193, 7540433, 7800143}
 
 // operatorSeedsThatFound are of three nodes of which leaders are handed over, and which are
 // stopped in order.
-func operatorSeedsThatFound() []uint64 { return []uint64{27, 50} }
+func operatorSeedsThatFound() []uint64 { return []uint64{27, 50, 9998059} }
 
 // plannerSeedsThatFound are of five nodes whose planner moves replicas.
 func plannerSeedsThatFound() []uint64 { return []uint64{7150105} }
