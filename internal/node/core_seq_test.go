@@ -90,6 +90,27 @@ func TestNewReplicaForgetsNoLeader(t *testing.T) {
 	}
 }
 
+// A sequencer that was stopped to be handed over, and stays, goes on also where the node stops
+// meanwhile: there are calls to answer. When none are left it is stopped for good.
+func TestSequencerGoesOnWhileTheNodeStops(t *testing.T) {
+	r := newCoreRun(t, CoreConfig{})
+	c := r.core
+	fails := func(number uint64) (goesOn bool) {
+		c.seq.Stop()
+		c.endMove(&leaderMove{id: metapb.SystemRange, until: 1}, peerpb.ErrBadTransfer)
+		a, _ := c.seq.Alloc(placement.Ask{Name: placement.AskName{Store: 1, StoreStart: 1, Range: DataRange, Number: number}, N: 1})
+		return a.Err == nil
+	}
+	c.Stop()
+	if !fails(1) {
+		t.Error("it gives out nothing while calls are left")
+	}
+	c.endBy = 1
+	if fails(2) {
+		t.Error("it gives out a revision when its exact value is on its way into the log")
+	}
+}
+
 // A start with many ranges asks after each step whether all are led: that costs nothing as
 // long as one that was not is not yet.
 func TestSequencerWaitsForOne(t *testing.T) {
