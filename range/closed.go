@@ -18,6 +18,8 @@ type closing struct {
 	// batch is the last batch with a change at or below S on the spans; it must
 	// be advanced first.
 	batch uint64
+	// lock is the token of the last lock that was taken before the question came.
+	lock uint64
 	// read, if set, is what is answered when the range is closed.
 	read *peerpb.Request
 }
@@ -33,7 +35,7 @@ func (r *Replica) close(id uint64, body *peerpb.Close) { r.closeFor(id, body, ni
 // closeFor is close for a request that is answered then, nil: by Closed.
 func (r *Replica) closeFor(id uint64, body *peerpb.Close, read *peerpb.Request) {
 	r.store.epoch = max(r.store.epoch, body.Epoch)
-	c := closing{id: id, s: body.S, spans: body.Spans, read: read}
+	c := closing{id: id, s: body.S, spans: body.Spans, lock: r.locks.nextToken, read: read}
 	for _, b := range r.inflight {
 		if b.touches(c.s, c.spans) {
 			c.batch = b.number
@@ -80,7 +82,7 @@ func (r *Replica) locksLetClose(c *closing) bool {
 	if r.locks.idle() {
 		return true
 	}
-	ok, _ := r.locks.mayClose(c.spans, c.s, r.store.now)
+	ok, _ := r.locks.mayClose(c.spans, c.s, c.lock, r.store.now)
 	return ok
 }
 

@@ -166,7 +166,7 @@ func (s *lockScript) run(t *testing.T, d *datadriven.TestData) string {
 		for _, a := range parseAccesses(fields) {
 			spans = append(spans, keys.UserSpan(a.Start, a.End))
 		}
-		ok, until := lt.mayClose(spans, Revision(rev), s.now)
+		ok, until := lt.mayClose(spans, Revision(rev), lt.nextToken, s.now)
 		return fmt.Sprintf("closed=%v until=%d\n", ok, until/clock.Time(time.Millisecond))
 	case "tick":
 		admitted, push := lt.tick(s.now)

@@ -139,14 +139,18 @@ func (t *lockTable) unpend(l *lock) {
 // may be called closed at s as far as transactions go. If so, locks without a
 // revision will not get one at or below s. If not, trying again makes sense
 // after a release or, when until is not zero, at that time.
-func (t *lockTable) mayClose(spans []metapb.Span, s Revision, now clock.Time) (ok bool, until clock.Time) {
+//
+// Locks above the token last are not waited for: they were taken when s was given
+// out, and their revision is asked for later. Otherwise, where transactions follow each
+// other, there might be no moment without one.
+func (t *lockTable) mayClose(spans []metapb.Span, s Revision, last uint64, now clock.Time) (ok bool, until clock.Time) {
 	ok = true
 	for _, l := range t.locks {
 		switch {
 		case l.revision > s || !overlapsAny(l.writes, spans):
 		case l.revision != 0:
 			return false, 0
-		case l.holdUntil.After(now):
+		case l.token <= last && l.holdUntil.After(now):
 			ok, until = false, max(until, l.holdUntil)
 		}
 	}

@@ -61,7 +61,6 @@ func (r *Replica) evaluateReadOn(b *batch, st mvcc.State, w *work, body *peerpb.
 		return taken, nil
 	}
 	l.since = r.store.now
-	l.holdUntil = max(l.holdUntil, l.since.Add(l.hold))
 	return r.readFor(b, st, w, body, l)
 }
 
@@ -80,6 +79,10 @@ func (r *Replica) readFor(b *batch, st mvcc.State, w *work, body *peerpb.Prepare
 	touched := r.overlay.Touched()
 	if touched == b.number {
 		return cuts, nil // it would see revisions that are still open
+	}
+	if page.Next == nil {
+		// Not with each page: there may be many, and the revision comes after the last.
+		l.holdUntil = max(l.holdUntil, r.store.now.Add(l.hold))
 	}
 	b.answers = append(b.answers, answer{
 		id: w.req.ID,
