@@ -69,12 +69,24 @@ func (l *Liveness) Lead(rangeID metapb.RangeID, term uint64, set StoreSet) *Lead
 	l.leads[rangeID] = x
 	for _, p := range x.set.peers {
 		if x.asks(p) {
-			p.fresh = append(p.fresh, x)
-			p.talk, l.dirty = true, true
+			l.askLater(p, x)
 		}
 	}
 	return x
 }
+
+// askLater has a peer asked about a leadership. One that is away may be for long, while
+// leaders come and go: those that went are dropped before they are more than the others.
+func (l *Liveness) askLater(p *livenessPeer, x *Leadership) {
+	if len(p.fresh) > 2*len(l.leads)+freshMin {
+		p.fresh = slices.DeleteFunc(p.fresh, func(o *Leadership) bool { return !o.asks(p) })
+	}
+	p.fresh = append(p.fresh, x)
+	p.talk, l.dirty = true, true
+}
+
+// freshMin is below how many leaderships it is not worth a look which have gone.
+const freshMin = 64
 
 // GiveUp ends the right to answer from memory for the rest of the term: a
 // transfer was sent, and nobody can know that it will not be followed yet.
