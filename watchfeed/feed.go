@@ -142,6 +142,7 @@ func (r *ring) from(rev Revision) []*update {
 // rings bounds the memory of all rings together: what came first goes first.
 type rings struct {
 	arrived  deque[*update] // also such that no ring holds any more
+	gone     int            // of those
 	bytes    int
 	bytesMax int
 }
@@ -158,19 +159,40 @@ func (rs *rings) add(r *ring, u *update) {
 
 func (rs *rings) evict() {
 	for rs.bytes > rs.bytesMax && rs.arrived.len() > 0 {
-		if old := rs.arrived.pop(); old.ring != nil {
-			rs.cut(old.ring, old.rev)
+		old := rs.arrived.pop()
+		if old.ring != nil {
+			rs.drop(old.ring, old.rev)
 		}
+		rs.gone--
 	}
 }
 
 // cut gives up what a ring holds up to a revision.
 func (rs *rings) cut(r *ring, through Revision) {
+	rs.drop(r, through)
+	rs.sweep()
+}
+
+// goneMin is below how many updates that no ring holds it is not worth a look which these are.
+const goneMin = 64
+
+// sweep forgets the updates that no ring holds, if they are more than the others.
+func (rs *rings) sweep() {
+	if rs.gone <= rs.arrived.len()/2+goneMin {
+		return
+	}
+	left := slices.DeleteFunc(rs.arrived.all(), func(u *update) bool { return u.ring == nil })
+	rs.arrived, rs.gone = deque[*update]{items: left}, 0
+}
+
+// drop is cut, but for what may be left in arrived.
+func (rs *rings) drop(r *ring, through Revision) {
 	r.low = max(r.low, through)
 	for r.updates.len() > 0 && r.updates.first().rev <= r.low {
 		u := r.updates.pop()
 		u.ring = nil
 		rs.bytes -= u.size
+		rs.gone++
 	}
 }
 
@@ -194,6 +216,7 @@ func (rs *rings) divide(left, right *ring, at []byte) {
 		if l != nil && r != nil {
 			u.ring = nil
 			rs.bytes -= u.size
+			rs.gone++
 			for _, side := range []*update{l, r} {
 				rs.arrived.push(side)
 				rs.bytes += side.size

@@ -246,4 +246,13 @@ func (r *randomWorld) checkEmpty() {
 	if sum != c.rings.bytes || sum > r.core.cfg.RingBytesMax {
 		r.t.Fatalf("rings hold %d bytes, say %d, may %d", sum, c.rings.bytes, r.core.cfg.RingBytesMax)
 	}
+	gone := 0
+	for _, u := range c.rings.arrived.all() {
+		if u.ring == nil {
+			gone++
+		}
+	}
+	if gone != c.rings.gone {
+		r.t.Fatalf("%d updates are in no ring any more, it is said of %d", gone, c.rings.gone)
+	}
 }
