@@ -52,3 +52,27 @@ func TestLeadersThatWentAreNotKept(t *testing.T) {
 		t.Errorf("%d leaderships are asked about, of %d ranges", len(asked), ranges)
 	}
 }
+
+// Replicas that move make sets of stores that nobody has any more: they are not kept.
+func TestReplicaSetsAreNotKept(t *testing.T) {
+	l, err := NewLiveness(LivenessConfig{Store: 1, Start: 1, Replicas: &sceneStore{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Tick(0)
+	const ranges, stores, moves = 50, 60, 10_000
+	for i := range moves {
+		a := metapb.StoreID(2 + i%stores)
+		b := metapb.StoreID(2 + (i+1+i/stores)%stores)
+		if a != b {
+			l.Lead(metapb.RangeID(1+i%ranges), 1, StoreSet{Voters: []metapb.StoreID{1, a, b}})
+		}
+	}
+	if n := len(l.sets); n > 4*ranges {
+		t.Errorf("%d sets of stores are kept for %d ranges", n, ranges)
+	}
+	x, y := l.leads[1], l.leads[2]
+	if l.replicaSet(StoreSet{Voters: []metapb.StoreID{1, x.set.peers[0].store, x.set.peers[1].store}}) != x.set || x.set == y.set {
+		t.Error("a set that a range has is made anew")
+	}
+}

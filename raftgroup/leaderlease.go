@@ -3,6 +3,7 @@ package raftgroup
 import (
 	"cmp"
 	"encoding/binary"
+	"maps"
 	"math"
 	"slices"
 
@@ -204,8 +205,25 @@ func (l *Liveness) replicaSet(set StoreSet) *replicaSet {
 	}
 	s.until = s.compute(nil)
 	s.version = l.version
+	l.dropSets()
 	l.sets[key] = s
 	return s
+}
+
+// setsMin is below how many sets it is not worth a look which no range has any more.
+const setsMin = 64
+
+// dropSets forgets the sets that no range has any more, where there may be more of them than
+// of the others: each move makes some.
+func (l *Liveness) dropSets() {
+	if len(l.sets) <= 2*len(l.leads)+setsMin {
+		return
+	}
+	used := make(map[*replicaSet]bool, len(l.leads))
+	for _, x := range l.leads { // any order
+		used[x.set] = true
+	}
+	maps.DeleteFunc(l.sets, func(_ string, s *replicaSet) bool { return !used[s] })
 }
 
 func setKey(set StoreSet) string {
