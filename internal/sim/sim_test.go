@@ -83,6 +83,7 @@ func TestSeedsThatFound(t *testing.T) {
 		{"four nodes whose replicas move", moveSeedsThatFound(), func(seed uint64) Config { return DrawMoves(seed, 4) }},
 		{"three nodes with readers", readerSeedsThatFound(), func(seed uint64) Config { return DrawReaders(seed, 3) }},
 		{"three nodes that are compared", checkSeedsThatFound(), func(seed uint64) Config { return DrawChecks(seed, 3) }},
+		{"four nodes that are compared", []uint64{31025539}, func(seed uint64) Config { return DrawChecks(seed, 4) }},
 		{"five nodes with a planner", plannerSeedsThatFound(), func(seed uint64) Config { return DrawPlanner(seed, 5) }},
 		{"three nodes with an operator", operatorSeedsThatFound(), func(seed uint64) Config { return DrawOperator(seed, 3) }},
 		{"four nodes with an operator", []uint64{77}, func(seed uint64) Config { return DrawOperator(seed, 4) }},
