@@ -230,9 +230,14 @@ func (r *Replica) leavesMajority(next *metapb.Descriptor) error {
 // that is dead would count for the majority.
 func (r *Replica) caughtUp(id metapb.ReplicaID) (ok bool) {
 	r.group.Progress(func(p raftgroup.PeerProgress) {
-		ok = ok || p.ReplicaID == id && !p.Probing && p.Match+caughtUpMax >= r.group.LastIndex()
+		ok = ok || p.ReplicaID == id && r.isNear(p)
 	})
 	return ok && r.store.Live(r.storeOf(id))
+}
+
+// isNear reports whether a replica lacks little of the log, and gets it.
+func (r *Replica) isNear(p raftgroup.PeerProgress) bool {
+	return !p.Probing && p.Match+caughtUpMax >= r.group.LastIndex()
 }
 
 // applyReplicas makes a descriptor and raft's configuration apply.

@@ -64,7 +64,7 @@ func (s *Store) Transfer(id metapb.RangeID, to metapb.StoreID) error {
 
 // Heirs returns the stores to which the leadership of a range that is led here could
 // go, in order of id: live ones with a voter, and if there are any, those that lack
-// little.
+// little. Entries may be large: one for which they are few may need a snapshot.
 func (s *Store) Heirs(id metapb.RangeID) []metapb.StoreID {
 	r := s.replicas[id]
 	if r == nil || !r.group.IsLeader() {
@@ -76,7 +76,7 @@ func (s *Store) Heirs(id metapb.RangeID) []metapb.StoreID {
 		repl := r.desc.ReplicaOn(store)
 		switch {
 		case repl == nil, store == s.cfg.StoreID, !stays(repl), !s.Live(store):
-		case p.Match+caughtUpMax >= r.group.LastIndex():
+		case r.isNear(p):
 			near = append(near, store)
 		default:
 			far = append(far, store)

@@ -1,0 +1,53 @@
+package ranges
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/flotilladb/flotilla/proto/metapb"
+)
+
+// A store was away, its replica needs a snapshot, and that takes its time. By the number of
+// entries, which are large, it lacks little. Who is to lead instead is not that one, as long
+// as there is another.
+func TestHeirNeedsNoSnapshot(t *testing.T) {
+	c := calmCluster(t, 1)
+	leader := c.holder(2)
+	follower, third := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3]
+	third.crash()
+	for _, n := range c.nodes {
+		if n != third {
+			n.store.cfg.LogBehindBytesMax = 1 << 10
+		}
+	}
+	lacks := third.lastIndex(t, 2)
+	for i := 0; leader.store.Replica(2).group.FirstIndex() <= lacks+1; i++ {
+		acked := c.acked
+		c.putAt(t, leader, fmt.Sprintf("v%d", i)+strings.Repeat("x", 300), func() {}, func() bool { return c.acked > acked })
+	}
+	if err := third.open(); err != nil {
+		t.Fatal(err)
+	}
+	key := snapshotKey{2, metapb.ReplicaID(leader.store.Replica(2).desc.ReplicaOn(third.id).ReplicaId)}
+	slow := func() {
+		c.net = slices.DeleteFunc(c.net, func(p clusterPacket) bool { return p.to == third.id && p.chunk != nil })
+	}
+	c.until(t, 5*time.Second, "the third is to get a snapshot", func() bool {
+		slow()
+		return leader.store.Live(third.id) && leader.senders[key] != nil
+	})
+	if heirs := leader.store.Heirs(2); !slices.Equal(heirs, []metapb.StoreID{follower.id}) {
+		t.Errorf("heirs of store %d are %v; store %d needs a snapshot", leader.id, heirs, third.id)
+	}
+	follower.crash()
+	c.until(t, 5*time.Second, "the follower is missed", func() bool {
+		slow()
+		return !leader.store.Live(follower.id)
+	})
+	if heirs := leader.store.Heirs(2); !slices.Equal(heirs, []metapb.StoreID{third.id}) {
+		t.Errorf("without another one the heirs are %v", heirs)
+	}
+}
