@@ -51,3 +51,38 @@ func TestHeirNeedsNoSnapshot(t *testing.T) {
 		t.Errorf("without another one the heirs are %v", heirs)
 	}
 }
+
+// What a replica acknowledges does not come for long, as where its store's disk stands still,
+// while its store is heard of. Who was to lead in vain is not chosen again as long as there is
+// another: each time nothing is written for seconds.
+func TestHeirThatBalked(t *testing.T) {
+	c := calmCluster(t, 1)
+	leader := c.holder(2)
+	r := leader.store.Replica(2)
+	heir, other := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3]
+	stalls := true
+	slow := func() {
+		c.net = slices.DeleteFunc(c.net, func(p clusterPacket) bool { return stalls && p.from == heir.id && p.raft != nil })
+	}
+	acked := c.acked
+	c.putAt(t, leader, "first", slow, func() bool { return c.acked > acked })
+	if err := leader.store.Transfer(2, heir.id); err != nil {
+		t.Fatal(err)
+	}
+	c.until(t, 10*time.Second, "it is given up", func() bool {
+		slow()
+		return !r.Transferring()
+	})
+	if r.Leader() != leader.id {
+		t.Fatalf("store %d leads", r.Leader())
+	}
+	if heirs := leader.store.Heirs(2); !slices.Equal(heirs, []metapb.StoreID{other.id}) {
+		t.Errorf("the heirs are %v, store %d did not get to it", heirs, heir.id)
+	}
+	stalls = false
+	other.crash()
+	c.until(t, 5*time.Second, "the other is missed", func() bool { return !leader.store.Live(other.id) })
+	if heirs := leader.store.Heirs(2); !slices.Equal(heirs, []metapb.StoreID{heir.id}) {
+		t.Errorf("without the other one the heirs are %v", heirs)
+	}
+}

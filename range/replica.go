@@ -40,8 +40,10 @@ type Replica struct {
 	// group was not told of since.
 	tickedLast uint64
 	unticked   int
-	// leaving is a transfer of the leadership that was asked for.
+	// leaving is a transfer of the leadership that was asked for, balked to whom the last one was
+	// that was given up in this leadership; 0: none was.
 	leaving *transfer
+	balked  metapb.ReplicaID
 	// cutAt is the size of the log at which to look whether it can be cut; uncut: it is
 	// to be.
 	cutAt uint64
@@ -429,7 +431,7 @@ func (r *Replica) stepDown() {
 	r.locks = newLockTable(r.locks.nextToken, r.store.lockLimits())
 	r.overlay = mvcc.NewOverlay()
 	r.splits, r.frozen, r.dropped = 0, false, false
-	r.leaving, r.parting = nil, nil
+	r.leaving, r.balked, r.parting = nil, 0, nil
 	if r.desc.ID() == metapb.SystemRange {
 		r.store.cfg.System.Reset()
 	}

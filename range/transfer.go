@@ -64,7 +64,8 @@ func (s *Store) Transfer(id metapb.RangeID, to metapb.StoreID) error {
 
 // Heirs returns the stores to which the leadership of a range that is led here could
 // go, in order of id: live ones with a voter, and if there are any, those that lack
-// little. Entries may be large: one for which they are few may need a snapshot.
+// little. Entries may be large: one for which they are few may need a snapshot. Nor does one
+// count to which a transfer was given up, as where its disk stands still: each time takes long.
 func (s *Store) Heirs(id metapb.RangeID) []metapb.StoreID {
 	r := s.replicas[id]
 	if r == nil || !r.group.IsLeader() {
@@ -76,7 +77,7 @@ func (s *Store) Heirs(id metapb.RangeID) []metapb.StoreID {
 		repl := r.desc.ReplicaOn(store)
 		switch {
 		case repl == nil, store == s.cfg.StoreID, !stays(repl), !s.Live(store):
-		case r.isNear(p):
+		case r.isNear(p) && p.ReplicaID != r.balked:
 			near = append(near, store)
 		default:
 			far = append(far, store)
@@ -181,7 +182,7 @@ func (r *Replica) tellAgain() {
 
 // giveUpTransfer goes on as leader.
 func (r *Replica) giveUpTransfer() {
-	r.leaving = nil
+	r.leaving, r.balked = nil, r.leaving.to
 	r.splits--
 	if r.splits == 0 {
 		r.releaseHeld()
