@@ -44,7 +44,7 @@ func (s *Store) Transfer(id metapb.RangeID, to metapb.StoreID) error {
 		return peerpb.ErrNotLeader
 	}
 	repl := r.desc.ReplicaOn(to)
-	if repl == nil || to == s.cfg.StoreID || !stays(repl) || !s.Live(to) {
+	if repl == nil || to == s.cfg.StoreID || !stays(repl) || !s.Live(to) || r.needsSnapshot(metapb.ReplicaID(repl.ReplicaId)) {
 		return peerpb.ErrRefused
 	}
 	if r.leaving != nil {
@@ -76,7 +76,7 @@ func (s *Store) Heirs(id metapb.RangeID) []metapb.StoreID {
 		store := r.storeOf(p.ReplicaID)
 		repl := r.desc.ReplicaOn(store)
 		switch {
-		case repl == nil, store == s.cfg.StoreID, !stays(repl), !s.Live(store):
+		case repl == nil, store == s.cfg.StoreID, !stays(repl), !s.Live(store), p.Snapshot:
 		case r.isNear(p) && p.ReplicaID != r.balked:
 			near = append(near, store)
 		default:
@@ -88,6 +88,13 @@ func (s *Store) Heirs(id metapb.RangeID) []metapb.StoreID {
 	}
 	slices.Sort(near)
 	return near
+}
+
+// needsSnapshot reports whether a replica needs, or gets, a snapshot: that may take far longer
+// than a transfer, which keeps transactions away.
+func (r *Replica) needsSnapshot(id metapb.ReplicaID) (needs bool) {
+	r.group.Progress(func(p raftgroup.PeerProgress) { needs = needs || p.ReplicaID == id && p.Snapshot })
+	return needs
 }
 
 // SetLeaving says that the store is about to stop: its replicas stand for no
