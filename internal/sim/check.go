@@ -376,7 +376,7 @@ func (s *Sim) inOrder() bool {
 	if len(s.nodes) > 1 {
 		slow = slow || s.cfg.Network.DelayMax > orderly || s.cfg.Network.LossPerMille > 0 || s.stats.Cuts+s.stats.Freezes > 0 ||
 			s.cfg.Swarm.SlowEvery > 0 || s.stats.Transfers > 0 || s.stats.Stops > s.stats.Drained ||
-			s.cfg.Planner.First > 0 || // which transfers leaders too
+			s.cfg.Planner.First > 0 && s.cfg.Operator == (OperatorConfig{}) || // which transfers leaders too
 			// A transaction takes a trip to each range, one after the other, with what it
 			// has locked of those before.
 			time.Duration(len(s.hist.generations))*(2*s.cfg.Network.DelayMax+s.cfg.SyncMax) > s.holdMin()

@@ -157,6 +157,9 @@ func (c *client) run(yield func(wait) bool) {
 	}()
 	c.wait = yield
 	for !c.s.ending {
+		if c.node.shunned {
+			c.node = c.s.refuge(c.node)
+		}
 		if n := c.node; n.serving && !n.parting && (!n.stopping || c.s.load.IntN(3) == 0) {
 			c.ask()
 		}

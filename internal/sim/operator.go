@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -18,6 +19,10 @@ type OperatorConfig struct {
 	// StopEvery is the mean time between two nodes that are stopped, one at a time: the
 	// leaders leave, the calls are answered, and later the node is there again.
 	StopEvery time.Duration
+	// RemoveEvery is the mean time between two members that are removed, where there is a
+	// planner: its clients go elsewhere, then the cluster is told. One goes at a time, and
+	// three stay.
+	RemoveEvery time.Duration
 	// System: the sequencer moves as well.
 	System bool
 }
@@ -30,12 +35,8 @@ func DrawOperator(seed uint64, nodes int) Config {
 	if nodes > 3 {
 		draw = drawMoves
 	}
-	c := calm(draw(seed, nodes))
-	c.Moves.JobMax = min(c.Moves.JobMax, time.Millisecond)
+	c := brisk(draw(seed, nodes))
 	rng := rand.New(rand.NewPCG(seed, 22))
-	c.SyncMin, c.SyncMax, c.SyncStall = 50*time.Microsecond, time.Millisecond, 0
-	c.Network.DelayMin, c.Network.DelayMax = 20*time.Microsecond, 200*time.Microsecond
-	c.Ranges.LockAgeMax, c.Ranges.IntentAgeMax = 2*time.Second, 2*time.Second
 	c.OpsMax, c.Duration = 4000, 6*time.Second
 	c.Operator = OperatorConfig{
 		TransferEvery: pick(rng, 0, 10*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond),
@@ -52,6 +53,36 @@ func DrawOperator(seed uint64, nodes int) Config {
 	return c
 }
 
+// DrawOperatorPlanner is the same with the nodes' own planner, while stores join, nodes are
+// stopped, and members are removed.
+func DrawOperatorPlanner(seed uint64, nodes int) Config {
+	c := brisk(DrawPlanner(seed, nodes))
+	rng := rand.New(rand.NewPCG(seed, 23))
+	c.OpsMax, c.Duration = 4000, pick(rng, 6*time.Second, 12*time.Second)
+	c.ThinkMax = pick(rng, 5*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond)
+	// One store alone becomes one of several in another way, which is no operator's.
+	c.Planner.First = min(nodes, pick(rng, 3, 3, 4))
+	c.Planner.JoinEvery = pick(rng, 100*time.Millisecond, 300*time.Millisecond, time.Second)
+	c.Planner.TroubleEvery = 0
+	c.Operator = OperatorConfig{
+		TransferEvery: pick(rng, 0, 10*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond),
+		StopEvery:     pick(rng, 0, 500*time.Millisecond, 2*time.Second),
+		RemoveEvery:   pick(rng, 0, 500*time.Millisecond, time.Second, 2*time.Second),
+		System:        true, // the planner moves it anyway
+	}
+	return c
+}
+
+// brisk leaves out the faults, and whatever takes long.
+func brisk(c Config) Config {
+	c = calm(c)
+	c.Moves.JobMax = min(c.Moves.JobMax, time.Millisecond)
+	c.SyncMin, c.SyncMax, c.SyncStall = 50*time.Microsecond, time.Millisecond, 0
+	c.Network.DelayMin, c.Network.DelayMax = 20*time.Microsecond, 200*time.Microsecond
+	c.Ranges.LockAgeMax, c.Ranges.IntentAgeMax = 2*time.Second, 2*time.Second
+	return c
+}
+
 // calm leaves the faults out.
 func calm(cfg Config) Config {
 	cfg.CrashEvery, cfg.StopEvery, cfg.StallEvery, cfg.FullEvery = 0, 0, 0, 0
@@ -64,6 +95,7 @@ func calm(cfg Config) Config {
 func (s *Sim) planOperator() {
 	s.every(s.cfg.Operator.TransferEvery, s.askTransfer)
 	s.every(s.cfg.Operator.StopEvery, s.stopInOrder)
+	s.every(s.cfg.Operator.RemoveEvery, s.removeInOrder)
 }
 
 // askTransfer asks some node to have a store lead some range.
@@ -96,14 +128,17 @@ func (s *Sim) askTransfer() {
 // drainTimeout is for how long leaders may leave, as in the node's shell.
 const drainTimeout = 10 * time.Second
 
-// stopInOrder stops a node, if all are there.
+// stopInOrder stops a node, if all are there. One that was removed would not come back.
 func (s *Sim) stopInOrder() {
 	for _, n := range s.nodes {
-		if !n.serving || n.stopping || n.draining != 0 {
+		if !n.away() && (!n.serving || n.stopping || n.draining != 0) {
 			return
 		}
 	}
 	n := s.someNode()
+	if n.away() || n.leaving {
+		return
+	}
 	n.tracef("drain")
 	n.draining = s.now
 	n.core.Drain(true)
@@ -124,4 +159,44 @@ func (n *simNode) tickDrain() {
 	case n.s.now.After(n.draining.Add(drainTimeout)):
 		n.parting = true
 	}
+}
+
+// removeInOrder removes a member, if none is about to go and three stay.
+func (s *Sim) removeInOrder() {
+	stay := 0
+	for _, n := range s.nodes {
+		switch {
+		case n.away():
+		case n.leaving || !n.told:
+			return
+		default:
+			stay++
+		}
+	}
+	if n := s.someNode(); stay > factor && !n.away() && n.serving && n.draining == 0 {
+		n.tracef("is to be removed")
+		s.places.events++
+		s.stats.Leaves++
+		n.leaving, n.shunned = true, true
+		s.removeShunned(n)
+	}
+}
+
+// removeShunned removes a member when no client asks it any more.
+func (s *Sim) removeShunned(n *simNode) {
+	if n.asked() {
+		s.after(tickEvery, func() { s.removeShunned(n) })
+		return
+	}
+	s.leave(n)
+}
+
+// quit ends a node that is no member any more. It has nothing that anybody needs, so that
+// is no crash.
+func (n *simNode) quit() {
+	if n.asked() {
+		n.s.fail(fmt.Errorf("node %d, which was removed, ends while a client waits for it", n.id))
+	}
+	n.s.stats.Left++
+	n.down()
 }

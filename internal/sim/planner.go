@@ -50,6 +50,8 @@ type membership struct {
 	absent, leaving, gone bool
 	// joining: it is about to be a member. left: it is none any more.
 	joining, left bool
+	// shunned: its clients have gone elsewhere, or will before they ask again.
+	shunned bool
 	// awayFor is how long it is away when it crashes next.
 	awayFor time.Duration
 }
@@ -166,7 +168,7 @@ func (s *Sim) join(n *simNode) {
 	}
 	s.after(joinPause, func() { s.join(n) }) // the call may be lost with its node
 	via := s.someNode()
-	if !via.serving || via.stopping || via.leaving {
+	if !via.serving || via.stopping || via.parting || via.leaving {
 		return
 	}
 	op := &placement.JoinOp{Name: strconv.Itoa(int(n.id)), Nonce: uint64(n.id), PeerURLs: []string{"sim" + strconv.Itoa(int(n.id))}}
@@ -237,6 +239,13 @@ func (n *simNode) notice() {
 	}
 	n.noticed = sys.NoticeVersion()
 	n.meet(sys.Members())
+	var left []metapb.StoreID
+	for _, m := range sys.Members() {
+		if m.Removed {
+			left = append(left, m.Store)
+		}
+	}
+	n.core.Left(left)
 }
 
 func (n *simNode) meet(members []placement.Member) {
@@ -269,7 +278,11 @@ func (n *simNode) askMembers() {
 			n.end("it has left")
 			return
 		}
+		left := slices.DeleteFunc(n.core.Talks(), func(id metapb.StoreID) bool {
+			return slices.ContainsFunc(reply.Members, func(m placement.Member) bool { return m.Store == id })
+		})
 		n.meet(reply.Members)
+		n.core.Left(left)
 		n.wake()
 	})
 }
@@ -279,7 +292,10 @@ func (n *simNode) end(why string) {
 	n.tracef("ends: %s", why)
 	n.gone = true
 	n.s.after(0, func() {
-		if n.up {
+		switch {
+		case n.up && n.shunned:
+			n.quit()
+		case n.up:
 			n.crash()
 		}
 	})
@@ -330,7 +346,7 @@ func (s *Sim) leave(n *simNode) {
 	}
 	s.after(announcePause, func() { s.leave(n) })
 	via := s.someNode()
-	if !via.serving || via.stopping || via.leaving {
+	if !via.serving || via.stopping || via.parting || via.leaving {
 		return
 	}
 	call := &router.Call{Req: &router.SystemRequest{Op: &placement.MemberOp{Node: metapb.NodeID(n.id), Remove: true}}, Done: make(chan struct{}, 1)}

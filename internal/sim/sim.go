@@ -64,14 +64,15 @@ type Stats struct {
 	// all leaders left.
 	Asked, Drained int
 	Orderly        int // runs without a fault
-	// Joins, Lost, Aways and Leaves are of stores, Added replicas that ranges got.
-	Joins, Lost, Aways, Leaves, Added int
-	CutOffPuts                        int // answered while, or after, their node was cut off
-	Grown                             int
-	Compactions                       int
-	Watches, WatchEvents              int
-	WatchesCompacted                  int
-	WatchScans                        int
+	// Joins, Lost, Aways and Leaves are of stores, Left those of Leaves that ended in order,
+	// Added replicas that ranges got.
+	Joins, Lost, Aways, Leaves, Left, Added int
+	CutOffPuts                              int // answered while, or after, their node was cut off
+	Grown                                   int
+	Compactions                             int
+	Watches, WatchEvents                    int
+	WatchesCompacted                        int
+	WatchScans                              int
 	// WatchHistories are reads of what is not on the watch's node, FollowedEvents those
 	// that came from other nodes.
 	WatchHistories, FollowedEvents int

@@ -64,6 +64,9 @@ func draw(seed uint64) Config {
 	}
 	if *flagPlans {
 		cfg = DrawPlanner(seed, *flagNodes)
+		if *flagOper {
+			cfg = DrawOperatorPlanner(seed, *flagNodes)
+		}
 	}
 	if *flagCalm {
 		return calm(cfg)
@@ -223,6 +226,7 @@ func (s *Stats) add(o Stats) {
 	s.Lost += o.Lost
 	s.Aways += o.Aways
 	s.Leaves += o.Leaves
+	s.Left += o.Left
 	s.Added += o.Added
 	s.Freezes += o.Freezes
 	s.Transfers += o.Transfers
