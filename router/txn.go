@@ -63,7 +63,7 @@ type txnOp struct {
 	// those before it last heard that the transaction lives.
 	from    peerpb.Cursor
 	touched clock.Time
-	// asksSince is when the revision was asked for.
+	// asksSince is when the sequencer was asked for the revision, or for Current.
 	asksSince clock.Time
 
 	state     *mvcc.RowsState
@@ -239,7 +239,7 @@ func (o *txnOp) evaluate(r *Router) {
 	if errors.Is(err, mvcc.ErrWait) {
 		if !o.asked {
 			o.phase = txnKnown
-			r.ask(o, 0)
+			o.askWithHolds(r, 0)
 			return
 		}
 		// The request compares its own revision with one that was not issued:
@@ -265,8 +265,14 @@ func (o *txnOp) evaluate(r *Router) {
 
 // askRevision asks for the revision that the transaction takes.
 func (o *txnOp) askRevision(r *Router) {
-	o.phase, o.asksSince = txnRevision, r.now
-	r.ask(o, 1)
+	o.phase = txnRevision
+	o.askWithHolds(r, 1)
+}
+
+// askWithHolds asks the sequencer, and has the holds last until it answers.
+func (o *txnOp) askWithHolds(r *Router, n int64) {
+	o.asksSince = r.now
+	r.ask(o, n)
 	r.wakeAt(o, o.touched.Add(o.hold(r)/2))
 }
 
@@ -358,7 +364,7 @@ func (o *txnOp) wait(r *Router) {
 // tick goes on where the transaction waited for its time.
 func (o *txnOp) tick(r *Router) {
 	switch {
-	case o.phase == txnRevision && !o.answered:
+	case (o.phase == txnKnown || o.phase == txnRevision) && !o.answered:
 		o.keepHolds(r)
 	case o.slots > 0: // the deadline passed; what is under way decides
 	case o.phase == txnIdle && o.answered:

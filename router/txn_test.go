@@ -253,17 +253,44 @@ func TestTouchesThatTakeLong(t *testing.T) {
 // Who waits for its revision, since the sequencer moves, has its ranges hold closing back all
 // along, but not for ever: it may be cut off from the sequencer alone.
 func TestHoldsWhileTheSequencerMoves(t *testing.T) {
+	r, ask, now := holdsWhileAsking(t, parseTxn("put 1\nput 4"))
+	r.Granted(placement.Answer{Name: ask.Name, First: 10, N: 1, Compacted: -1}, now)
+	rd := r.Ready()
+	for _, req := range rd.Sends {
+		if body, ok := req.Body.(*peerpb.WriteIntents); !ok || body.Revision != 10 || body.Lock != 5 {
+			t.Fatalf("sent %+v", req.Body)
+		}
+	}
+	if len(rd.Sends) != 2 || r.Len() != 1 {
+		t.Fatalf("%d sends, %d operations", len(rd.Sends), r.Len())
+	}
+}
+
+// So does who waits for what is current, to know whether it reads a revision that is there.
+func TestHoldsWhileItAsksWhatIsCurrent(t *testing.T) {
+	req := parseTxn("put 1\nput 4\nrange 1")
+	req.Success[2].GetRequestRange().Revision = 9
+	r, ask, now := holdsWhileAsking(t, req)
+	r.Granted(placement.Answer{Name: ask.Name, First: 9, Compacted: -1}, now)
+	if rd := r.Ready(); ask.N != 0 || len(rd.Asks) != 1 || rd.Asks[0].N != 1 {
+		t.Fatalf("after %+v it asks %+v", ask, rd.Asks)
+	}
+}
+
+// holdsWhileAsking has a transaction over two ranges wait for the sequencer for two seconds.
+// Both have to be told, again and again, that it lives, for about the first of them.
+func holdsWhileAsking(t *testing.T, txn *pb.TxnRequest) (r *Router, ask placement.Ask, now clock.Time) {
+	t.Helper()
 	r, err := New(Config{Store: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Descriptors([]*metapb.Descriptor{desc(2, 1, "l", "u3"), desc(3, 1, "u3", "")})
-	now := clock.Time(1)
-	r.Request(1, parseTxn("put 1\nput 4"), now)
+	now = 1
+	r.Request(1, txn, now)
 	heard := map[metapb.RangeID]clock.Time{} // when a range was told last
-	var asked clock.Time
-	var ask placement.Ask
-	for ; ask.N == 0 || now.Before(asked.Add(2*time.Second)); now = now.Add(5 * time.Millisecond) {
+	var asked clock.Time                     // 0: not yet
+	for ; asked == 0 || now.Before(asked.Add(2*time.Second)); now = now.Add(5 * time.Millisecond) {
 		r.Tick(now)
 		rd := r.Ready()
 		for _, req := range rd.Sends {
@@ -280,7 +307,7 @@ func TestHoldsWhileTheSequencerMoves(t *testing.T) {
 			ask, asked = rd.Asks[0], now
 		}
 		for id, at := range heard {
-			if ask.N > 0 && now.Before(asked.Add(900*time.Millisecond)) && !now.Before(at.Add(50*time.Millisecond)) {
+			if asked != 0 && now.Before(asked.Add(900*time.Millisecond)) && !now.Before(at.Add(50*time.Millisecond)) {
 				t.Fatalf("range %d: not told for %v", id, now.Sub(at))
 			}
 		}
@@ -290,16 +317,7 @@ func TestHoldsWhileTheSequencerMoves(t *testing.T) {
 			t.Fatalf("range %d: told still after %v", id, at.Sub(asked))
 		}
 	}
-	r.Granted(placement.Answer{Name: ask.Name, First: 10, N: 1, Compacted: -1}, now)
-	rd := r.Ready()
-	for _, req := range rd.Sends {
-		if body, ok := req.Body.(*peerpb.WriteIntents); !ok || body.Revision != 10 || body.Lock != 5 {
-			t.Fatalf("sent %+v", req.Body)
-		}
-	}
-	if len(rd.Sends) != 2 || r.Len() != 1 {
-		t.Fatalf("%d sends, %d operations", len(rd.Sends), r.Len())
-	}
+	return r, ask, now
 }
 
 // Whatever single answer goes wrong, the client gets exactly one result, the

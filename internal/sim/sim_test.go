@@ -90,6 +90,7 @@ func TestSeedsThatFound(t *testing.T) {
 		{"five nodes with a planner", plannerSeedsThatFound(), func(seed uint64) Config { return DrawPlanner(seed, 5) }},
 		{"three nodes with an operator", operatorSeedsThatFound(), func(seed uint64) Config { return DrawOperator(seed, 3) }},
 		{"four nodes with an operator", []uint64{77}, func(seed uint64) Config { return DrawOperator(seed, 4) }},
+		{"five nodes with an operator and a planner", operatorPlannerSeedsThatFound(), func(seed uint64) Config { return DrawOperatorPlanner(seed, 5) }},
 	} {
 		for _, seed := range kind.seeds {
 			if _, err := Run(kind.draw(seed), nil); err != nil {
@@ -110,6 +111,10 @@ func checkSeedsThatFound() []uint64 { return []uint64{7240193, 7540433, 7800143}
 // operatorSeedsThatFound are of three nodes of which leaders are handed over, and which are
 // stopped in order.
 func operatorSeedsThatFound() []uint64 { return []uint64{27, 50, 9998059} }
+
+// operatorPlannerSeedsThatFound are of five nodes that join, stop and are removed in order,
+// beside a planner.
+func operatorPlannerSeedsThatFound() []uint64 { return []uint64{110, 124} }
 
 // plannerSeedsThatFound are of five nodes whose planner moves replicas.
 func plannerSeedsThatFound() []uint64 { return []uint64{7150105} }
