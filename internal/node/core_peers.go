@@ -216,8 +216,9 @@ func (c *Core) leaderOf(id metapb.RangeID) (leaderHint, bool) {
 func (c *Core) leaderBy(id metapb.RangeID, r *ranges.Replica) leaderHint {
 	hint := c.leaders[id]
 	if r != nil {
-		if term := r.Term(); term > hint.term || term == hint.term && hint.store == 0 {
-			hint = leaderHint{r.Leader(), term}
+		term, leader := r.Term(), r.Leader()
+		if term > hint.term || term == hint.term && (hint.store == 0 || leader != 0) {
+			hint = leaderHint{leader, term}
 		}
 	} else if hint.store == c.cfg.StoreID {
 		hint.store = 0 // it led here, and has gone
@@ -247,6 +248,16 @@ func leaderRefuses(err error) bool {
 func (c *Core) ledBy(id metapb.RangeID, store metapb.StoreID) {
 	if c.leaders[id].store != store && c.store.Replica(id) == nil {
 		c.leaders[id] = leaderHint{store, raftgroup.InitialTerm + 1}
+	}
+}
+
+// keepLeader has a replica that has come by a snapshot not make this node forget who was asked
+// until then: it knows of no leader before it hears of one, which of a range where nothing
+// happens may take a while. The term may be another one; then whoever is asked says so.
+func (c *Core) keepLeader(id metapb.RangeID) {
+	hint, r := c.leaders[id], c.store.Replica(id)
+	if hint.store != 0 && hint.store != c.cfg.StoreID && hint.term < r.Term() && r.Leader() == 0 {
+		c.leaders[id] = leaderHint{hint.store, r.Term()}
 	}
 }
 

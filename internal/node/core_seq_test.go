@@ -111,6 +111,37 @@ func TestSequencerGoesOnWhileTheNodeStops(t *testing.T) {
 	}
 }
 
+// Nor does one that has come by a snapshot, in whatever term: who answered last is asked until
+// it says better.
+func TestReplicaOfASnapshotForgetsNoLeader(t *testing.T) {
+	r := newCoreRun(t, CoreConfig{})
+	cfg := r.core.cfg
+	cfg.StoreStart++
+	core, err := NewCore(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := func() metapb.StoreID { // its replica here has heard of no leader yet
+		hint, _ := core.leaderOf(2)
+		return hint.store
+	}
+	term := core.store.Replica(2).Term()
+	core.leaders[2] = leaderHint{3, term - 1}
+	if asked() != 0 {
+		t.Errorf("store %d is asked that led in a term before", asked())
+	}
+	core.keepLeader(2)
+	if asked() != 3 {
+		t.Errorf("store %d is asked, 3 answered before the replica came", asked())
+	}
+	other := &peerpb.NotLeaderError{Range: 2, Leader: 4, Term: term}
+	core.misled(3, 2, other)
+	core.heardLeader(other)
+	if asked() != 4 {
+		t.Errorf("store %d is asked, 4 leads as 3 says", asked())
+	}
+}
+
 // A start with many ranges asks after each step whether all are led: that costs nothing as
 // long as one that was not is not yet.
 func TestSequencerWaitsForOne(t *testing.T) {

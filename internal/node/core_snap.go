@@ -516,6 +516,7 @@ func (c *Core) ingested(j *SnapshotJob) error {
 	// How far the range to the left is closed says nothing about this one, which was
 	// not cut off from it here.
 	c.closingOf(id)
+	c.keepLeader(id)
 	c.Want(id, c.current)
 	c.reached = max(c.reached, h.Revision)
 	c.lost = append(c.lost, id)

@@ -153,11 +153,15 @@ func (c *Core) reaches(store metapb.StoreID) bool { return store == c.cfg.StoreI
 func (c *Core) misled(from metapb.StoreID, id metapb.RangeID, err error) {
 	var not *peerpb.NotLeaderError
 	lacks := errors.Is(err, peerpb.ErrRangeNotFound)
-	if !lacks && (!errors.As(err, &not) || not.Leader != 0) {
+	if !lacks && !errors.As(err, &not) {
 		return
 	}
-	if hint := c.leaders[id]; hint.store == from {
+	// Also in favour of whom it names in the same term: that of a hint may be a guess.
+	if hint := c.leaders[id]; hint.store == from && (lacks || not.Leader == 0 || not.Term >= hint.term) {
 		delete(c.leaders, id)
+	}
+	if !lacks && not.Leader != 0 {
+		return
 	}
 	c.guess++
 	c.stale = c.stale || lacks

@@ -39,6 +39,9 @@ func plantsOfOperator() []plant {
 		{name: "holds-lapse-while-the-sequencer-moves", file: "router/txn.go", seed: 9998059, edits: []edit{
 			{"		o.keepHolds(r)\n", ""},
 		}},
+		{name: "snapshot-forgets-who-leads", file: "internal/node/core_snap.go", seed: 135, nodes: 5, planner: true, edits: []edit{
+			{"	c.keepLeader(id)\n", ""},
+		}},
 		{name: "holds-lapse-while-what-is-current-is-asked", file: "router/txn.go", seed: 124, nodes: 5, planner: true, edits: []edit{
 			{"	case (o.phase == txnKnown || o.phase == txnRevision) && !o.answered:\n", "	case o.phase == txnRevision && !o.answered:\n"},
 		}},
