@@ -43,8 +43,8 @@ race:
 
 # Seeds 1 to SEEDS of the simulator, of one node, of three, and of three whose leaders
 # are deposed while somebody reads, a fifth as many of four nodes whose replicas move, of
-# five whose planner moves them, and of three with an operator where nothing fails, and
-# some of the bugs that it must find.
+# five whose planner moves them, of three with an operator where nothing fails, and of
+# five with both, and some of the bugs that it must find.
 sim:
 	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds -args -seeds=$(SEEDS)
 	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds$$ -args -seeds=$(SEEDS) -nodes=3
@@ -52,6 +52,7 @@ sim:
 	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds$$ -args -seeds=$$((($(SEEDS) + 4) / 5)) -nodes=4 -moves
 	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds$$ -args -seeds=$$((($(SEEDS) + 4) / 5)) -nodes=5 -planner
 	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds$$ -args -seeds=$$((($(SEEDS) + 4) / 5)) -nodes=3 -operator
+	$(GO) test -tags invariants ./internal/sim -count=1 -timeout 0 -run TestSeeds$$ -args -seeds=$$((($(SEEDS) + 4) / 5)) -nodes=5 -operator -planner
 	$(GO) test ./internal/sim -count=1 -timeout 0 -run TestPlanted -args -planted='reply-before-sync|overlay-loses|writes-pass-locks'
 
 # All of them, in one build. PLANTED chooses some by name; those marked unproved are

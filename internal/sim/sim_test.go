@@ -169,6 +169,21 @@ func TestOperator(t *testing.T) {
 	}
 }
 
+// TestOperatorPlanner runs some seeds in which stores join, stop and are removed in order.
+func TestOperatorPlanner(t *testing.T) {
+	var total Stats
+	for seed := uint64(1); seed <= 6; seed++ {
+		stats, err := Run(DrawOperatorPlanner(seed, 5), nil)
+		if err != nil {
+			t.Error(failure(seed, err))
+		}
+		total.add(stats)
+	}
+	if total.Orderly != 6 || total.Drained < 4 || total.Joins < 6 || total.Left < 4 || total.Left != total.Leaves || total.Added < 20 {
+		t.Errorf("%d of 6 were in order: %+v", total.Orderly, total)
+	}
+}
+
 // runSeeds runs seeds side by side, each in one thread.
 func runSeeds(t *testing.T, from, to uint64) (total Stats) {
 	var mu sync.Mutex
