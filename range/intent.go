@@ -247,9 +247,12 @@ func (r *Replica) applyCommitted(b engine.Batch, ti *txnIntents, tombstones []*t
 	if len(muts) == 0 {
 		return
 	}
-	slices.SortFunc(muts, func(a, b *txnpb.Mutation) int { return cmp.Compare(a.Sub, b.Sub) })
+	slices.SortFunc(muts, compareSubs)
 	r.applyUpdates(b, []*cmdpb.Update{{Revision: int64(ti.revision), Mutations: muts}})
 }
+
+// compareSubs has mutations in the order of their revision, in which watchers get them.
+func compareSubs(a, b *txnpb.Mutation) int { return cmp.Compare(a.Sub, b.Sub) }
 
 // applyForget removes a transaction's record.
 func (r *Replica) applyForget(b engine.Batch, c *cmdpb.ForgetCommand) error {

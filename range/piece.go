@@ -112,7 +112,10 @@ func (r *Replica) applyPiece(b engine.Batch, c *cmdpb.ResolveCommand) error {
 	}
 	invariant.Must(len(left) == 0, "range %d: %d tombstones are of no intent", r.desc.RangeId, len(left))
 	r.txns.intents[keyOf(c.Id)] = &txnIntents{id: ti.id, revision: ti.revision, rows: rows}
-	r.applyUpdates(b, []*cmdpb.Update{{Revision: int64(ti.revision), Mutations: c.Tombstones}})
+	// The deletes are in key order, and need not be so in the request.
+	muts := slices.Clone(c.Tombstones)
+	slices.SortFunc(muts, compareSubs)
+	r.applyUpdates(b, []*cmdpb.Update{{Revision: int64(ti.revision), Mutations: muts}})
 	return nil
 }
 

@@ -42,6 +42,9 @@ func plantsOfOperator() []plant {
 		{name: "snapshot-forgets-who-leads", file: "internal/node/core_snap.go", seed: 135, nodes: 5, planner: true, edits: []edit{
 			{"	c.keepLeader(id)\n", ""},
 		}},
+		{name: "pieces-of-an-end-are-in-key-order", file: "range/piece.go", seed: 218, nodes: 5, planner: true, edits: []edit{
+			{"	slices.SortFunc(muts, compareSubs)\n", ""},
+		}},
 		{name: "holds-lapse-while-what-is-current-is-asked", file: "router/txn.go", seed: 124, nodes: 5, planner: true, edits: []edit{
 			{"	case (o.phase == txnKnown || o.phase == txnRevision) && !o.answered:\n", "	case o.phase == txnRevision && !o.answered:\n"},
 		}},

@@ -93,7 +93,7 @@ func plantsOfTransactions() []plant {
 func plantsOfLargeDeletes() []plant {
 	return []plant{
 		{name: "piece-loses-a-key", file: "range/piece.go", edits: []edit{
-			{"Mutations: c.Tombstones}})", "Mutations: c.Tombstones[len(c.Tombstones)/2:]}})"},
+			{"Mutations: muts}})", "Mutations: muts[len(muts)/2:]}})"},
 		}},
 		{name: "pieces-do-not-wait", file: "range/piece.go", edits: []edit{
 			{"if before := r.underWay(b, l.endBatch); before != nil {", "if before := r.underWay(b, l.endBatch); before != nil && b.number%3 == 0 {"},

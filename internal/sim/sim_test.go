@@ -114,7 +114,7 @@ func operatorSeedsThatFound() []uint64 { return []uint64{27, 50, 9998059} }
 
 // operatorPlannerSeedsThatFound are of five nodes that join, stop and are removed in order,
 // beside a planner.
-func operatorPlannerSeedsThatFound() []uint64 { return []uint64{110, 124, 135} }
+func operatorPlannerSeedsThatFound() []uint64 { return []uint64{110, 124, 135, 218} }
 
 // plannerSeedsThatFound are of five nodes whose planner moves replicas.
 func plannerSeedsThatFound() []uint64 { return []uint64{7150105} }
