@@ -75,16 +75,23 @@ func (x *Index) Len() int { return x.tree.Len() }
 // Keys returns the keys of a lease in order. They are the caller's.
 func (x *Index) Keys(id ID) [][]byte {
 	var out [][]byte
-	x.tree.AscendGreaterOrEqual(attached{id: id}, func(a attached) bool {
-		if a.id != id {
-			return false
-		}
-		if key := []byte(a.key); keys.HoldsUser(x.span, key) {
-			out = append(out, key)
-		}
+	x.From(id, nil, func(key []byte) bool {
+		out = append(out, key)
 		return true
 	})
 	return out
+}
+
+// From calls fn for the keys of a lease from one on, in order, until it returns false.
+// They are the caller's.
+func (x *Index) From(id ID, start []byte, fn func(key []byte) bool) {
+	x.tree.AscendGreaterOrEqual(attached{id, string(start)}, func(a attached) bool {
+		if a.id != id {
+			return false
+		}
+		key := []byte(a.key)
+		return !keys.HoldsUser(x.span, key) || fn(key)
+	})
 }
 
 // Split returns the index of the right side of a split, which has the addresses

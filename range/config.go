@@ -72,6 +72,10 @@ type Config struct {
 	// revoked, and twice that an entry of them, where there are several stores: what the
 	// transport does not take would be sent again and again. Default 28 MiB.
 	RevokeBytesMax int
+	// RevokeNamesMax bounds, in the same way, the keys that a revoke names one by one, if all
+	// members read anything else: more are named by their lease, and their end goes on piece by
+	// piece. 0: 1 MiB.
+	RevokeNamesMax int
 	// LogBytesMax is how much of its ranges' logs a store keeps, in bytes, though
 	// every replica has it. A range has an equal share, at least LogShareMin.
 	// Defaults 2 MiB and 16 KiB.
@@ -141,6 +145,7 @@ func (c *Config) setDefaults() {
 	def(&c.EntryKeysMax, 2048)
 	def(&c.EntryBytesMax, 4<<20)
 	def(&c.RevokeBytesMax, 28<<20)
+	def(&c.RevokeNamesMax, 1<<20)
 	def(&c.LogBytesMax, 2<<20)
 	def(&c.LogShareMin, min(16<<10, c.LogBytesMax))
 	def(&c.LogRestBytesMax, 16<<10)

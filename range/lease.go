@@ -2,6 +2,7 @@ package ranges
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -368,17 +369,30 @@ func (r *Replica) list(q *peerpb.ListLeases) *peerpb.LeaseList {
 // leaseKeys says which keys of a lease are applied. A transaction that changes them
 // may be committed, and its client told, before its end is applied here.
 func (r *Replica) leaseKeys(q *peerpb.LeaseKeys) (*peerpb.LeaseFound, error) {
-	out := &peerpb.LeaseFound{}
-	all := r.index.Keys(leaseID(q.ID))
-	for _, key := range all {
-		if keys.HoldsUser(q.Span, key) {
-			out.Keys = append(out.Keys, key)
-		}
-	}
-	switch {
-	case r.txns.attaches(q.ID, all):
+	if r.txns.attaches(q.ID, r.index.Keys(leaseID(q.ID))) {
 		return nil, peerpb.ErrRefused // it soon ends
-	case r.tooLarge(out.Keys, 1, foundBytes, r.store.cfg.RevokeBytesMax):
+	}
+	out := &peerpb.LeaseFound{}
+	start, _, _ := keys.UserBounds(q.Span)
+	size, limit := 0, r.store.cfg.RevokeBytesMax
+	switch {
+	case r.store.format.Has(metapb.LeaseSpans):
+		limit = r.store.cfg.RevokeNamesMax
+	case !r.store.many:
+		limit = math.MaxInt
+	}
+	r.index.From(leaseID(q.ID), start, func(key []byte) bool {
+		if !keys.HoldsUser(q.Span, key) {
+			return false
+		}
+		if size += foundBytes + len(key); size > limit && len(out.Keys) > 0 {
+			out.Span = metapb.Span{Start: keys.User(key), End: q.Span.End}
+			return false
+		}
+		out.Keys = append(out.Keys, key)
+		return true
+	})
+	if len(out.Span.Start) > 0 && !r.store.format.Has(metapb.LeaseSpans) {
 		return nil, peerpb.ErrTooLarge
 	}
 	return out, nil

@@ -111,7 +111,11 @@ func (r *Replica) evaluateRevoke(b *batch, w *work, body *peerpb.RevokeLease) ve
 		b.told(w, nil, peerpb.ErrNeedsTxn, 0)
 		return taken
 	}
-	if r.tooLarge(found, 1, tombstoneBytes, 2*r.store.cfg.RevokeBytesMax) {
+	switch size := sizeOf(found, 1, tombstoneBytes); {
+	case r.namesLease(size):
+		b.told(w, nil, peerpb.ErrNeedsTxn, 0)
+		return taken
+	case r.store.many && size > 2*r.store.cfg.RevokeBytesMax:
 		b.told(w, nil, peerpb.ErrTooLarge, 0)
 		return taken
 	}
@@ -142,14 +146,23 @@ const (
 	intentBytes    = 128
 )
 
-// tooLarge reports whether all of a lease's keys are more than may go to another store at
-// once.
-func (r *Replica) tooLarge(found [][]byte, times, each, bytesMax int) bool {
+// sizeOf is what keys take, each so many times and with so much beside it.
+func sizeOf(found [][]byte, times, each int) int {
 	size := each * len(found)
 	for _, key := range found {
 		size += times * len(key)
 	}
-	return r.store.many && size > bytesMax
+	return size
+}
+
+// namesLease reports whether a revoke names the lease, and not its keys, which take so much.
+func (r *Replica) namesLease(size int) bool {
+	return size > r.store.cfg.RevokeNamesMax && r.store.format.Has(metapb.LeaseSpans)
+}
+
+// spanOver is the span of the addresses of some keys, which are in order.
+func spanOver(found [][]byte) metapb.Span {
+	return keys.UserSpan(found[0], pointSpan(found[len(found)-1]).End)
 }
 
 // leaseTombstones are the deletions of a lease's keys, in their order.
@@ -221,14 +234,16 @@ func (r *Replica) evaluateRevokePrepare(b *batch, w *work, body *peerpb.Prepare)
 		return taken
 	}
 	found, touched := r.attached(rv.ID)
-	if r.tooLarge(found, 2, intentBytes, r.store.cfg.RevokeBytesMax) && !r.txns.attaches(rv.ID, found) {
+	size := sizeOf(found, 2, intentBytes)
+	many := r.namesLease(size)
+	if !many && r.store.many && size > r.store.cfg.RevokeBytesMax && !r.txns.attaches(rv.ID, found) {
 		// There will not be fewer. What is locked is given back.
 		r.store.reply(w.req.ID, nil, peerpb.ErrTooLarge)
 		return taken
 	}
 	late := w.admitted // there may be others that were let on, and are behind it
 	if l == nil || slices.ContainsFunc(found, func(key []byte) bool { return !l.spans.contains(key) }) {
-		admitted, err := r.lockForRevoke(w, body, found)
+		admitted, err := r.lockForRevoke(w, body, found, many)
 		if err != nil {
 			r.store.reply(w.req.ID, nil, err)
 			return taken
@@ -245,6 +260,9 @@ func (r *Replica) evaluateRevokePrepare(b *batch, w *work, body *peerpb.Prepare)
 		l = r.locks.get(body.Txn)
 	}
 	out := &peerpb.Prepared{Lock: l.token, Compacted: r.store.compacted, Known: r.store.known, Found: &peerpb.LeaseFound{Keys: found}}
+	if many {
+		out.Found.Keys, out.Found.Count, out.Found.Span = nil, uint32(len(found)), spanOver(found)
+	}
 	var err error
 	if rv.Home {
 		r.ending(rv.ID)
@@ -271,7 +289,7 @@ func (r *Replica) evaluateRevokePrepare(b *batch, w *work, body *peerpb.Prepare)
 }
 
 // lockForRevoke asks for the locks; false if the request has to wait for them.
-func (r *Replica) lockForRevoke(w *work, body *peerpb.Prepare, found [][]byte) (bool, error) {
+func (r *Replica) lockForRevoke(w *work, body *peerpb.Prepare, found [][]byte, many bool) (bool, error) {
 	rv := body.Revoke
 	if rv.Home && !r.desc.Contains(keys.Lease(rv.ID)) {
 		return false, r.moved(w.req)
@@ -281,10 +299,18 @@ func (r *Replica) lockForRevoke(w *work, body *peerpb.Prepare, found [][]byte) (
 			return false, r.moved(w.req)
 		}
 	}
-	accesses := make([]peerpb.Access, len(found))
-	for i, key := range found {
-		s := pointSpan(key)
-		accesses[i] = peerpb.Access{Start: s.Start, End: s.End, Write: true}
+	var accesses []peerpb.Access
+	lock := func(s metapb.Span) {
+		start, end, _ := keys.UserBounds(s)
+		accesses = append(accesses, peerpb.Access{Start: start, End: end, Write: true})
+	}
+	if many { // what lies between them waits too, as for a delete of all
+		lock(spanOver(found))
+	} else {
+		for _, key := range found {
+			s := pointSpan(key)
+			accesses = append(accesses, peerpb.Access{Start: s.Start, End: s.End, Write: true})
+		}
 	}
 	r.tickets++
 	w.ticket, w.admitted = r.tickets, false

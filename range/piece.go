@@ -66,18 +66,23 @@ func (r *Replica) nextTombstones(st mvcc.State, ti *txnIntents) (tombstones []*t
 	for _, row := range ti.rows {
 		for _, d := range row.Intent.Deletes {
 			sub := d.Sub
-			err = st.Scan(d.Start, d.End, mvcc.Latest, func(row *mvcc.Row) bool {
+			name := func(key []byte, lease int64) bool {
 				if len(tombstones) >= cfg.EntryKeysMax || size >= cfg.EntryBytesMax {
-					next = bytes.Clone(row.Key)
+					next = key
 					return false
 				}
-				tombstones = append(tombstones, &txnpb.Mutation{
-					Key: bytes.Clone(row.Key), Sub: sub, Tombstone: true, Existed: true, PrevLease: row.Lease,
-				})
+				tombstones = append(tombstones, &txnpb.Mutation{Key: key, Sub: sub, Tombstone: true, Existed: true, PrevLease: lease})
 				sub++
-				size += len(row.Key)
+				size += len(key)
 				return true
-			})
+			}
+			if d.Lease != 0 {
+				r.index.From(leaseID(d.Lease), d.Start, func(key []byte) bool {
+					return startsBelow(key, d.End) && name(key, d.Lease)
+				})
+			} else {
+				err = st.Scan(d.Start, d.End, mvcc.Latest, func(row *mvcc.Row) bool { return name(bytes.Clone(row.Key), row.Lease) })
+			}
 			if pause := mvcc.PauseOf(err); pause != nil {
 				next, err = pause.Key, nil
 			}
@@ -139,7 +144,7 @@ func shortenIntent(row *cmdpb.AddressedIntent, tombstones []*txnpb.Mutation, nex
 		if n == d.Count {
 			continue
 		}
-		rest := &txnpb.SpanDelete{Start: d.Start, End: d.End, Sub: d.Sub + n, Count: d.Count - n}
+		rest := &txnpb.SpanDelete{Start: d.Start, End: d.End, Sub: d.Sub + n, Count: d.Count - n, Lease: d.Lease}
 		if goesOn {
 			rest.Start = next
 		}

@@ -160,7 +160,7 @@ func (o *ttlOp) reply(r *Router, tag int, body any, err error) {
 				return
 			}
 		}
-		o.keysOf(r, body, err)
+		o.keysOf(r, tag, body, err)
 		return
 	}
 	if _, closed := body.(*peerpb.Closed); closed && err == nil {
@@ -222,10 +222,16 @@ func (o *ttlOp) granted(r *Router, a placement.Answer) {
 	r.sendHome(o, o.req.ID, &peerpb.Close{S: o.s})
 }
 
-func (o *ttlOp) keysOf(r *Router, body any, err error) {
+func (o *ttlOp) keysOf(r *Router, tag int, body any, err error) {
 	o.open--
 	if found, ok := body.(*peerpb.LeaseFound); ok {
 		o.resp.Keys = append(o.resp.Keys, found.Keys...)
+		if p := &o.pieces[tag]; len(found.Span.Start) > 0 {
+			p.span = found.Span
+			o.open++
+			r.send(o, tag, p.desc.ID(), p.desc.Generation, &peerpb.LeaseKeys{ID: o.req.ID, Span: p.span})
+			return
+		}
 	}
 	if err != nil {
 		o.err = err

@@ -215,11 +215,17 @@ func (s *script) runLease(t *testing.T, d *datadriven.TestData) {
 				RequestPut: &pb.PutRequest{Key: []byte(key), Lease: id}}})
 		}
 		s.r.Request(s.next, req, s.now)
-	case "found": // keys of a range, or spans of the home as start-end
+	case "found": // keys of a range, or spans of the home as start-end; count=n of keys over the first of these
 		out := &peerpb.LeaseFound{}
+		d.MaybeScanArgs(t, "count", &out.Count)
 		for _, f := range fields {
 			if start, end, ok := strings.Cut(f, "-"); ok {
-				out.Spans = append(out.Spans, keys.UserSpan([]byte(start), []byte(end)))
+				span := keys.UserSpan([]byte(start), []byte(end))
+				if out.Count > 0 && len(out.Span.Start) == 0 {
+					out.Span = span
+				} else {
+					out.Spans = append(out.Spans, span)
+				}
 			} else {
 				out.Keys = append(out.Keys, []byte(f))
 			}

@@ -27,9 +27,10 @@ type txnLeases struct {
 	uses         []peerpb.LeaseUse
 	absent, gone []int64
 	// revoke is set if the transaction is the revoke of a lease; found are the
-	// keys.
-	revoke *RevokeRequest
-	found  [][]byte
+	// keys, foundSpans those that are too many to be named.
+	revoke     *RevokeRequest
+	found      [][]byte
+	foundSpans []*txnpb.SpanDelete
 }
 
 // newRevokeTxn makes the transaction that revokes a lease.
@@ -54,7 +55,7 @@ func (o *txnOp) address(p *txnPart) []byte {
 
 // divide finds the ranges that an attempt begins with.
 func (o *txnOp) divide(r *Router) ([]txnPart, error) {
-	o.absent, o.gone, o.found = nil, nil, nil
+	o.absent, o.gone, o.found, o.foundSpans = nil, nil, nil, nil
 	if o.revoke == nil {
 		return divideAccesses(r.cache, o.accesses)
 	}
@@ -195,6 +196,11 @@ func (o *txnOp) lookedUp(r *Router, tag int, body any, err error) {
 // there are to ask.
 func (o *txnOp) foundIn(r *Router, p *txnPart, found *peerpb.LeaseFound) error {
 	o.found = append(o.found, found.Keys...)
+	if found.Count > 0 {
+		d := &txnpb.SpanDelete{Count: found.Count, Lease: o.revoke.ID}
+		d.Start, d.End, _ = keys.UserBounds(found.Span)
+		o.foundSpans = append(o.foundSpans, d)
+	}
 	if !o.isHome(p) {
 		return nil
 	}
@@ -220,16 +226,30 @@ func (o *txnOp) foundIn(r *Router, p *txnPart, found *peerpb.LeaseFound) error {
 // runRevoke is what run is for others.
 func (o *txnOp) runRevoke(rev metapb.Revision) {
 	slices.SortFunc(o.found, bytes.Compare)
-	resp := &pb.DeleteRangeResponse{Header: &pb.ResponseHeader{}, Deleted: int64(len(o.found))}
-	o.result = mvcc.Result{Response: resp, Changed: len(o.found) > 0}
-	if !o.result.Changed {
-		return
+	slices.SortFunc(o.foundSpans, func(a, b *txnpb.SpanDelete) int { return bytes.Compare(a.Start, b.Start) })
+	resp := &pb.DeleteRangeResponse{Header: &pb.ResponseHeader{}}
+	o.result = mvcc.Result{Response: resp}
+	sub, spans := uint32(0), o.foundSpans
+	spansBelow := func(key []byte) { // nil: all that are left
+		for len(spans) > 0 && (key == nil || bytes.Compare(spans[0].Start, key) < 0) {
+			f := spans[0] // not changed: what was sent at an earlier revision may be on its way
+			o.result.Deletes = append(o.result.Deletes, &txnpb.SpanDelete{
+				Start: f.Start, End: f.End, Sub: sub, Count: f.Count, Lease: f.Lease,
+			})
+			sub += f.Count
+			spans = spans[1:]
+		}
 	}
-	resp.Header.Revision = int64(rev)
-	for i, key := range o.found {
+	for _, key := range o.found {
+		spansBelow(key)
 		o.result.Mutations = append(o.result.Mutations, &txnpb.Mutation{
-			Key: key, Sub: uint32(i), Tombstone: true, Existed: true, PrevLease: o.revoke.ID,
+			Key: key, Sub: sub, Tombstone: true, Existed: true, PrevLease: o.revoke.ID,
 		})
+		sub++
+	}
+	spansBelow(nil)
+	if o.result.Changed = sub > 0; o.result.Changed {
+		resp.Header.Revision, resp.Deleted = int64(rev), int64(sub)
 	}
 }
 

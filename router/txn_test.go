@@ -56,6 +56,9 @@ func showTxnBody(body peerpb.Body) string {
 			}
 			for _, del := range in.Intent.Deletes {
 				part += fmt.Sprintf(" delete [%s,%s) %d from %d", del.Start, del.End, del.Count, del.Sub)
+				if del.Lease != 0 {
+					part += fmt.Sprintf(" of lease %d", del.Lease)
+				}
 			}
 			for _, row := range in.Intent.DeletedRows {
 				part += " deletes " + keys.FormatAddress(row)

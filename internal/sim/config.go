@@ -141,6 +141,7 @@ func Draw(seed uint64) Config {
 	c.Ranges.LogRestBytesMax = 1 // entries are small: whatever rests cuts its log
 	// From numbers of its own, as what follows: what else a seed draws stays what it was.
 	c.Ranges.ShareRequests = pick(rand.New(rand.NewPCG(seed, 21)), 1, 3, 64)
+	c.Ranges.RevokeNamesMax = pick(rand.New(rand.NewPCG(seed, 24)), 0, 0, 0, 1) // 1: one key of a lease is too many to be named
 	drawWatches(&c, rand.New(rand.NewPCG(seed, 6)))
 	return c
 }

@@ -45,7 +45,7 @@ func plantsOfOperator() []plant {
 		{name: "pieces-of-an-end-are-in-key-order", file: "range/piece.go", seed: 218, nodes: 5, planner: true, edits: []edit{
 			{"	slices.SortFunc(muts, compareSubs)\n", ""},
 		}},
-		{name: "holds-lapse-while-what-is-current-is-asked", file: "router/txn.go", seed: 124, nodes: 5, planner: true, edits: []edit{
+		{name: "holds-lapse-while-what-is-current-is-asked", file: "router/txn.go", seed: 354, nodes: 5, planner: true, edits: []edit{
 			{"	case (o.phase == txnKnown || o.phase == txnRevision) && !o.answered:\n", "	case o.phase == txnRevision && !o.answered:\n"},
 		}},
 	}

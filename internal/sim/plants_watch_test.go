@@ -69,6 +69,10 @@ func plantsOfLeases() []plant {
 		{name: "revoke-of-many-ranges-has-the-time-of-one", file: "router/txn_reply.go", nodes: 3, unproved: true, edits: []edit{
 			{"			r.extend(o)\n", ""},
 		}},
+		{name: "revoke-by-lease-takes-the-span", file: "range/piece.go", nodes: 3, seed: 35, edits: []edit{
+			{"			if d.Lease != 0 {\n", "			if d.Lease == -1 {\n"},
+			{"			invariant.Check(sub == d.Sub+d.Count, \"a delete of %d keys finds %d\", d.Count, sub-d.Sub)\n", ""},
+		}},
 		{name: "mark-outlives-the-revoke", file: "range/mark.go", edits: []edit{
 			{"	r.marks.drop(id)\n	if", "	if"},
 		}},

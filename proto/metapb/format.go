@@ -29,17 +29,19 @@ const (
 	Detours
 	// LeavingMembers are members that lose their replicas before they are removed.
 	LeavingMembers
+	// LeaseSpans are revokes whose intents name the lease and not its keys.
+	LeaseSpans
 )
 
 // Features are all of them, in order.
 func Features() []Feature {
-	return []Feature{Checks, CorruptReplicas, RemoteFeeds, Detours, LeavingMembers}
+	return []Feature{Checks, CorruptReplicas, RemoteFeeds, Detours, LeavingMembers, LeaseSpans}
 }
 
 // Since is the first format that has a feature.
 func (f Feature) Since() Format {
 	switch f {
-	case Checks, CorruptReplicas, RemoteFeeds, Detours, LeavingMembers:
+	case Checks, CorruptReplicas, RemoteFeeds, Detours, LeavingMembers, LeaseSpans:
 		return 2
 	}
 	return FormatNewest + 1
@@ -61,6 +63,8 @@ func (f Feature) String() string {
 		return "asking the sequencer through another store"
 	case LeavingMembers:
 		return "removing one of the last two members"
+	case LeaseSpans:
+		return "revoking leases with very many keys"
 	}
 	return fmt.Sprintf("feature %d", int(f))
 }

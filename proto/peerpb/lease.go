@@ -80,6 +80,10 @@ type LeaseFound struct {
 	Spans []metapb.Span
 	// Keys are the lease's keys in the range, in order.
 	Keys [][]byte
+	// Count is how many keys there are in place of Keys, if they are too many to be told
+	// at once: the intent is of Span, which holds them, and their end names them.
+	Count uint32
+	Span  metapb.Span // of addresses
 }
 
 // RemoveLease deletes the record of a lease that has no keys, under the locks of
@@ -125,6 +129,9 @@ type LeaseInfo struct {
 
 // LeaseKeys asks for the keys of a lease in a part of a range. Answered by
 // *LeaseFound.
+//
+// They are the first of the span where there are too many to be told at once; then Span
+// of the answer is where there are more.
 type LeaseKeys struct {
 	ID   int64
 	Span metapb.Span // addresses

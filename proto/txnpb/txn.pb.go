@@ -364,16 +364,18 @@ func (x *Intent) GetMarks() []int64 {
 	return nil
 }
 
-// SpanDelete deletes all live keys of a span. They get consecutive positions
-// within the revision, in key order, from sub on.
+// SpanDelete deletes all live keys of a span, or those that a lease has there. They
+// get consecutive positions within the revision, in key order, from sub on.
 type SpanDelete struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Start []byte                 `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
 	// end is empty for the end of the keyspace.
 	End []byte `protobuf:"bytes,2,opt,name=end,proto3" json:"end,omitempty"`
 	Sub uint32 `protobuf:"varint,3,opt,name=sub,proto3" json:"sub,omitempty"`
-	// count is how many live keys the span has.
-	Count         uint32 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	// count is how many there are.
+	Count uint32 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	// lease is whose keys are deleted; zero: all are. No lease has the id 0.
+	Lease         int64 `protobuf:"varint,5,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -432,6 +434,13 @@ func (x *SpanDelete) GetSub() uint32 {
 func (x *SpanDelete) GetCount() uint32 {
 	if x != nil {
 		return x.Count
+	}
+	return 0
+}
+
+func (x *SpanDelete) GetLease() int64 {
+	if x != nil {
+		return x.Lease
 	}
 	return 0
 }
@@ -537,13 +546,14 @@ const file_flotilla_proto_txnpb_txn_proto_rawDesc = "" +
 	"\tmutations\x18\x04 \x03(\v2\x18.flotilla.txnpb.MutationR\tmutations\x124\n" +
 	"\adeletes\x18\x05 \x03(\v2\x1a.flotilla.txnpb.SpanDeleteR\adeletes\x12!\n" +
 	"\fdeleted_rows\x18\x06 \x03(\fR\vdeletedRows\x12\x14\n" +
-	"\x05marks\x18\a \x03(\x03R\x05marks\"\\\n" +
+	"\x05marks\x18\a \x03(\x03R\x05marks\"r\n" +
 	"\n" +
 	"SpanDelete\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\fR\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\fR\x03end\x12\x10\n" +
 	"\x03sub\x18\x03 \x01(\rR\x03sub\x12\x14\n" +
-	"\x05count\x18\x04 \x01(\rR\x05count\"\xac\x01\n" +
+	"\x05count\x18\x04 \x01(\rR\x05count\x12\x14\n" +
+	"\x05lease\x18\x05 \x01(\x03R\x05lease\"\xac\x01\n" +
 	"\x06Record\x12%\n" +
 	"\x02id\x18\x01 \x01(\v2\x15.flotilla.txnpb.TxnIDR\x02id\x124\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x1c.flotilla.txnpb.RecordStatusR\x06status\x12\x1a\n" +
