@@ -386,13 +386,13 @@ func (r *Replica) leaseKeys(q *peerpb.LeaseKeys) (*peerpb.LeaseFound, error) {
 			return false
 		}
 		if size += foundBytes + len(key); size > limit && len(out.Keys) > 0 {
-			out.Span = metapb.Span{Start: keys.User(key), End: q.Span.End}
+			out.Spans = []metapb.Span{{Start: keys.User(key), End: q.Span.End}}
 			return false
 		}
 		out.Keys = append(out.Keys, key)
 		return true
 	})
-	if len(out.Span.Start) > 0 && !r.store.format.Has(metapb.LeaseSpans) {
+	if len(out.Spans) > 0 && !r.store.format.Has(metapb.LeaseSpans) {
 		return nil, peerpb.ErrTooLarge
 	}
 	return out, nil

@@ -160,11 +160,6 @@ func (r *Replica) namesLease(size int) bool {
 	return size > r.store.cfg.RevokeNamesMax && r.store.format.Has(metapb.LeaseSpans)
 }
 
-// spanOver is the span of the addresses of some keys, which are in order.
-func spanOver(found [][]byte) metapb.Span {
-	return keys.UserSpan(found[0], pointSpan(found[len(found)-1]).End)
-}
-
 // leaseTombstones are the deletions of a lease's keys, in their order.
 func leaseTombstones(id int64, found [][]byte) []*txnpb.Mutation {
 	room := make([]txnpb.Mutation, len(found))
@@ -261,7 +256,7 @@ func (r *Replica) evaluateRevokePrepare(b *batch, w *work, body *peerpb.Prepare)
 	}
 	out := &peerpb.Prepared{Lock: l.token, Compacted: r.store.compacted, Known: r.store.known, Found: &peerpb.LeaseFound{Keys: found}}
 	if many {
-		out.Found.Keys, out.Found.Count, out.Found.Span = nil, uint32(len(found)), spanOver(found)
+		out.Found.Keys, out.Counts = [][]byte{found[0], found[len(found)-1]}, []int64{int64(len(found))}
 	}
 	var err error
 	if rv.Home {
@@ -300,16 +295,14 @@ func (r *Replica) lockForRevoke(w *work, body *peerpb.Prepare, found [][]byte, m
 		}
 	}
 	var accesses []peerpb.Access
-	lock := func(s metapb.Span) {
-		start, end, _ := keys.UserBounds(s)
-		accesses = append(accesses, peerpb.Access{Start: start, End: end, Write: true})
-	}
 	if many { // what lies between them waits too, as for a delete of all
-		lock(spanOver(found))
+		end := pointSpan(found[len(found)-1]).End
+		accesses = append(accesses, peerpb.Access{Start: found[0], End: end, Write: true})
 	} else {
-		for _, key := range found {
+		accesses = make([]peerpb.Access, len(found))
+		for i, key := range found {
 			s := pointSpan(key)
-			accesses = append(accesses, peerpb.Access{Start: s.Start, End: s.End, Write: true})
+			accesses[i] = peerpb.Access{Start: s.Start, End: s.End, Write: true}
 		}
 	}
 	r.tickets++

@@ -226,8 +226,8 @@ func (o *ttlOp) keysOf(r *Router, tag int, body any, err error) {
 	o.open--
 	if found, ok := body.(*peerpb.LeaseFound); ok {
 		o.resp.Keys = append(o.resp.Keys, found.Keys...)
-		if p := &o.pieces[tag]; len(found.Span.Start) > 0 {
-			p.span = found.Span
+		if p := &o.pieces[tag]; len(found.Spans) > 0 {
+			p.span = found.Spans[0]
 			o.open++
 			r.send(o, tag, p.desc.ID(), p.desc.Generation, &peerpb.LeaseKeys{ID: o.req.ID, Span: p.span})
 			return

@@ -215,22 +215,21 @@ func (s *script) runLease(t *testing.T, d *datadriven.TestData) {
 				RequestPut: &pb.PutRequest{Key: []byte(key), Lease: id}}})
 		}
 		s.r.Request(s.next, req, s.now)
-	case "found": // keys of a range, or spans of the home as start-end; count=n of keys over the first of these
+	case "found": // keys of a range, or spans of the home as start-end; count=n: so many keys from the first to the last
 		out := &peerpb.LeaseFound{}
-		d.MaybeScanArgs(t, "count", &out.Count)
+		p := &peerpb.Prepared{Lock: uint64(lock), Compacted: -1, Known: 40, Found: out}
+		if d.HasArg("count") {
+			p.Counts = make([]int64, 1)
+			d.ScanArgs(t, "count", &p.Counts[0])
+		}
 		for _, f := range fields {
 			if start, end, ok := strings.Cut(f, "-"); ok {
-				span := keys.UserSpan([]byte(start), []byte(end))
-				if out.Count > 0 && len(out.Span.Start) == 0 {
-					out.Span = span
-				} else {
-					out.Spans = append(out.Spans, span)
-				}
+				out.Spans = append(out.Spans, keys.UserSpan([]byte(start), []byte(end)))
 			} else {
 				out.Keys = append(out.Keys, []byte(f))
 			}
 		}
-		s.r.Reply(peerpb.Reply{ID: s.sends[n-1].ID, Body: &peerpb.Prepared{Lock: uint64(lock), Compacted: -1, Known: 40, Found: out}}, s.now)
+		s.r.Reply(peerpb.Reply{ID: s.sends[n-1].ID, Body: p}, s.now)
 	case "marked":
 		m := &peerpb.Marks{}
 		if id != 0 {

@@ -194,12 +194,14 @@ func (o *txnOp) lookedUp(r *Router, tag int, body any, err error) {
 
 // foundIn takes what a range found of the lease. The home says what other ranges
 // there are to ask.
-func (o *txnOp) foundIn(r *Router, p *txnPart, found *peerpb.LeaseFound) error {
-	o.found = append(o.found, found.Keys...)
-	if found.Count > 0 {
-		d := &txnpb.SpanDelete{Count: found.Count, Lease: o.revoke.ID}
-		d.Start, d.End, _ = keys.UserBounds(found.Span)
-		o.foundSpans = append(o.foundSpans, d)
+func (o *txnOp) foundIn(r *Router, p *txnPart, prepared *peerpb.Prepared) error {
+	found := prepared.Found
+	if len(prepared.Counts) == 0 {
+		o.found = append(o.found, found.Keys...)
+	} else if len(found.Keys) == 2 {
+		o.foundSpans = append(o.foundSpans, &txnpb.SpanDelete{
+			Start: found.Keys[0], End: append(bytes.Clone(found.Keys[1]), 0), Count: uint32(prepared.Counts[0]), Lease: o.revoke.ID,
+		})
 	}
 	if !o.isHome(p) {
 		return nil

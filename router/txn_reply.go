@@ -96,7 +96,7 @@ func (o *txnOp) page(r *Router, p *peerpb.Prepared) {
 		}
 	}
 	if p.Found != nil {
-		if err := o.foundIn(r, part, p.Found); err != nil {
+		if err := o.foundIn(r, part, p); err != nil {
 			o.startOver(r, err)
 			return
 		}

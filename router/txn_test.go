@@ -55,7 +55,8 @@ func showTxnBody(body peerpb.Body) string {
 				part += fmt.Sprintf(" %d:%q create=%d version=%d dead=%v", m.Sub, m.Value, m.CreateRevision, m.Version, m.Tombstone)
 			}
 			for _, del := range in.Intent.Deletes {
-				part += fmt.Sprintf(" delete [%s,%s) %d from %d", del.Start, del.End, del.Count, del.Sub)
+				end := strings.ReplaceAll(string(del.End), "\x00", "+")
+				part += fmt.Sprintf(" delete [%s,%s) %d from %d", del.Start, end, del.Count, del.Sub)
 				if del.Lease != 0 {
 					part += fmt.Sprintf(" of lease %d", del.Lease)
 				}

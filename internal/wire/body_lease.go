@@ -109,8 +109,6 @@ func (c *coder) leaseCheckpoint(p *peerpb.LeaseCheckpoint) {
 func (c *coder) leaseFound(f *peerpb.LeaseFound) {
 	list(c, &f.Spans, (*coder).span)
 	list(c, &f.Keys, (*coder).bytes)
-	num(c, &f.Count)
-	c.span(&f.Span)
 }
 
 func (c *coder) leaseEntry(e *peerpb.LeaseEntry) {

@@ -76,14 +76,12 @@ type LeaseRevoke struct {
 
 // LeaseFound is what a Prepared of a revoke says.
 type LeaseFound struct {
-	// Spans are the addresses where keys may be; of the home only.
+	// Spans are the addresses where keys may be; of the home only. In an answer to LeaseKeys
+	// they are where there are more keys.
 	Spans []metapb.Span
-	// Keys are the lease's keys in the range, in order.
+	// Keys are the lease's keys in the range, in order. Where they are too many to be told
+	// at once, and Prepared.Counts says how many, they are the first and the last.
 	Keys [][]byte
-	// Count is how many keys there are in place of Keys, if they are too many to be told
-	// at once: the intent is of Span, which holds them, and their end names them.
-	Count uint32
-	Span  metapb.Span // of addresses
 }
 
 // RemoveLease deletes the record of a lease that has no keys, under the locks of
@@ -130,8 +128,7 @@ type LeaseInfo struct {
 // LeaseKeys asks for the keys of a lease in a part of a range. Answered by
 // *LeaseFound.
 //
-// They are the first of the span where there are too many to be told at once; then Span
-// of the answer is where there are more.
+// They are the first of the span where there are too many to be told at once.
 type LeaseKeys struct {
 	ID   int64
 	Span metapb.Span // addresses
