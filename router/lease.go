@@ -69,14 +69,14 @@ func (o *grantOp) reply(r *Router, _ int, _ any, err error) {
 	switch {
 	case err == nil:
 		r.finish(o, &pb.LeaseGrantResponse{ID: o.id, TTL: o.ttl}, nil)
+	case o.unsure && !o.chosen:
+		// Others know the id: it may have been granted and revoked, and would be there again.
+		r.finish(o, nil, peerpb.ErrUnknown)
 	case o.unsure && errors.Is(err, peerpb.ErrDiskFull):
 		r.finish(o, nil, peerpb.ErrUnknown)
 	case o.chosen && errors.Is(err, lease.ErrExists):
 		o.id = 0
 		o.start(r)
-	case o.unsure && errors.Is(err, lease.ErrExists):
-		// It is not of this grant; but that may have been there, and have ended.
-		r.finish(o, nil, peerpb.ErrUnknown)
 	case !r.retry(o, err):
 		r.finish(o, nil, err)
 	}

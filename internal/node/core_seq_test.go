@@ -142,6 +142,22 @@ func TestReplicaOfASnapshotForgetsNoLeader(t *testing.T) {
 	}
 }
 
+// A store that this one meets while its leaders leave is told that they do, and one that it meets
+// when it has said that it ends does not keep it.
+func TestStoresMetLateAreTold(t *testing.T) {
+	c := &Core{cfg: CoreConfig{StoreID: 1, StoreStart: 1}, many: true, store: &ranges.Store{}, peers: newPeers()}
+	c.meetStore(2)
+	c.draining = true
+	c.meetStore(3)
+	c.said = true
+	c.meetStore(4)
+	for to, want := range map[metapb.StoreID][2]bool{2: {}, 3: {true, false}, 4: {true, true}} {
+		if l := c.links[to]; l.leaves != want[0] || l.ends != want[1] {
+			t.Errorf("store %d: leaves %t, ends %t", to, l.leaves, l.ends)
+		}
+	}
+}
+
 // A start with many ranges asks after each step whether all are led: that costs nothing as
 // long as one that was not is not yet.
 func TestSequencerWaitsForOne(t *testing.T) {

@@ -64,6 +64,11 @@ func (c *Core) meetStore(to metapb.StoreID) {
 }
 
 func (c *Core) addLink(to metapb.StoreID) {
+	// Who is met late is told too: it would give leaders to this store, or wait for it.
+	l := c.links[to]
+	if l.leaves = c.draining; c.said {
+		l.end()
+	}
 	c.order = append(c.order, to)
 	slices.Sort(c.order)
 }
