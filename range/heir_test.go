@@ -2,9 +2,7 @@ package ranges
 
 import (
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,20 +15,7 @@ import (
 // that somebody says so: the transfer would keep transactions away, and be given up, and asked
 // for again by the planner, since that store leads the least.
 func TestHeirNeedsNoSnapshot(t *testing.T) {
-	c := calmCluster(t, 1)
-	leader := c.holder(2)
-	follower, third := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3]
-	third.crash()
-	for _, n := range c.nodes {
-		if n != third {
-			n.store.cfg.LogBehindBytesMax = 1 << 10
-		}
-	}
-	lacks := third.lastIndex(t, 2)
-	for i := 0; leader.store.Replica(2).group.FirstIndex() <= lacks+1; i++ {
-		acked := c.acked
-		c.putAt(t, leader, fmt.Sprintf("v%d", i)+strings.Repeat("x", 300), func() {}, func() bool { return c.acked > acked })
-	}
+	c, leader, follower, third := clusterThatWentOn(t)
 	if err := third.open(); err != nil {
 		t.Fatal(err)
 	}

@@ -462,12 +462,13 @@ func TestRemovedBeforeItBegan(t *testing.T) {
 	c.until(t, 10*time.Second, "one of the others leads", func() bool { return c.holder(2) != nil })
 }
 
-// A leader whose only live follower needs a snapshot cannot commit anything before that
-// has one. It must not wait until it has committed something to send it.
-func TestNewLeaderSendsSnapshot(t *testing.T) {
-	c := calmCluster(t, 1)
-	leader := c.holder(2)
-	follower, third := c.nodes[leader.id%3], c.nodes[(leader.id+1)%3]
+// clusterThatWentOn returns a cluster that wrote on while its third store was away, until that
+// one needs a snapshot of the range: by few entries, which are large.
+func clusterThatWentOn(t *testing.T) (c *storeCluster, leader, follower, third *clusterStore) {
+	t.Helper()
+	c = calmCluster(t, 1)
+	leader = c.holder(2)
+	follower, third = c.nodes[leader.id%3], c.nodes[(leader.id+1)%3]
 	third.crash()
 	for _, n := range c.nodes {
 		if n != third {
@@ -479,6 +480,13 @@ func TestNewLeaderSendsSnapshot(t *testing.T) {
 		acked := c.acked
 		c.putAt(t, leader, fmt.Sprintf("v%d", i)+strings.Repeat("x", 300), func() {}, func() bool { return c.acked > acked })
 	}
+	return c, leader, follower, third
+}
+
+// A leader whose only live follower needs a snapshot cannot commit anything before that
+// has one. It must not wait until it has committed something to send it.
+func TestNewLeaderSendsSnapshot(t *testing.T) {
+	c, leader, follower, third := clusterThatWentOn(t)
 	follower.crash()
 	leader.crash()
 	for _, n := range []*clusterStore{leader, third} {
