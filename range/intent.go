@@ -1,7 +1,6 @@
 package ranges
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -113,10 +112,10 @@ func (t *txnRows) add(in *cmdpb.AddressedIntent) {
 //
 // A delete of a span names no keys: it is one if keys of the lease are there. Those
 // of them that are gone by now are detached.
-func (t *txnRows) attaches(id int64, attached [][]byte) bool {
-	for _, ti := range t.intents {
+func (r *Replica) attaches(id int64) bool {
+	for _, ti := range r.txns.intents {
 		for _, row := range ti.rows {
-			if slices.ContainsFunc(row.Intent.Deletes, func(d *txnpb.SpanDelete) bool { return holdsOne(d, attached) }) {
+			if slices.ContainsFunc(row.Intent.Deletes, func(d *txnpb.SpanDelete) bool { return r.deletesOne(d, id) }) {
 				return true
 			}
 			if slices.ContainsFunc(row.Intent.Mutations, func(m *txnpb.Mutation) bool {
@@ -129,11 +128,16 @@ func (t *txnRows) attaches(id int64, attached [][]byte) bool {
 	return false
 }
 
-// holdsOne reports whether one of some keys, which are in order, is in the span of a
-// delete.
-func holdsOne(d *txnpb.SpanDelete, sorted [][]byte) bool {
-	i, _ := slices.BinarySearchFunc(sorted, d.Start, bytes.Compare)
-	return i < len(sorted) && startsBelow(sorted[i], d.End)
+// deletesOne reports whether a key of a lease is among those of a delete.
+func (r *Replica) deletesOne(d *txnpb.SpanDelete, id int64) (one bool) {
+	if d.Lease != 0 && d.Lease != id {
+		return false
+	}
+	r.index.From(leaseID(id), d.Start, func(key []byte) bool {
+		one = startsBelow(key, d.End)
+		return false
+	})
+	return one
 }
 
 // sortedIntents returns the transactions with intents in order of revision.

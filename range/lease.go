@@ -369,7 +369,7 @@ func (r *Replica) list(q *peerpb.ListLeases) *peerpb.LeaseList {
 // leaseKeys says which keys of a lease are applied. A transaction that changes them
 // may be committed, and its client told, before its end is applied here.
 func (r *Replica) leaseKeys(q *peerpb.LeaseKeys) (*peerpb.LeaseFound, error) {
-	if r.txns.attaches(q.ID, r.index.Keys(leaseID(q.ID))) {
+	if r.attaches(q.ID) {
 		return nil, peerpb.ErrRefused // it soon ends
 	}
 	out := &peerpb.LeaseFound{}

@@ -231,7 +231,7 @@ func (r *Replica) evaluateRevokePrepare(b *batch, w *work, body *peerpb.Prepare)
 	found, touched := r.attached(rv.ID)
 	size := sizeOf(found, 2, intentBytes)
 	many := r.namesLease(size)
-	if !many && r.store.many && size > r.store.cfg.RevokeBytesMax && !r.txns.attaches(rv.ID, found) {
+	if !many && r.store.many && size > r.store.cfg.RevokeBytesMax && !r.attaches(rv.ID) {
 		// There will not be fewer. What is locked is given back.
 		r.store.reply(w.req.ID, nil, peerpb.ErrTooLarge)
 		return taken
