@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -29,7 +30,7 @@ var (
 	first    = flag.Int("first", 0, "number of the first run; a number names what happens in it")
 	length   = flag.Duration("length", 10*time.Second, "how long each run has traffic and faults")
 	patience = flag.Duration("patience", 5*time.Minute, "how long the check of a history may take")
-	results  = flag.String("results", "", "folder for the records of runs that fail; none if empty")
+	results  = flag.String("results", filepath.Join(os.TempDir(), "flotilla-robustness"), "folder for the records of runs that fail; none if empty")
 )
 
 var again = flag.String("record", "", "folder of a record that -results left, to be judged again")
