@@ -39,7 +39,7 @@ func plantsOfOperator() []plant {
 		{name: "holds-lapse-while-the-sequencer-moves", file: "router/txn.go", seed: 9998059, edits: []edit{
 			{"		o.keepHolds(r)\n", ""},
 		}},
-		{name: "snapshot-forgets-who-leads", file: "internal/node/core_snap.go", seed: 135, nodes: 5, planner: true, edits: []edit{
+		{name: "snapshot-forgets-who-leads", file: "internal/node/core_snap.go", seed: 149, nodes: 5, planner: true, edits: []edit{
 			{"	c.keepLeader(id)\n", ""},
 		}},
 		{name: "pieces-of-an-end-are-in-key-order", file: "range/piece.go", seed: 218, nodes: 5, planner: true, edits: []edit{
