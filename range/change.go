@@ -228,11 +228,19 @@ func (r *Replica) leavesMajority(next *metapb.Descriptor) error {
 
 // caughtUp reports whether a learner has about all of the log, and its store lives: one
 // that is dead would count for the majority.
-func (r *Replica) caughtUp(id metapb.ReplicaID) (ok bool) {
+func (r *Replica) caughtUp(id metapb.ReplicaID) bool {
+	p := r.progressOf(id)
+	return p.ReplicaID == id && r.isNear(p) && r.store.Live(r.storeOf(id))
+}
+
+// progressOf returns what this leader knows of a replica; nothing if it is none of the range.
+func (r *Replica) progressOf(id metapb.ReplicaID) (found raftgroup.PeerProgress) {
 	r.group.Progress(func(p raftgroup.PeerProgress) {
-		ok = ok || p.ReplicaID == id && r.isNear(p)
+		if p.ReplicaID == id {
+			found = p
+		}
 	})
-	return ok && r.store.Live(r.storeOf(id))
+	return found
 }
 
 // isNear reports whether a replica lacks little of the log, and gets it.

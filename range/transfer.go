@@ -44,7 +44,8 @@ func (s *Store) Transfer(id metapb.RangeID, to metapb.StoreID) error {
 		return peerpb.ErrNotLeader
 	}
 	repl := r.desc.ReplicaOn(to)
-	if repl == nil || to == s.cfg.StoreID || !stays(repl) || !s.Live(to) || r.needsSnapshot(metapb.ReplicaID(repl.ReplicaId)) {
+	if repl == nil || to == s.cfg.StoreID || !stays(repl) || !s.Live(to) || r.progressOf(metapb.ReplicaID(repl.ReplicaId)).Snapshot {
+		// A snapshot may take far longer than a transfer, which keeps transactions away.
 		return peerpb.ErrRefused
 	}
 	if r.leaving != nil {
@@ -88,13 +89,6 @@ func (s *Store) Heirs(id metapb.RangeID) []metapb.StoreID {
 	}
 	slices.Sort(near)
 	return near
-}
-
-// needsSnapshot reports whether a replica needs, or gets, a snapshot: that may take far longer
-// than a transfer, which keeps transactions away.
-func (r *Replica) needsSnapshot(id metapb.ReplicaID) (needs bool) {
-	r.group.Progress(func(p raftgroup.PeerProgress) { needs = needs || p.ReplicaID == id && p.Snapshot })
-	return needs
 }
 
 // SetLeaving says that the store is about to stop: its replicas stand for no

@@ -158,7 +158,7 @@ func (o *txnOp) prepare(r *Router) {
 		o.touch(r)
 		return
 	}
-	o.sendPrepare(r, o.prepared, o.from)
+	o.sendPrepare(r, o, o.prepared, o.from)
 }
 
 // seal evaluates what all ranges have returned.
@@ -179,14 +179,10 @@ func (o *txnOp) touch(r *Router) {
 
 // sendTouch tells one range so; by gets the answer.
 func (o *txnOp) sendTouch(r *Router, by op, part int) {
-	o.sendPrepareBy(r, by, part, peerpb.Cursor{Access: len(o.parts[part].accesses)})
+	o.sendPrepare(r, by, part, peerpb.Cursor{Access: len(o.parts[part].accesses)})
 }
 
-func (o *txnOp) sendPrepare(r *Router, part int, from peerpb.Cursor) {
-	o.sendPrepareBy(r, o, part, from)
-}
-
-func (o *txnOp) sendPrepareBy(r *Router, by op, part int, from peerpb.Cursor) {
+func (o *txnOp) sendPrepare(r *Router, by op, part int, from peerpb.Cursor) {
 	p := &o.parts[part]
 	q := &prepareRequest{body: o.prepareBody(r, p, from)}
 	q.Range, q.Generation, q.Body = p.desc.ID(), p.desc.Generation, &q.body

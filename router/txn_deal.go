@@ -16,7 +16,7 @@ import (
 func (o *txnOp) deal() {
 	muts, deletes := slices.Clone(o.result.Mutations), slices.Clone(o.result.Deletes)
 	slices.SortStableFunc(muts, func(a, b *txnpb.Mutation) int { return bytes.Compare(a.Key, b.Key) })
-	slices.SortFunc(deletes, func(a, b *txnpb.SpanDelete) int { return bytes.Compare(a.Start, b.Start) })
+	slices.SortFunc(deletes, compareStarts)
 	anchor := o.anchorOf(muts, deletes)
 	o.record = &txnpb.Record{
 		Id: o.id, Status: txnpb.RecordStatus_COMMITTED, Revision: int64(o.rev),
@@ -48,6 +48,9 @@ func (o *txnOp) deal() {
 	}
 	invariant.Must(len(muts)+len(deletes) == 0, "%d of a transaction's changes lie in no prepared range", len(muts)+len(deletes))
 }
+
+// compareStarts has deletes of spans in key order.
+func compareStarts(a, b *txnpb.SpanDelete) int { return bytes.Compare(a.Start, b.Start) }
 
 // shortestChanged returns the shortest key of what changes, and of those the first.
 func shortestChanged(muts []*txnpb.Mutation, deletes []*txnpb.SpanDelete) (key []byte) {

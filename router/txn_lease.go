@@ -196,9 +196,12 @@ func (o *txnOp) lookedUp(r *Router, tag int, body any, err error) {
 // there are to ask.
 func (o *txnOp) foundIn(r *Router, p *txnPart, prepared *peerpb.Prepared) error {
 	found := prepared.Found
-	if len(prepared.Counts) == 0 {
+	switch {
+	case len(prepared.Counts) == 0:
 		o.found = append(o.found, found.Keys...)
-	} else if len(found.Keys) == 2 {
+	case len(found.Keys) != 2: // the lease would end without them
+		return ErrBadRequest
+	default:
 		o.foundSpans = append(o.foundSpans, &txnpb.SpanDelete{
 			Start: found.Keys[0], End: append(bytes.Clone(found.Keys[1]), 0), Count: uint32(prepared.Counts[0]), Lease: o.revoke.ID,
 		})
@@ -228,7 +231,7 @@ func (o *txnOp) foundIn(r *Router, p *txnPart, prepared *peerpb.Prepared) error 
 // runRevoke is what run is for others.
 func (o *txnOp) runRevoke(rev metapb.Revision) {
 	slices.SortFunc(o.found, bytes.Compare)
-	slices.SortFunc(o.foundSpans, func(a, b *txnpb.SpanDelete) int { return bytes.Compare(a.Start, b.Start) })
+	slices.SortFunc(o.foundSpans, compareStarts)
 	resp := &pb.DeleteRangeResponse{Header: &pb.ResponseHeader{}}
 	o.result = mvcc.Result{Response: resp}
 	sub, spans := uint32(0), o.foundSpans

@@ -64,7 +64,7 @@ func (o *txnOp) touchedOne(r *Router, err error) {
 		o.seal(r)
 	case o.lost == nil && !o.answered:
 		// Whatever that took, one more range has its turn before they are told again.
-		o.sendPrepare(r, o.prepared, o.from)
+		o.sendPrepare(r, o, o.prepared, o.from)
 	case o.lost == nil || o.mayStartOver(o.lost):
 		o.startOver(r, o.lost)
 	default:

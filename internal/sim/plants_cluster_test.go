@@ -75,7 +75,7 @@ func plantsOfGroups() []plant {
 			{"		r.locks.load(ti.rows, pushAt, now)\n", "		if r.store.coordinatorGone(ti.id) {\n			r.locks.load(ti.rows, pushAt, now)\n		}\n"},
 		}},
 		{name: "touches-leave-no-turn", file: "router/txn_reply.go", unproved: true, edits: []edit{
-			{"		o.sendPrepare(r, o.prepared, o.from)\n	case", "		o.prepare(r)\n	case"},
+			{"		o.sendPrepare(r, o, o.prepared, o.from)\n	case", "		o.prepare(r)\n	case"},
 		}},
 		{name: "unknown-record-is-another-attempt", file: "router/txn_reply.go", unproved: true, edits: []edit{
 			{"	case judge(err) == verdictUnknown:\n		o.phase = txnLearn\n		o.sendAnchor(r)\n", "	case judge(err) == verdictUnknown:\n		o.startOver(r, peerpb.ErrTxnAborted)\n"},
